@@ -1,0 +1,58 @@
+"""now(): the only source of time.
+
+Time in the database is UTC text, `YYYY-MM-DD HH:MM:SS.SSS`: it sorts, and SQLite's date functions read it. Tests move
+it with `moved()`, or, in other processes, with `BUS_NOW` (the same text, or seconds to add such as `+90` or `-3600`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_shift = 0.0
+_frozen: float | None = None
+
+
+def stamp(seconds: float) -> str:
+    """Seconds since 1970 as the database writes them."""
+    millis = round(seconds * 1000)
+    day = time.gmtime(millis // 1000)
+    return (
+        f"{day.tm_year:04d}-{day.tm_mon:02d}-{day.tm_mday:02d} "
+        f"{day.tm_hour:02d}:{day.tm_min:02d}:{day.tm_sec:02d}.{millis % 1000:03d}"
+    )
+
+
+def parse(text: str) -> float:
+    """The seconds since 1970 of a moment in the database's text or in RFC 3339 with `Z`."""
+    from datetime import datetime, timezone
+
+    return datetime.fromisoformat(text.rstrip("Z").replace("T", " ")).replace(tzinfo=timezone.utc).timestamp()
+
+
+def seconds() -> float:
+    """Seconds since 1970, as moved by a test."""
+    given = os.environ.get("BUS_NOW")
+    if given:
+        return time.time() + float(given) if given[0] in "+-" else parse(given)
+    return (time.time() if _frozen is None else _frozen) + _shift
+
+
+def now() -> str:
+    """This moment as the database writes it."""
+    return stamp(seconds())
+
+
+@contextmanager
+def moved(by: float = 0.0, *, to: float | None = None) -> Iterator[None]:
+    """Move the clock by some seconds, or hold it still at a moment, for the length of a `with` block."""
+    global _shift, _frozen
+    before = _shift, _frozen
+    _shift += by
+    _frozen = _frozen if to is None else to
+    try:
+        yield
+    finally:
+        _shift, _frozen = before

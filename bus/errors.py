@@ -1,0 +1,166 @@
+"""Everything that can go wrong, as one tree.
+
+    BusError                     70  a fault of the bus
+    ├── Fault                    70  fault · damaged · outcome_unknown · illegal_transition · immutable
+    ├── Invalid                  64  usage: an argument that can't be read
+    ├── Refused                  65  a rule of the bus says no
+    │   ├── UnknownType          65  unknown_type
+    │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
+    ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
+    ├── TryAgain                 75  busy · disk_full
+    └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · not_dead
+
+Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
+about it (`hint`). The codes stand in `CATALOG`; the database raises them by name, and `schemas/errors.tsv`, made from
+the same list, tells the shell functions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class BusError(Exception):
+    """A fault of the bus."""
+
+    exit_status = 70
+
+    def __init__(self, code: str, message: str = "", hint: str = "") -> None:
+        entry = CATALOG.get(code)
+        self.code = code
+        self.message = message or (entry.message if entry else self.__doc__ or code)
+        self.hint = hint or (entry.hint if entry else "")
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[BusError], tuple[str, str, str]]:
+        return type(self), (self.code, self.message, self.hint)
+
+
+class Fault(BusError):
+    """Something broke that should not."""
+
+
+class Invalid(BusError):
+    """An argument can't be read."""
+
+    exit_status = 64
+
+
+class Refused(BusError):
+    """A rule of the bus says no; nothing was stored."""
+
+    exit_status = 65
+
+
+class UnknownType(Refused):
+    """The type is not among those the bus knows."""
+
+
+class InvalidPayload(Refused):
+    """The payload is not what its type promises."""
+
+
+class NotFound(BusError):
+    """What was named is not there."""
+
+    exit_status = 66
+
+
+class TryAgain(BusError):
+    """Not now; nothing was changed."""
+
+    exit_status = 75
+
+
+class Conflict(BusError):
+    """Somebody else was first; nothing was changed."""
+
+    exit_status = 76
+
+
+class Entry(NamedTuple):
+    """One line of the catalog: the class that is raised, what happened, what to do."""
+
+    kind: type[BusError]
+    message: str
+    hint: str
+
+
+CATALOG: dict[str, Entry] = {
+    "fault": Entry(Fault, "the bus failed", "run `bus doctor`"),
+    "damaged": Entry(Fault, "the bus file is damaged", "run `bus doctor`, then go back to a copy made by `bus backup`"),
+    "outcome_unknown": Entry(
+        Fault,
+        "the commit failed half-way and may or may not have happened",
+        "look before you repeat it, or repeat it with the same idempotency key",
+    ),
+    "illegal_transition": Entry(Refused, "a message can't change its status that way", "see the life cycle in README"),
+    "immutable": Entry(Refused, "this never changes once it is written", "write a new one"),
+    "refused": Entry(Refused, "the bus refused it", "run `bus doctor`"),
+    "usage": Entry(Invalid, "an argument can't be read", "see `bus --help`"),
+    "invalid_id": Entry(
+        Refused,
+        "not a legal id",
+        "ids are 1 to 128 characters of A-Z a-z 0-9 . _ : @ - and don't begin with - . @",
+    ),
+    "invalid_key": Entry(
+        Refused,
+        "not a legal state key",
+        "keys are 1 to 128 characters of A-Z a-z 0-9 . _ : @ / - and don't begin with - . @",
+    ),
+    "invalid_address": Entry(Refused, "not a legal address", "send to an agent's id, to @TYPE, or to '*'"),
+    "invalid_priority": Entry(
+        Refused, "not a legal priority", "priorities are whole numbers from 1 to 10, 10 the most urgent"
+    ),
+    "invalid_progress": Entry(Refused, "not a legal progress", "progress is a number from 0 to 100"),
+    "invalid_status": Entry(Refused, "not a legal status", "see the statuses in README"),
+    "invalid_dead_reason": Entry(Refused, "not a legal reason to be dead", "see the life cycle in README"),
+    "invalid_value": Entry(Refused, "not a legal value", "give text without NUL, and numbers where numbers belong"),
+    "invalid_json": Entry(
+        InvalidPayload,
+        "not legal JSON",
+        "give UTF-8 JSON without NaN, duplicate keys, lone surrogates, NULs or numbers beyond 64 bits",
+    ),
+    "invalid_payload": Entry(
+        InvalidPayload, "the payload is not what its type promises", "see the type's schema with `bus types list`"
+    ),
+    "payload_too_large": Entry(
+        InvalidPayload, "the payload is too large", "send a path, or raise it with `bus config set max_payload_bytes N`"
+    ),
+    "invalid_schema": Entry(Refused, "not a schema the database can enforce", "see the list of keywords in README"),
+    "unknown_type": Entry(
+        UnknownType, "no such type", "see `bus types list`; a project adds its own with `bus types add`"
+    ),
+    "unknown_setting": Entry(NotFound, "no such setting", "see `bus config list`"),
+    "no_bus": Entry(NotFound, "there is no bus here", "make one with `bus init`, or name one with --bus or BUS_URL"),
+    "not_a_bus": Entry(NotFound, "that file is not a bus", "name another with --bus or BUS_URL"),
+    "newer_bus": Entry(NotFound, "the bus was made by a newer version", "upgrade agent-bus on this machine"),
+    "unsafe_file": Entry(NotFound, "the bus file can't be used safely", "give it one name, one owner, a local disk"),
+    "unknown_agent": Entry(NotFound, "no such agent", "register it with `bus register`"),
+    "unknown_session": Entry(NotFound, "no such session", "see `bus session list`"),
+    "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
+    "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
+    "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
+    "disk_full": Entry(TryAgain, "the disk is full", "make room and try again; nothing was stored"),
+    "lease_lost": Entry(Conflict, "the lease was lost", "drop the work: the message went back or to another agent"),
+    "key_reused": Entry(
+        Conflict, "the idempotency key was used for another message", "use a new key for a new message"
+    ),
+    "version_conflict": Entry(Conflict, "the state has another version", "load it again and decide anew"),
+    "already_ended": Entry(Conflict, "it has ended already", "look at it before you go on"),
+    "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),
+}
+
+
+def error(code: str, message: str = "", hint: str = "") -> BusError:
+    """The error of that code; an unknown code is a `Fault`."""
+    entry = CATALOG.get(code)
+    return (entry.kind if entry else Fault)(code, message, hint)
+
+
+def catalog_tsv() -> str:
+    """The catalog as `code <tab> exit status <tab> message <tab> hint` lines, for clients in other languages."""
+    return "".join(f"{code}\t{e.kind.exit_status}\t{e.message}\t{e.hint}\n" for code, e in CATALOG.items())

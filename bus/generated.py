@@ -1,0 +1,36 @@
+"""The files of schemas/ that are made from others, so that a client without Python finds all it needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from bus import errors, models, payloads
+
+HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
+--
+-- The message types with their payload schemas, each compiled into a check that holds for every writer.
+"""
+
+
+def files(schemas: Path) -> dict[str, str]:
+    """Path below schemas/ and text of each made file."""
+    made = {"errors.tsv": errors.catalog_tsv(), "sqlite/0002_payloads.sql": payload_checks(schemas / "messages")}
+    for record in (models.Message, models.Agent, models.Session, models.StateValue, models.Checkpoint):
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
+        made[f"records/{record.__name__.lower()}.json"] = json.dumps(schema, indent=2) + "\n"
+    return made
+
+
+def payload_checks(folder: Path) -> str:
+    """The migration that seeds the message types."""
+    text = HEAD
+    for path in sorted(folder.glob("*.json")):
+        schema = json.loads(path.read_text("utf-8"))
+        values = (path.stem, schema["description"], json.dumps(schema, separators=(",", ":")))
+        row = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+        text += f"\ninsert into message_types (name, description, schema) values ({row});\n"
+        text += payloads.trigger(path.stem, schema) + ";\n"
+    return text

@@ -1,0 +1,166 @@
+"""What the bus returns: frozen structs, and the words that are fixed. Times are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+TERMINAL = frozenset({"completed", "failed", "terminated"})
+
+
+class MessageStatus(StrEnum):
+    """Where a message stands: scheduled → ready → leased → acknowledged, or dead."""
+
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    LEASED = "leased"
+    ACKNOWLEDGED = "acknowledged"
+    DEAD = "dead"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """A message as it stood when it was read; `receipt` names its last delivery, as in `42.3`."""
+
+    id: int
+    session_id: str
+    from_agent: str
+    to_agent: str
+    message_type: str
+    raw: msgspec.Raw = msgspec.field(name="payload")
+    priority: int
+    status: MessageStatus
+    created_at: datetime
+    delivered_at: datetime | None
+    acknowledged_at: datetime | None
+    retry_count: int
+    due_at: datetime | None
+    expires_at: datetime | None
+    leased_by: str | None
+    receipt: str | None
+    idempotency_key: str | None
+    correlation_id: str | None
+    reply_to: int | None
+    dead_reason: str | None
+    reason: str | None
+
+    @cached_property
+    def payload(self) -> dict[str, Any]:
+        """The payload, decoded when first asked for."""
+        return msgspec.json.decode(self.raw, type=dict[str, Any])
+
+    def payload_as(self, kind: type[T]) -> T:
+        """The payload as an instance of `kind`, a msgspec Struct for instance; raises `msgspec.ValidationError`."""
+        return msgspec.json.decode(self.raw, type=kind)
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as the registry has it. Whether it lives is worked out when asked, not stored: see `liveness`."""
+
+    agent_id: str
+    agent_type: str
+    milestone_id: str
+    session_id: str
+    status: str
+    capabilities: list[Any]
+    current_task: str | None
+    current_phase: str | None
+    resource_usage: Any
+    spawn_time: datetime
+    last_heartbeat: datetime
+    completion_time: datetime | None
+    error_info: Any
+    host: str | None
+    pid: int | None
+    pid_namespace: str | None
+    process_started_at: int | None
+    boot_id: str | None
+    command: str | None
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of coordinated work; `progress` is 0 to 100."""
+
+    session_id: str
+    milestone_id: str
+    operation_type: str
+    phase: str | None
+    coordinator_id: str | None
+    agent_count: int
+    progress: float
+    status: str
+    configuration: Any
+    created_at: datetime
+    last_activity: datetime
+    completed_at: datetime | None
+
+
+class StateValue(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that an agent keeps under a key; `version` starts at 1 and grows with each save."""
+
+    agent_id: str
+    state_key: str
+    state_value: str
+    state_type: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+
+
+class FileReference(msgspec.Struct, frozen=True):
+    """A file as it was when a checkpoint was made: absolute path, hex digest, bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of an agent's work, with the files it rests on."""
+
+    checkpoint_id: str
+    agent_id: str
+    session_id: str
+    checkpoint_type: str
+    state_snapshot: Any
+    file_references: list[FileReference]
+    created_at: datetime
+    retention_until: datetime | None
+    parent_id: str | None
+
+
+class FileCheck(msgspec.Struct, frozen=True):
+    """What became of a checkpoint's file: ok, changed or missing."""
+
+    path: str
+    status: str
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """A checkpoint to go on from, and whether its files are still what they were."""
+
+    checkpoint: Checkpoint
+    files: list[FileCheck]
+
+
+class Type(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A type that the bus knows; `definition` is a message type's schema or an operation type's artifacts."""
+
+    kind: str
+    name: str
+    description: str
+    definition: Any = None
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A line of the configuration."""
+
+    key: str
+    value: str
+    description: str

@@ -1,0 +1,84 @@
+"""What an operation is, and how it is driven.
+
+An operation's logic is a generator that says what it needs and never does it: it yields `Query` (a file under
+schemas/operations, with its parameters) and is sent the rows; it yields `Ring` to wake whoever waits. What it returns
+is the operation's result. A store runs it in one transaction, and runs it again from the start after "busy".
+
+A routine is a generator one level up: it yields whole operations and `Pause`s, for what takes more than one
+transaction (waiting for a message). Blocking and async drivers carry out the same generators (as psycopg's
+`generators.py`/`waiting.py` and httpx's `auth_flow` do).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Row = tuple[Any, ...]
+
+
+class Query(NamedTuple):
+    """Run schemas/operations/`name`.sql; answered with the rows of its last statement that returns rows."""
+
+    name: str
+    parameters: dict[str, object]
+
+
+class Statement(NamedTuple):
+    """Run one statement of SQL that the schema compiler wrote; answered with no rows."""
+
+    sql: str
+
+
+class Ring(NamedTuple):
+    """After the commit, ring these doorbells."""
+
+    bells: Sequence[str]
+
+
+class Pause(NamedTuple):
+    """Sleep until one of the doorbells rings, a watched process ends, or `seconds` are over (None: no limit)."""
+
+    bells: Sequence[str]
+    seconds: float | None
+    pids: Sequence[int] = ()
+
+
+Steps = Generator[Query | Statement | Ring, Any, T]
+
+
+class Operation(Generic[T]):
+    """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything."""
+
+    __slots__ = ("steps", "writes")
+
+    def __init__(self, steps: Callable[[], Steps[T]], writes: bool) -> None:
+        self.steps = steps
+        self.writes = writes
+
+
+Routine = Generator[Operation[Any] | Pause, Any, T]
+
+
+def writing(function: Callable[P, Steps[T]]) -> Callable[P, Operation[T]]:
+    """Make a generator function an operation that changes the bus."""
+
+    @functools.wraps(function)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+        return Operation(functools.partial(function, *args, **kwargs), True)
+
+    return make
+
+
+def reading(function: Callable[P, Steps[T]]) -> Callable[P, Operation[T]]:
+    """Make a generator function an operation that only looks."""
+
+    @functools.wraps(function)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+        return Operation(functools.partial(function, *args, **kwargs), False)
+
+    return make

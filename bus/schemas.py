@@ -1,0 +1,43 @@
+"""Where the files of schemas/ are: beside the sources in a checkout, inside the package in a wheel."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+
+def root() -> Path:
+    """The folder `schemas`; in a checkout (or an editable install) the one of the tree, never a copy."""
+    inside = Path(__file__).parent / "schemas"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "schemas"
+
+
+@functools.cache
+def operation(name: str) -> tuple[str, ...]:
+    """The statements of schemas/operations/`name`.sql, without comments."""
+    return tuple(split((root() / "operations" / f"{name}.sql").read_text("utf-8")))
+
+
+def migrations(dialect: str) -> list[tuple[int, str]]:
+    """Number and text of each migration, in order."""
+    return [(int(path.name[:4]), path.read_text("utf-8")) for path in sorted((root() / dialect).glob("[0-9]*.sql"))]
+
+
+_TOKENS = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|;|\b(?:begin|case|end)\b|.", re.S | re.I)
+
+
+def split(text: str) -> list[str]:
+    """The statements of a text, without comments; `begin … end` of a trigger stays whole."""
+    statements, current, depth = [], "", 0
+    for token in _TOKENS.findall(text):
+        word = token.lower()
+        if token.startswith(("--", "/*")):
+            continue
+        depth += (word in ("begin", "case")) - (word == "end")
+        if token == ";" and depth == 0:
+            statements.append(current.strip())
+            current = ""
+        else:
+            current += token
+    return [statement for statement in [*statements, current.strip()] if statement]

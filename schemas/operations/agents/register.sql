@@ -1,0 +1,21 @@
+-- Enter an agent into the registry, or, under an id that is there, start it again: active, in the session it names now.
+-- The session is created when it is new. What is null is left as it was (type and session are always given).
+insert into coordination_sessions (session_id, milestone_id, operation_type, created_at, last_activity)
+select :session, coalesce(:milestone, ''), coalesce(:operation, 'execution'), :now, :now
+where not exists (select 1 from coordination_sessions where session_id = :session);
+
+insert into agent_registry (agent_id, agent_type, milestone_id, session_id, capabilities, spawn_time, last_heartbeat,
+  host, pid, pid_namespace, process_started_at, boot_id, command)
+values (:agent, :type, coalesce(:milestone, ''), :session, coalesce(:capabilities, '[]'), :now, :now,
+  :host, :pid, :pid_namespace, :process_started_at, :boot_id, :command)
+on conflict (agent_id) do update set
+  agent_type = excluded.agent_type, milestone_id = coalesce(:milestone, milestone_id), session_id = excluded.session_id,
+  status = 'active', capabilities = coalesce(:capabilities, capabilities), spawn_time = :now, last_heartbeat = :now,
+  completion_time = null, error_info = null, host = excluded.host, pid = excluded.pid,
+  pid_namespace = excluded.pid_namespace, process_started_at = excluded.process_started_at, boot_id = excluded.boot_id,
+  command = coalesce(:command, command);
+
+update coordination_sessions set coordinator_id = :agent
+where session_id = :session and coordinator_id is null and :type = 'milestone-coordinator';
+
+select record from agent_records where agent_id = :agent;

@@ -1,0 +1,12 @@
+-- Remove what is old: acknowledged messages and health records after cleanup_retention_days, state whose time is over.
+-- The newest message stays, so that its id is never used again. Returns how many messages went, then frees pages.
+delete from agent_state where expires_at <= :now;
+
+delete from agent_health_log where timestamp < strftime('%Y-%m-%d %H:%M:%f', :now,
+  '-' || (select value from agent_coordination_config where key = 'cleanup_retention_days') || ' days');
+
+delete from agent_messages
+where status = 'acknowledged' and id < (select max(id) from agent_messages)
+  and acknowledged_at <= strftime('%Y-%m-%d %H:%M:%f', :now,
+    '-' || (select value from agent_coordination_config where key = 'cleanup_retention_days') || ' days')
+returning id;

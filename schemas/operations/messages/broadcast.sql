@@ -1,0 +1,33 @@
+-- Store a copy of one message for each agent of the sender's session that has not ended, the sender excepted; returns
+-- their ids and addresses. An idempotency key holds for each recipient by itself, as in send.sql.
+insert into refusals
+select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :from);
+
+insert into refusals
+select 'key_reused' from agent_registry me
+join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
+join agent_messages m on m.from_agent = :from and m.to_agent = r.agent_id and m.idempotency_key = :key
+where me.agent_id = :from and :key is not null
+  and (m.message_type <> :type
+    or exists (select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(m.payload)
+               except select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(:payload))
+    or exists (select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(:payload)
+               except select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(m.payload)));
+
+insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
+  expires_at, idempotency_key, correlation_id, reply_to, payload)
+select me.session_id, :from, r.agent_id, :type, :priority,
+  iif(:delay > 0, 'scheduled', 'ready'), :now,
+  iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
+  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload
+from agent_registry me
+join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
+  and r.status not in ('completed', 'failed', 'terminated')
+where me.agent_id = :from
+order by r.agent_id
+on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
+do update set idempotency_key = excluded.idempotency_key
+returning id, to_agent;
+
+update agent_registry set last_heartbeat = :now
+where agent_id = :from and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');

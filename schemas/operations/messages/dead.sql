@@ -1,0 +1,4 @@
+-- The dead messages of a session, or of all (null), oldest first.
+select record from message_records
+where status = 'dead' and (:session is null or session_id = :session)
+order by id limit :limit;

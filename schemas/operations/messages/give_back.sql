@@ -1,0 +1,15 @@
+-- Give back at once everything that an agent has leased, because it is dead or retired; returns id and address.
+-- Past the retry limit a message is dead instead.
+update agent_messages set
+  status = iif(retry_count
+    >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'), 'dead', 'ready'),
+  dead_reason = iif(retry_count
+    >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'),
+    'retries_exhausted', null),
+  due_at = iif(retry_count
+    >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'), null, expires_at),
+  retry_count = retry_count
+    + (retry_count < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
+  leased_by = null
+where due_at is not null and leased_by = :agent and status = 'leased'
+returning id, to_agent;

@@ -1,0 +1,9 @@
+-- A session is given up; nothing is deleted. A second time is done; one that was completed stays so.
+insert into refusals
+select iif(count(*) = 0, 'unknown_session', 'already_ended') from coordination_sessions where session_id = :session
+having count(*) = 0 or max(status = 'completed');
+
+update coordination_sessions set status = 'abandoned', completed_at = :now, last_activity = :now
+where session_id = :session and status <> 'abandoned';
+
+select record from session_records where session_id = :session;

@@ -1,0 +1,9 @@
+-- A session is done: progress 100. A second time is done; one that was abandoned stays so.
+insert into refusals
+select iif(count(*) = 0, 'unknown_session', 'already_ended') from coordination_sessions where session_id = :session
+having count(*) = 0 or max(status = 'abandoned');
+
+update coordination_sessions set status = 'completed', progress = 100, completed_at = :now, last_activity = :now
+where session_id = :session and status <> 'completed';
+
+select record from session_records where session_id = :session;

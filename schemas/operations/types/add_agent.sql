@@ -1,0 +1,3 @@
+-- Add an agent type, or change the description of one.
+insert into agent_types (name, description) values (:name, :description)
+on conflict (name) do update set description = excluded.description;
