@@ -1,0 +1,7 @@
+"""Agent Bus: a coordination bus for independent agents, on one SQLite file."""
+
+from bus.api import AsyncBus, Bus
+from bus.errors import BusError
+
+__version__ = "0.1.0"
+__all__ = ["AsyncBus", "Bus", "BusError"]

@@ -56,3 +56,8 @@ def moved(by: float = 0.0, *, to: float | None = None) -> Iterator[None]:
         yield
     finally:
         _shift, _frozen = before
+
+
+def monotonic() -> float:
+    """Seconds that only grow, for limits on waiting."""
+    return time.monotonic()

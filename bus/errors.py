@@ -1,9 +1,9 @@
 """Everything that can go wrong, as one tree.
 
     BusError                     70  a fault of the bus
-    ├── Fault                    70  fault · damaged · outcome_unknown · illegal_transition · immutable
+    ├── Fault                    70  fault · io_error · damaged · outcome_unknown
     ├── Invalid                  64  usage: an argument that can't be read
-    ├── Refused                  65  a rule of the bus says no
+    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
@@ -24,6 +24,7 @@ class BusError(Exception):
     """A fault of the bus."""
 
     exit_status = 70
+    index: int | None = None  # which operation of a step it was, from 0
 
     def __init__(self, code: str, message: str = "", hint: str = "") -> None:
         entry = CATALOG.get(code)
@@ -91,6 +92,7 @@ class Entry(NamedTuple):
 
 CATALOG: dict[str, Entry] = {
     "fault": Entry(Fault, "the bus failed", "run `bus doctor`"),
+    "io_error": Entry(Fault, "the disk failed", "check the disk, then run `bus doctor`; nothing was stored"),
     "damaged": Entry(Fault, "the bus file is damaged", "run `bus doctor`, then go back to a copy made by `bus backup`"),
     "outcome_unknown": Entry(
         Fault,

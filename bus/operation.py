@@ -12,7 +12,7 @@ transaction (waiting for a message). Blocking and async drivers carry out the sa
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class Query(NamedTuple):
     """Run schemas/operations/`name`.sql; answered with the rows of its last statement that returns rows."""
 
     name: str
-    parameters: dict[str, object]
+    parameters: Mapping[str, object]
 
 
 class Statement(NamedTuple):
@@ -52,13 +52,17 @@ Steps = Generator[Query | Statement | Ring, Any, T]
 
 
 class Operation(Generic[T]):
-    """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything."""
+    """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
+    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result."""
 
-    __slots__ = ("steps", "writes")
+    __slots__ = ("steps", "undo", "writes")
 
-    def __init__(self, steps: Callable[[], Steps[T]], writes: bool) -> None:
+    def __init__(
+        self, steps: Callable[[], Steps[T]], writes: bool, undo: Callable[[T], Operation[Any] | None] | None = None
+    ) -> None:
         self.steps = steps
         self.writes = writes
+        self.undo = undo
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]
@@ -66,19 +70,17 @@ Routine = Generator[Operation[Any] | Pause, Any, T]
 
 def writing(function: Callable[P, Steps[T]]) -> Callable[P, Operation[T]]:
     """Make a generator function an operation that changes the bus."""
-
-    @functools.wraps(function)
-    def make(*args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-        return Operation(functools.partial(function, *args, **kwargs), True)
-
-    return make
+    return _making(function, True)
 
 
 def reading(function: Callable[P, Steps[T]]) -> Callable[P, Operation[T]]:
     """Make a generator function an operation that only looks."""
+    return _making(function, False)
 
+
+def _making(function: Callable[P, Steps[T]], writes: bool) -> Callable[P, Operation[T]]:
     @functools.wraps(function)
     def make(*args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-        return Operation(functools.partial(function, *args, **kwargs), False)
+        return Operation(functools.partial(function, *args, **kwargs), writes)
 
     return make

@@ -101,7 +101,7 @@ def _keyword(key: str, schema: Mapping[str, Any], value: str, names: count[int])
 
 
 def _types(given: object) -> str:
-    kinds = given if isinstance(given, list) else [given]
+    kinds: list[Any] = given if isinstance(given, list) else [given]
     if not kinds or not all(isinstance(kind, str) and kind in TYPES for kind in kinds):
         raise error("invalid_schema", f"type is one of {', '.join(TYPES)}, or a list of them")
     return " or ".join(TYPES[kind] for kind in kinds)

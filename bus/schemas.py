@@ -24,16 +24,16 @@ def migrations(dialect: str) -> list[tuple[int, str]]:
     return [(int(path.name[:4]), path.read_text("utf-8")) for path in sorted((root() / dialect).glob("[0-9]*.sql"))]
 
 
-_TOKENS = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|;|\b(?:begin|case|end)\b|.", re.S | re.I)
+_TOKENS = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|\w+|;|[^\w'\"/;-]+|.", re.S)
 
 
 def split(text: str) -> list[str]:
     """The statements of a text, without comments; `begin … end` of a trigger stays whole."""
     statements, current, depth = [], "", 0
     for token in _TOKENS.findall(text):
-        word = token.lower()
         if token.startswith(("--", "/*")):
             continue
+        word = token.lower()
         depth += (word in ("begin", "case")) - (word == "end")
         if token == ";" and depth == 0:
             statements.append(current.strip())

@@ -359,7 +359,7 @@ create table agent_checkpoints (
     constraint invalid_json check (json_valid(file_references) and json_type(file_references) = 'array'),
   state_snapshot  text not null default '{}'
 ) strict;
-create index agent_checkpoints_agent on agent_checkpoints (agent_id, created_at);
+create index agent_checkpoints_agent on agent_checkpoints (agent_id);  -- and the rowid: in the order they were made
 
 create trigger agent_checkpoints_check before insert on agent_checkpoints
 begin
@@ -444,7 +444,7 @@ create view state_records as select *, json_object(
   'expires_at', replace(expires_at, ' ', 'T') || 'Z') as record
 from agent_state;
 
-create view checkpoint_records as select *, json_object(
+create view checkpoint_records as select *, rowid as sequence, json_object(
   'checkpoint_id', checkpoint_id, 'agent_id', agent_id, 'session_id', session_id, 'checkpoint_type', checkpoint_type,
   'state_snapshot', json(state_snapshot), 'file_references', json(file_references),
   'created_at', replace(created_at, ' ', 'T') || 'Z', 'retention_until', replace(retention_until, ' ', 'T') || 'Z',

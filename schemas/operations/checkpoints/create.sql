@@ -4,7 +4,7 @@ insert into agent_checkpoints (agent_id, session_id, checkpoint_type, state_snap
   retention_until, parent_id)
 values (:agent, (select session_id from agent_registry where agent_id = :agent), :type, :snapshot, :files, :now,
   strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :retention || ' seconds'),
-  (select checkpoint_id from agent_checkpoints where agent_id = :agent order by created_at desc, rowid desc limit 1))
+  (select checkpoint_id from agent_checkpoints where agent_id = :agent order by rowid desc limit 1))
 returning json_object(
   'checkpoint_id', checkpoint_id, 'agent_id', agent_id, 'session_id', session_id, 'checkpoint_type', checkpoint_type,
   'state_snapshot', json(state_snapshot), 'file_references', json(file_references),

@@ -1,2 +1,2 @@
 -- The checkpoints of an agent, newest first.
-select record from checkpoint_records where agent_id = :agent order by created_at desc, rowid desc limit :limit;
+select record from checkpoint_records where agent_id = :agent order by sequence desc limit :limit;

@@ -1,5 +1,2 @@
--- One checkpoint.
-insert into refusals
-select 'unknown_checkpoint' where not exists (select 1 from agent_checkpoints where checkpoint_id = :checkpoint);
-
+-- One checkpoint, or no row.
 select record from checkpoint_records where checkpoint_id = :checkpoint;

@@ -1,5 +1,2 @@
--- One message as it stands; nothing is changed.
-insert into refusals
-select 'unknown_message' where not exists (select 1 from agent_messages where id = :id);
-
+-- One message as it stands, or no row; nothing is changed.
 select record from message_records where id = :id;

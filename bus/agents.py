@@ -1,0 +1,164 @@
+"""Agents: who is registered, who lives, and what the dead held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from bus import clock, inputs, liveness
+from bus.errors import error
+from bus.liveness import Identity, Life
+from bus.models import Agent
+from bus.operation import Operation, Query, Ring, Row, Steps, reading
+
+BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
+
+
+def decode(rows: list[Row]) -> list[Agent]:
+    """The agents of rows whose first column is a record."""
+    return [msgspec.json.decode(row[0], type=Agent) for row in rows]
+
+
+def register(
+    agent: str,
+    *,
+    type: str,
+    session: str,
+    milestone: str | None = None,
+    capabilities: Sequence[str] | str | None = None,
+    operation: str | None = None,
+    pid: int | None = None,
+    command: str | None = None,
+) -> Operation[Agent]:
+    """Enter an agent; the session is created when it is new, for the `operation` type (default execution).
+
+    Under an id that is there it is a restart: active again, in the session it names now; state and checkpoints stay,
+    and when the former process is known to be dead what it had leased goes back at once. `pid` is a process that lives
+    as long as the agent does; short-lived callers give none. `command` is how to start it again. Raises `unknown_type`,
+    `invalid_id`, and `usage` for a pid nobody has.
+    """
+    process = Identity() if pid is None else liveness.identity(inputs.whole("pid", pid))
+    if pid is not None and process.process_started_at is None and liveness.boot_id():
+        raise error("usage", f"there is no process {pid}", "give the pid of the agent itself, or none")
+    parameters = {
+        "agent": agent,
+        "type": type,
+        "session": session,
+        "milestone": milestone,
+        "capabilities": None if capabilities is None else inputs.document(capabilities),
+        "operation": operation,
+        "command": command,
+        **process._asdict(),
+    }
+    return Operation(partial(_register, agent, parameters), True)
+
+
+def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
+    rows = yield Query("agents/identity", {"agent": agent})
+    if rows and liveness.life(Identity(*rows[0][1:])) is Life.DEAD:
+        yield from _give_back(agent)
+    return decode((yield Query("agents/register", parameters)))[0]
+
+
+def heartbeat(
+    agent: str, *, status: str | None = None, task: str | None = None, phase: str | None = None
+) -> Operation[Agent]:
+    """Say that an agent lives; and its status, task and phase, when given. Raises `unknown_agent`, `invalid_status`."""
+    return Operation(
+        partial(_changed, "agents/heartbeat", {"agent": agent, "status": status, "task": task, "phase": phase}), True
+    )
+
+
+def update(
+    agent: str,
+    *,
+    capabilities: Sequence[str] | None = None,
+    resource_usage: object = None,
+    error_info: object = None,
+    command: str | None = None,
+) -> Operation[Agent]:
+    """Change what the registry knows of an agent; what is None stays. Raises `unknown_agent`."""
+    parameters = {
+        "agent": agent,
+        "capabilities": None if capabilities is None else inputs.document(capabilities),
+        "resource_usage": None if resource_usage is None else inputs.document(resource_usage),
+        "error_info": None if error_info is None else inputs.document(error_info),
+        "command": command,
+    }
+    return Operation(partial(_changed, "agents/update", parameters), True)
+
+
+def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
+    """End an agent: completed, failed or terminated. What it still had leased goes back at once.
+
+    Raises `unknown_agent`, `invalid_status`.
+    """
+    return Operation(partial(_retire, agent, status), True)
+
+
+def _retire(agent: str, status: str) -> Steps[Agent]:
+    yield from _give_back(agent)
+    return (yield from _changed("agents/retire", {"agent": agent, "status": status}))
+
+
+def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
+    return decode((yield Query(name, parameters)))[0]
+
+
+@reading
+def agents(*, session: str | None = None) -> Steps[list[Agent]]:
+    """The agents of a session, or all, the last heard of first."""
+    return decode((yield Query("agents/agents", {"session": session})))
+
+
+class Holder(NamedTuple):
+    """An agent that holds leases, with its process."""
+
+    agent_id: str
+    identity: Identity
+
+
+class Outlook(NamedTuple):
+    """What an agent with nothing to do waits for: its doorbells, the processes of those who hold what it could take,
+    and how many seconds until something is due at the latest. `dead` are holders known to be gone."""
+
+    bells: list[str]
+    seconds: float
+    pids: list[int]
+    dead: list[Holder]
+
+
+@reading
+def outlook(agent: str) -> Steps[Outlook]:
+    """What an agent with nothing to do waits for."""
+    holders = [Holder(row[0], Identity(*row[1:])) for row in (yield Query("messages/holders", {"agent": agent}))]
+    lives = {holder: liveness.life(holder.identity) for holder in holders}
+    ((due, type),) = yield Query("messages/next_due", {"agent": agent})
+    seconds = BEAT if due is None else min(BEAT, max(clock.parse(due) - clock.seconds(), 0.001))
+    return Outlook(
+        [agent, f"@{type}"],
+        seconds,
+        [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
+        [holder for holder, life in lives.items() if life is Life.DEAD],
+    )
+
+
+def give_back(holder: Holder) -> Operation[int]:
+    """Give back what a dead agent had leased, unless it has been started again; how many messages."""
+    return Operation(partial(_give_back_of_dead, holder), True)
+
+
+def _give_back_of_dead(holder: Holder) -> Steps[int]:
+    rows = yield Query("agents/identity", {"agent": holder.agent_id})
+    if [Identity(*row[1:]) for row in rows] != [holder.identity]:
+        return 0
+    return (yield from _give_back(holder.agent_id))
+
+
+def _give_back(agent: str) -> Steps[int]:
+    rows = yield Query("messages/give_back", {"agent": agent})
+    yield Ring([address for _, address in rows])
+    return len(rows)

@@ -1,0 +1,235 @@
+"""Bus and AsyncBus: one line per operation and colour; the only place where operations and stores meet.
+
+What each takes, returns and raises stands with the operation, in the file of its noun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from bus import agents, checkpoints, config, doctor, messages, sessions, state, step, types, upkeep
+from bus.models import Checkpoint, Restored
+from bus.operation import Operation, Routine
+from bus.store import blocking
+from bus.store.url import Url, locate, locate_new
+
+if TYPE_CHECKING:
+    from bus.store import aio
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
+    def method(self: Bus, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.store.run(operation(*args, **kwargs))
+
+    method.__doc__ = operation.__doc__
+    return method
+
+
+def _in_time(routine: Callable[P, Routine[T]]) -> Callable[Concatenate[Bus, P], T]:
+    def method(self: Bus, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.store.carry_out(routine(*args, **kwargs))
+
+    method.__doc__ = routine.__doc__
+    return method
+
+
+def _await(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[AsyncBus, P], Coroutine[Any, Any, T]]:
+    async def method(self: AsyncBus, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.store.run(operation(*args, **kwargs))
+
+    method.__doc__ = operation.__doc__
+    return method
+
+
+def _await_in_time(routine: Callable[P, Routine[T]]) -> Callable[Concatenate[AsyncBus, P], Coroutine[Any, Any, T]]:
+    async def method(self: AsyncBus, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.store.carry_out(routine(*args, **kwargs))
+
+    method.__doc__ = routine.__doc__
+    return method
+
+
+class Bus:
+    """A bus, for blocking calls from any thread: `with Bus.open() as bus: …`."""
+
+    def __init__(self, store: blocking.Store) -> None:
+        self.store = store
+
+    @classmethod
+    def open(cls, url: str | None = None, *, create: bool = False) -> Self:
+        """Open the bus at `url`, else at `BUS_URL`, else the nearest `.milestones/coordination.db` walking up.
+
+        `create` makes it when it is missing. Raises `no_bus`, `not_a_bus`, `newer_bus`, `unsafe_file`.
+        """
+        return cls(blocking.Store(locate_new(url) if create else locate(url), create))
+
+    @property
+    def url(self) -> Url:
+        """Where this bus is."""
+        return self.store.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self.store.close()
+
+    register = _now(agents.register)
+    heartbeat = _now(agents.heartbeat)
+    update = _now(agents.update)
+    retire = _now(agents.retire)
+    agents = _now(agents.agents)
+
+    send = _now(messages.send)
+    broadcast = _now(messages.broadcast)
+    receive = _in_time(messages.receive)
+    ack = _now(messages.ack)
+    release = _now(messages.release)
+    extend = _now(messages.extend)
+    reject = _now(messages.reject)
+    cancel = _now(messages.cancel)
+    message = _now(messages.message)
+    pending = _now(messages.pending)
+    dead = _now(messages.dead)
+    redrive = _now(messages.redrive)
+    wait_ended = _in_time(messages.wait_ended)
+    messages = _now(messages.messages)
+
+    state_save = _now(state.save)
+    state_load = _now(state.load)
+    state_load_versioned = _now(state.load_versioned)
+    state_list = _now(state.list_)
+    state_delete = _now(state.delete)
+    state_watch = _in_time(state.watch)
+
+    checkpoint_create = _now(checkpoints.create)
+    checkpoint_list = _now(checkpoints.list_)
+    checkpoint_show = _now(checkpoints.show)
+    checkpoint_latest = _now(checkpoints.latest)
+    checkpoint_prune = _now(checkpoints.prune)
+
+    def checkpoint_restore(self, agent: str, *, checkpoint: str | None = None) -> Restored | None:
+        """The checkpoint to go on from, as `checkpoint_latest`, with its files verified."""
+        return checkpoints.verify(self.checkpoint_latest(agent, checkpoint=checkpoint))
+
+    session_list = _now(sessions.list_)
+    session_show = _now(sessions.show)
+    session_progress = _now(sessions.progress)
+    session_complete = _now(sessions.complete)
+    session_abandon = _now(sessions.abandon)
+
+    types_list = _now(types.list_)
+    types_add = _now(types.add)
+    config_list = _now(config.list_)
+    config_set = _now(config.set_)
+    apply = _now(step.apply)
+    status = _now(upkeep.status)
+    prune = _now(upkeep.prune)
+
+    def doctor(self) -> list[doctor.Finding]:
+        """What is well and what is not: file, library, WAL, leases."""
+        return doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+
+    def backup(self, path: str) -> None:
+        """Copy the bus, online, into a new file."""
+        self.store.connection().backup(path)
+
+
+class AsyncBus:
+    """A bus, for the coroutines of one event loop: `async with await AsyncBus.open() as bus: …`."""
+
+    def __init__(self, store: aio.Store) -> None:
+        self.store = store
+
+    @classmethod
+    async def open(cls, url: str | None = None, *, create: bool = False) -> Self:
+        """As `Bus.open`."""
+        from bus.store import aio
+
+        return cls(await aio.Store.open(locate_new(url) if create else locate(url), create))
+
+    @property
+    def url(self) -> Url:
+        """Where this bus is."""
+        return self.store.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection, after what was begun has ended."""
+        await self.store.close()
+
+    register = _await(agents.register)
+    heartbeat = _await(agents.heartbeat)
+    update = _await(agents.update)
+    retire = _await(agents.retire)
+    agents = _await(agents.agents)
+
+    send = _await(messages.send)
+    broadcast = _await(messages.broadcast)
+    receive = _await_in_time(messages.receive)
+    ack = _await(messages.ack)
+    release = _await(messages.release)
+    extend = _await(messages.extend)
+    reject = _await(messages.reject)
+    cancel = _await(messages.cancel)
+    message = _await(messages.message)
+    pending = _await(messages.pending)
+    dead = _await(messages.dead)
+    redrive = _await(messages.redrive)
+    wait_ended = _await_in_time(messages.wait_ended)
+    messages = _await(messages.messages)
+
+    state_save = _await(state.save)
+    state_load = _await(state.load)
+    state_load_versioned = _await(state.load_versioned)
+    state_list = _await(state.list_)
+    state_delete = _await(state.delete)
+    state_watch = _await_in_time(state.watch)
+
+    checkpoint_create = _await(checkpoints.create)
+    checkpoint_list = _await(checkpoints.list_)
+    checkpoint_show = _await(checkpoints.show)
+    checkpoint_latest = _await(checkpoints.latest)
+    checkpoint_prune = _await(checkpoints.prune)
+
+    async def checkpoint_restore(self, agent: str, *, checkpoint: str | None = None) -> Restored | None:
+        """The checkpoint to go on from, as `checkpoint_latest`, with its files verified off the event loop."""
+        import anyio.to_thread
+
+        found: Checkpoint | None = await self.checkpoint_latest(agent, checkpoint=checkpoint)
+        return await anyio.to_thread.run_sync(checkpoints.verify, found)
+
+    session_list = _await(sessions.list_)
+    session_show = _await(sessions.show)
+    session_progress = _await(sessions.progress)
+    session_complete = _await(sessions.complete)
+    session_abandon = _await(sessions.abandon)
+
+    types_list = _await(types.list_)
+    types_add = _await(types.add)
+    config_list = _await(config.list_)
+    config_set = _await(config.set_)
+    apply = _await(step.apply)
+    status = _await(upkeep.status)
+    prune = _await(upkeep.prune)
+
+    async def doctor(self) -> list[doctor.Finding]:
+        """What is well and what is not: file, library, WAL, leases."""
+        return doctor.report(self.store.facts(), await self.store.run(doctor.inside()))
+
+    async def backup(self, path: str) -> None:
+        """Copy the bus, online, into a new file."""
+        await self.store.call(lambda connection: connection.backup(path))

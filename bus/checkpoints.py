@@ -1,0 +1,113 @@
+"""Checkpoints: a snapshot of an agent's work, with references to the files it rests on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import msgspec
+
+from bus import inputs
+from bus.errors import error
+from bus.inputs import Duration
+from bus.models import Checkpoint, FileCheck, FileReference, Restored
+from bus.operation import Operation, Query, Row, Steps, reading, writing
+
+
+def decode(rows: list[Row]) -> list[Checkpoint]:
+    """The checkpoints of rows whose first column is a record."""
+    return [msgspec.json.decode(row[0], type=Checkpoint) for row in rows]
+
+
+def create(
+    agent: str,
+    snapshot: object = None,
+    *,
+    type: str = "manual",
+    files: Iterable[str | os.PathLike[str]] = (),
+    retention: Duration | None = None,
+) -> Operation[Checkpoint]:
+    """Keep a snapshot (anything that is JSON, or JSON text); files are hashed now and verified at `restore`.
+
+    `type` is automatic, manual, phase_completion or error_recovery; after `retention` `prune` may remove it. Raises
+    `unknown_agent`, `unknown_type`, `invalid_json`, `payload_too_large`, and `usage` for a file that can't be read.
+    """
+    parameters = {
+        "agent": agent,
+        "type": type,
+        "snapshot": inputs.document({} if snapshot is None else snapshot),
+        "files": msgspec.json.encode([_reference(os.path.abspath(path)) for path in files]).decode(),
+        "retention": inputs.duration(retention),
+    }
+    return Operation(partial(_create, parameters), True)
+
+
+def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:
+    return decode((yield Query("checkpoints/create", parameters)))[0]
+
+
+@reading
+def list_(agent: str, *, limit: int = 100) -> Steps[list[Checkpoint]]:
+    """The checkpoints of an agent, newest first."""
+    return decode((yield Query("checkpoints/list", {"agent": agent, "limit": inputs.whole("limit", limit)})))
+
+
+@reading
+def show(checkpoint: str) -> Steps[Checkpoint]:
+    """One checkpoint. Raises `unknown_checkpoint`."""
+    found = decode((yield Query("checkpoints/show", {"checkpoint": checkpoint})))
+    if not found:
+        raise error("unknown_checkpoint")
+    return found[0]
+
+
+@reading
+def latest(agent: str, *, checkpoint: str | None = None) -> Steps[Checkpoint | None]:
+    """The checkpoint an agent goes on from: its latest, or the one named; None when it has none.
+
+    Raises `unknown_checkpoint` for a name that is none of this agent's.
+    """
+    found = decode((yield Query("checkpoints/restore", {"agent": agent, "checkpoint": checkpoint})))
+    if not found and checkpoint is not None:
+        raise error("unknown_checkpoint")
+    return found[0] if found else None
+
+
+def verify(checkpoint: Checkpoint | None) -> Restored | None:
+    """The checkpoint with each file's fate: ok, changed or missing. Reads the files, outside of any transaction."""
+    if checkpoint is None:
+        return None
+    return Restored(checkpoint, [FileCheck(file.path, _fate(file)) for file in checkpoint.file_references])
+
+
+@writing
+def prune(agent: str | None = None, *, keep: int | None = None) -> Steps[list[str]]:
+    """Forget checkpoints past their retention, and (with `keep`) all but the newest so many of each agent; their ids.
+
+    The newest of an agent always stays.
+    """
+    number = None if keep is None else inputs.whole("keep", keep)
+    return [id for (id,) in (yield Query("checkpoints/prune", {"agent": agent, "keep": number}))]
+
+
+def _reference(path: str) -> FileReference:
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return FileReference(inputs.text(path), digest, file.tell())
+    except OSError as problem:
+        raise error(
+            "usage", f"the file {path} can't be read: {problem.strerror}", "name files that are there"
+        ) from problem
+
+
+def _fate(file: FileReference) -> str:
+    try:
+        if os.stat(file.path).st_size != file.size:
+            return "changed"
+        with open(file.path, "rb") as opened:
+            return "ok" if hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256 else "changed"
+    except OSError:
+        return "missing"

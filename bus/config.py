@@ -1,0 +1,19 @@
+"""The configuration: settings that every agent of the bus shares."""
+
+from __future__ import annotations
+
+from bus import inputs
+from bus.models import Setting
+from bus.operation import Query, Steps, reading, writing
+
+
+@reading
+def list_() -> Steps[list[Setting]]:
+    """The settings, by key."""
+    return [Setting(*row) for row in (yield Query("config/list", {}))]
+
+
+@writing
+def set_(key: str, value: str) -> Steps[None]:
+    """Change a setting. Raises `unknown_setting`, and `invalid_value` for words where a number belongs."""
+    yield Query("config/set", {"key": key, "value": inputs.text(value)})

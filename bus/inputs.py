@@ -1,0 +1,132 @@
+"""What callers give: durations, JSON, receipts, priorities. Read strictly; the database checks what it can again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from bus.errors import error
+
+DEPTH = 64
+LONGEST = 100 * 366 * 86400.0  # seconds
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)", re.ASCII)
+_RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+
+Json = Mapping[str, Any] | msgspec.Struct | str | bytes
+Duration = str | float
+
+
+def duration(given: Duration | None) -> float | None:
+    """Seconds of `30s`, `5m`, `2h`, `7d`, `500ms` or plain seconds. Raises `usage` below 0 and over 100 years."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        match = _DURATION.fullmatch(given.strip())
+        if not match:
+            raise error("usage", f"not a duration: {given[:40]!r}", "write 30s, 5m, 2h, 7d or plain seconds")
+        given = float(match[1]) * _UNITS[match[2]]
+    if isinstance(given, bool) or not 0 <= given <= LONGEST:
+        raise error("usage", f"not a duration: {given}", "give 0 to 100 years")
+    return float(given)
+
+
+def lease(given: Duration | None) -> float | None:
+    """As `duration`, but more than nothing."""
+    seconds = duration(given)
+    if seconds is not None and seconds <= 0:
+        raise error("usage", "a lease of no time is no lease", "give more than 0 seconds")
+    return seconds
+
+
+def whole(name: str, given: int, least: int = 1, most: int = 2**62) -> int:
+    """A whole number within bounds. Raises `usage`."""
+    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
+        raise error("usage", f"{name} is a whole number from {least} to {most}")
+    return given
+
+
+def priority(given: int) -> int:
+    """1 to 10. Raises `invalid_priority`."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= 10:
+        raise error("invalid_priority")
+    return given
+
+
+def receipts(given: str | Iterable[str]) -> str:
+    """The JSON array of receipts that the SQL takes. Raises `usage` for what is no receipt, or for none at all."""
+    several = [given] if isinstance(given, str) else list(given)
+    if not several:
+        raise error("usage", "no receipt", "give at least one, such as 42.3")
+    for receipt in several:
+        if not isinstance(receipt, str) or not _RECEIPT.fullmatch(receipt):
+            raise error("usage", f"not a receipt: {str(receipt)[:40]!r}", "a receipt looks like 42.3")
+    return json.dumps(several)
+
+
+def message_id(given: int | str) -> int:
+    """The id of a message. Raises `usage`."""
+    text = str(given)
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        raise error("usage", f"not a message id: {text[:40]!r}", "an id is a whole number")
+    return int(text)
+
+
+def text(given: str) -> str:
+    """Text that the database can hold: UTF-8 without NUL. Raises `invalid_value`."""
+    if not isinstance(given, str):
+        raise error("invalid_value", "not text", "encode it first, as JSON for instance")
+    if "\0" in given:
+        raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
+    try:
+        given.encode()
+    except UnicodeEncodeError as problem:
+        raise error("invalid_value", "text with a lone surrogate", "a value is UTF-8 text") from problem
+    return given
+
+
+def document(given: object) -> str:
+    """JSON text of a mapping, a list or a Struct, or of what is JSON text already, which stays as it is.
+
+    Raises `invalid_json` for NaN and infinity, lone surrogates, a depth over 64 and what is not JSON at all.
+    """
+    written = _decoded(given) if isinstance(given, str | bytes) else _encoded(given)
+    if written.count("[") + written.count("{") > DEPTH and _depth(written) > DEPTH:
+        raise error("invalid_json", f"the JSON is nested deeper than {DEPTH}")
+    return written
+
+
+def _decoded(given: str | bytes) -> str:
+    try:
+        written = given.decode() if isinstance(given, bytes) else given
+        written.encode()
+        if "\\ud" in written or "\\uD" in written:
+            msgspec.json.decode(written)
+    except (UnicodeError, msgspec.DecodeError, RecursionError) as problem:
+        raise error("invalid_json") from problem
+    if "\0" in written:
+        raise error("invalid_json", "JSON with a NUL")
+    return written
+
+
+def _encoded(given: object) -> str:
+    try:
+        encoded = msgspec.json.encode(given)
+        if b"null" in encoded:  # it writes NaN so
+            json.dumps(msgspec.to_builtins(given), allow_nan=False)
+        return encoded.decode()
+    except (ValueError, TypeError, RecursionError, OverflowError) as problem:
+        raise error("invalid_json", f"the payload can't be written as JSON: {problem}") from problem
+
+
+def _depth(written: str) -> int:
+    deepest = depth = 0
+    for sign in re.findall(r"[\[\]{}]", _STRING.sub("", written)):
+        depth += 1 if sign in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,78 @@
+"""Whether the process that an agent registered still runs. Worked out when asked, never stored.
+
+A process is told by its pid, its start time, the boot and the pid namespace together: a pid alone is used again, and a
+zombie answers to signals. Another host or another namespace counts as elsewhere, where only heartbeats tell.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+PROC = Path("/proc")
+
+
+class Life(StrEnum):
+    """What is known of a process: it runs, it is gone, or nobody here can tell."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+class Identity(NamedTuple):
+    """A process on a host; `process_started_at` in clock ticks after the boot."""
+
+    host: str | None = None
+    pid: int | None = None
+    pid_namespace: str | None = None
+    process_started_at: int | None = None
+    boot_id: str | None = None
+
+
+@functools.cache
+def boot_id() -> str | None:
+    """This boot's id, or None where the system has none."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+@functools.cache
+def pid_namespace() -> str | None:
+    """This process's pid namespace, such as `pid:[4026531836]`."""
+    try:
+        return os.readlink(PROC / "self/ns/pid")
+    except OSError:
+        return None
+
+
+def started_at(pid: int) -> int | None:
+    """When a process started, in clock ticks after the boot; None when there is none or it is a zombie."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def identity(pid: int) -> Identity:
+    """What tells this process from all others."""
+    return Identity(socket.gethostname(), pid, pid_namespace(), started_at(pid), boot_id())
+
+
+def life(agent: Identity) -> Life:
+    """Whether that process runs, as far as can be told from here."""
+    if agent.pid is None or agent.host != socket.gethostname() or agent.boot_id is None:
+        return Life.UNKNOWN
+    if agent.boot_id != boot_id():
+        return Life.DEAD
+    if agent.pid_namespace != pid_namespace():
+        return Life.UNKNOWN
+    return Life.ALIVE if started_at(agent.pid) == agent.process_started_at is not None else Life.DEAD

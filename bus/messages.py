@@ -1,0 +1,300 @@
+"""Messages: send, receive, acknowledge and what else becomes of them.
+
+A message is leased to one receiver at a time; its receipt, `<id>.<delivery>`, is the fencing token: after the lease was
+given back or taken over, an old receipt can do nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import msgspec
+
+from bus import agents, clock, inputs, payloads
+from bus.errors import BusError, InvalidPayload, error
+from bus.inputs import Duration, Json
+from bus.models import Message, MessageStatus
+from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Steps, reading, writing
+
+EVERYBODY = "*"
+ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
+
+
+def decode(rows: list[Row]) -> list[Message]:
+    """The messages of rows whose first column is a record."""
+    return [msgspec.json.decode(row[0], type=Message) for row in rows]
+
+
+def send(
+    sender: str,
+    to: str,
+    type: str,
+    payload: Json,
+    *,
+    priority: int = 5,
+    delay: Duration | None = None,
+    expires: Duration | None = None,
+    key: str | None = None,
+    reply_to: int | None = None,
+    correlation: str | None = None,
+) -> Operation[int]:
+    """Store a message for an agent's id or for `@TYPE`, any one agent of a type in the sender's session; its id.
+
+    `priority` is 1 to 10, 10 the most urgent. `delay` holds it back, `expires` ends it. Under an idempotency `key` the
+    first message sent to this address answers for all. Raises `unknown_agent` for a sender that is not registered,
+    `unknown_type`, `invalid_priority`, `invalid_payload`, `invalid_json`, `payload_too_large`, `key_reused`.
+    """
+    if to == EVERYBODY:
+        raise error("usage", "'*' is for broadcast", "call broadcast")
+    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation)
+    return Operation(partial(_send, parameters), True)
+
+
+def broadcast(
+    sender: str,
+    type: str,
+    payload: Json,
+    *,
+    priority: int = 5,
+    delay: Duration | None = None,
+    expires: Duration | None = None,
+    key: str | None = None,
+    reply_to: int | None = None,
+    correlation: str | None = None,
+) -> Operation[list[int]]:
+    """Store a copy for each agent of the sender's session that has not ended, itself excepted; their ids, maybe none.
+
+    Arguments and errors as in `send`.
+    """
+    parameters = _envelope(sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation)
+    return Operation(partial(_store, "messages/broadcast", parameters), True)
+
+
+def _send(parameters: Mapping[str, object]) -> Steps[int]:
+    ids = yield from _store("messages/send", parameters)
+    return ids[0]
+
+
+def _store(name: str, parameters: Mapping[str, object]) -> Steps[list[int]]:
+    try:
+        rows = yield Query(name, parameters)
+    except InvalidPayload as problem:
+        raise (yield from _explained(problem, parameters)) from problem
+    yield Ring([address for _, address in rows])
+    return sorted(id for id, _ in rows)
+
+
+def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[BusError]:
+    """The refusal of a payload, in a validator's words where the schema is what it breaks."""
+    if problem.code != "invalid_payload" or problem.message != parameters["type"]:
+        return problem
+    rows = yield Query("types/schema", {"name": parameters["type"]})
+    words = payloads.explain(json.loads(rows[0][0]), str(parameters["payload"]))
+    return error(problem.code, f"the payload is no {parameters['type']}: {words}")
+
+
+def _envelope(
+    sender: str,
+    to: str,
+    type: str,
+    payload: Json,
+    priority: int,
+    delay: Duration | None,
+    expires: Duration | None,
+    key: str | None,
+    reply_to: int | None,
+    correlation: str | None,
+) -> dict[str, object]:
+    return {
+        "from": sender,
+        "to": to,
+        "type": type,
+        "payload": inputs.document(payload),
+        "priority": inputs.priority(priority),
+        "delay": inputs.duration(delay) or 0,
+        "expires": inputs.duration(expires),
+        "key": None if key is None else inputs.text(key),
+        "reply_to": None if reply_to is None else inputs.message_id(reply_to),
+        "correlation": None if correlation is None else inputs.text(correlation),
+    }
+
+
+def receive(
+    agent: str,
+    *,
+    limit: int = 1,
+    wait: Duration | None = None,
+    lease: Duration | None = None,
+    type: str | None = None,
+    ack: bool = False,
+) -> Routine[list[Message]]:
+    """Lease up to `limit` messages, the most urgent first, from the agent's mailbox and its type's queue.
+
+    `wait` sleeps until there is one, at most so long (without polling); else an empty list says there is none. `lease`
+    is how long they are ours (default: the setting lease_seconds). `ack` acknowledges them in the same transaction.
+    Leases of a holder that is known to be dead come back at once. Raises `unknown_agent`.
+    """
+    claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
+    end = clock.monotonic() + (inputs.duration(wait) or 0)
+    while True:
+        found: list[Message] = yield claiming
+        if found:
+            return found
+        news: agents.Outlook = yield agents.outlook(agent)
+        for holder in news.dead:
+            yield agents.give_back(holder)
+        left = end - clock.monotonic()
+        if news.dead:
+            continue
+        if left <= 0:
+            return []
+        yield Pause(news.bells, min(left, news.seconds), news.pids)
+
+
+def claim(
+    agent: str, *, limit: int = 1, lease: Duration | None = None, type: str | None = None, ack: bool = False
+) -> Operation[list[Message]]:
+    """What is there for `receive`, now: one transaction, no waiting."""
+    parameters: Mapping[str, object] = {
+        "agent": agent,
+        "limit": inputs.whole("limit", limit, most=10_000),
+        "lease": inputs.lease(lease),
+        "type": type,
+    }
+    return Operation(partial(_claim, parameters, ack), True, None if ack else _give_up)
+
+
+def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
+    rows = yield Query("messages/receive", parameters)
+    found = decode([row[2:] for row in sorted(rows)])
+    if ack_too and found:
+        yield from ack([message.receipt or "" for message in found]).steps()
+        return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
+    return found
+
+
+def _give_up(found: list[Message]) -> Operation[None] | None:
+    return release([message.receipt or "" for message in found]) if found else None
+
+
+def ack(receipts: str | Iterable[str]) -> Operation[None]:
+    """Acknowledge: the work is done. All receipts or none. A second time is done.
+
+    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`.
+    """
+    return Operation(partial(_ack, inputs.receipts(receipts)), True)
+
+
+def _ack(receipts: str) -> Steps[None]:
+    rows = yield Query("messages/ack", {"receipts": receipts})
+    yield Ring([ended(id) for (id,) in rows])
+
+
+def release(
+    receipts: str | Iterable[str], *, delay: Duration | None = None, reason: str | None = None
+) -> Operation[None]:
+    """Give messages back, at once or after `delay`; past the retry limit they are dead. Errors as in `ack`."""
+    parameters = {
+        "receipts": inputs.receipts(receipts),
+        "delay": inputs.duration(delay) or 0,
+        "reason": None if reason is None else inputs.text(reason),
+    }
+    return Operation(partial(_release, parameters), True)
+
+
+def _release(parameters: Mapping[str, object]) -> Steps[None]:
+    rows = yield Query("messages/release", parameters)
+    yield Ring([ended(id) if status == MessageStatus.DEAD else address for id, address, status in rows])
+
+
+def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
+    """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
+    parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
+    return Operation(partial(_quiet, "messages/extend", parameters), True)
+
+
+def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
+    """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
+    parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
+    return Operation(partial(_over, "messages/reject", parameters), True)
+
+
+def cancel(id: int | str) -> Operation[None]:
+    """Withdraw a message that is not over, even from whoever holds it. Raises `unknown_message`, `already_ended`."""
+    return Operation(partial(_over, "messages/cancel", {"id": inputs.message_id(id)}), True)
+
+
+def _quiet(name: str, parameters: Mapping[str, object]) -> Steps[None]:
+    yield Query(name, parameters)
+
+
+def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
+    rows = yield Query(name, parameters)
+    yield Ring([ended(id) for (id,) in rows])
+
+
+@reading
+def message(id: int | str) -> Steps[Message]:
+    """One message as it stands. Raises `unknown_message`."""
+    rows = yield Query("messages/message", {"id": inputs.message_id(id)})
+    if not rows:
+        raise error("unknown_message", f"there is no message {id}")
+    return decode(rows)[0]
+
+
+@reading
+def messages(
+    *,
+    to: str | None = None,
+    sender: str | None = None,
+    status: str | None = None,
+    session: str | None = None,
+    limit: int = 100,
+) -> Steps[list[Message]]:
+    """The newest messages that match, newest first; nothing is changed. `to` is an address as it was sent."""
+    if status is not None and status not in tuple(MessageStatus):
+        raise error("invalid_status", f"no message has the status {status[:40]!r}", ", ".join(MessageStatus))
+    parameters = {"to": to, "from": sender, "status": status, "session": session}
+    return decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
+
+
+@reading
+def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
+    """What `receive` would find ready for an agent, in that order; nothing is changed."""
+    return decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
+
+
+@reading
+def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
+    """The dead messages, oldest first, each with its `dead_reason`."""
+    return decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
+
+
+@writing
+def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = None) -> Steps[list[int]]:
+    """Give dead messages another life: those named, all or none, or (None) all of a session or of the bus.
+
+    Raises `unknown_message`, `not_dead`.
+    """
+    given = None if ids is None else json.dumps([inputs.message_id(id) for id in ids])
+    rows = yield Query("messages/redrive", {"ids": given, "session": session})
+    yield Ring([address for _, address in rows])
+    return sorted(id for id, _ in rows)
+
+
+def wait_ended(id: int, *, wait: Duration) -> Routine[Message]:
+    """Wait until a message is acknowledged or dead, at most so long; the message as it then stands."""
+    end = clock.monotonic() + (inputs.duration(wait) or 0)
+    while True:
+        found: Message = yield message(id)
+        left = end - clock.monotonic()
+        if found.status in ENDED or left <= 0:
+            return found
+        yield Pause([ended(id)], left)
+
+
+def ended(id: int) -> str:
+    """The doorbell of those who wait for a message's end."""
+    return f"message={id}"

@@ -1,0 +1,52 @@
+"""Sessions: a piece of coordinated work on a milestone. They begin when their first agent registers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bus.errors import error
+from bus.models import Session
+from bus.operation import Query, Row, Steps, reading, writing
+
+STATUSES = ("active", "paused", "completed", "failed", "abandoned")
+
+
+def decode(rows: list[Row]) -> list[Session]:
+    """The sessions of rows whose first column is a record."""
+    return [msgspec.json.decode(row[0], type=Session) for row in rows]
+
+
+@reading
+def list_(*, status: str | None = None) -> Steps[list[Session]]:
+    """The sessions, the last active first; of one status, when given."""
+    if status is not None and status not in STATUSES:
+        raise error("invalid_status", f"no session has the status {status[:40]!r}", ", ".join(STATUSES))
+    return decode((yield Query("sessions/list", {"status": status})))
+
+
+@reading
+def show(session: str) -> Steps[Session]:
+    """One session. Raises `unknown_session`."""
+    found = decode((yield Query("sessions/show", {"session": session})))
+    if not found:
+        raise error("unknown_session")
+    return found[0]
+
+
+@writing
+def progress(session: str, progress: float, *, phase: str | None = None) -> Steps[Session]:
+    """Say how far a session is, 0 to 100, and its phase. Raises `unknown_session`, `invalid_progress`."""
+    parameters = {"session": session, "progress": float(progress), "phase": phase}
+    return decode((yield Query("sessions/progress", parameters)))[0]
+
+
+@writing
+def complete(session: str) -> Steps[Session]:
+    """A session is done. Raises `unknown_session`, and `already_ended` when it was abandoned."""
+    return decode((yield Query("sessions/complete", {"session": session})))[0]
+
+
+@writing
+def abandon(session: str) -> Steps[Session]:
+    """A session is given up; nothing is deleted. Raises `unknown_session`, or `already_ended` if completed."""
+    return decode((yield Query("sessions/abandon", {"session": session})))[0]

@@ -1,0 +1,96 @@
+"""State: an agent's keyed values, readable by every agent. Any text is a value; an agent need not be registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+
+from bus import clock, inputs
+from bus.inputs import Duration
+from bus.models import StateValue
+from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, reading, writing
+
+Versioned = tuple[str, int]
+
+
+def save(
+    agent: str,
+    key: str,
+    value: str,
+    *,
+    type: str | None = None,
+    ttl: Duration | None = None,
+    if_version: int | None = None,
+) -> Operation[int]:
+    """Keep a value; its version, which starts at 1 and grows.
+
+    `ttl` is how long it lasts (None: for ever). With `if_version` only when that is the present version, 0 for none:
+    compare-and-set. Raises `version_conflict`, `unknown_type`, `invalid_key`, `invalid_value`.
+    """
+    parameters = {
+        "agent": agent,
+        "key": key,
+        "value": inputs.text(value),
+        "type": type,
+        "ttl": inputs.duration(ttl),
+        "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),
+    }
+    return Operation(partial(_save, parameters), True)
+
+
+def _save(parameters: Mapping[str, object]) -> Steps[int]:
+    ((version,),) = yield Query("state/save", parameters)
+    yield Ring([changed(str(parameters["agent"]))])
+    return int(version)
+
+
+@reading
+def load(agent: str, key: str) -> Steps[str | None]:
+    """The value under a key; None when there is none or its time is over."""
+    rows = yield Query("state/load", {"agent": agent, "key": key})
+    return str(rows[0][0]) if rows else None
+
+
+@reading
+def load_versioned(agent: str, key: str) -> Steps[Versioned | None]:
+    """The value under a key and its version, for `save(…, if_version=…)`; None when there is none."""
+    rows = yield Query("state/load", {"agent": agent, "key": key})
+    return (str(rows[0][0]), int(rows[0][1])) if rows else None
+
+
+@reading
+def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
+    """The values of an agent, by key; those whose key begins with `prefix`."""
+    rows = yield Query("state/list", {"agent": agent, "prefix": prefix})
+    return [msgspec.json.decode(row[0], type=StateValue) for row in rows]
+
+
+@writing
+def delete(agent: str, key: str) -> Steps[bool]:
+    """Forget a value; whether there was one."""
+    rows = yield Query("state/delete", {"agent": agent, "key": key})
+    yield Ring([changed(agent)])
+    return bool(rows and rows[0][0])
+
+
+def watch(agent: str, key: str, *, after: int | None = None, wait: Duration) -> Routine[Versioned | None]:
+    """Wait until a key has another version than `after` (None: than now; 0: than none), at most so long.
+
+    The value and its version, or None when nothing changed in time or the value is gone.
+    """
+    end = clock.monotonic() + (inputs.duration(wait) or 0)
+    first: Versioned | None = yield load_versioned(agent, key)
+    seen = (first[1] if first else 0) if after is None else after
+    while True:
+        found: Versioned | None = yield load_versioned(agent, key)
+        left = end - clock.monotonic()
+        if (found[1] if found else 0) != seen or left <= 0:
+            return found if found and found[1] != seen else None
+        yield Pause([changed(agent)], min(left, 1.0))
+
+
+def changed(agent: str) -> str:
+    """The doorbell of those who watch an agent's state."""
+    return f"state={agent}"

@@ -1,0 +1,66 @@
+"""Steps: several operations in one transaction, all or none."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bus import agents, checkpoints, messages, sessions, state
+from bus.errors import BusError, error
+from bus.operation import Operation, Steps, writing
+
+OPERATIONS: dict[str, Callable[..., Operation[Any]]] = {
+    "messages.send": messages.send,
+    "messages.broadcast": messages.broadcast,
+    "messages.ack": messages.ack,
+    "messages.release": messages.release,
+    "messages.extend": messages.extend,
+    "messages.reject": messages.reject,
+    "messages.cancel": messages.cancel,
+    "messages.redrive": messages.redrive,
+    "state.save": state.save,
+    "state.delete": state.delete,
+    "checkpoint.create": checkpoints.create,
+    "agents.register": agents.register,
+    "agents.heartbeat": agents.heartbeat,
+    "agents.retire": agents.retire,
+    "session.progress": sessions.progress,
+    "session.complete": sessions.complete,
+    "session.abandon": sessions.abandon,
+}
+SPELLINGS = {"from": "sender", "receipt": "receipts", "file": "files", "capability": "capabilities"}
+
+
+@writing
+def apply(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
+    """Run operations in one transaction; the result of each. The error of one carries its place as `index`."""
+    results = []
+    for index, operation in enumerate(operations):
+        try:
+            results.append((yield from operation.steps()))
+        except BusError as problem:
+            problem.index = index
+            raise
+    return results
+
+
+def named(line: Mapping[str, Any]) -> Operation[Any]:
+    """The operation that a mapping names: `op`, and the long options of the command as keys.
+
+    `{"op": "messages.ack", "receipt": "42.3"}`. Raises `usage` for what is no operation or lacks an argument.
+    """
+    if not isinstance(line, Mapping) or not isinstance(line.get("op"), str):
+        raise error("usage", "a line of a step is an object with an op", f"the operations are {', '.join(OPERATIONS)}")
+    arguments = {SPELLINGS.get(key, key.replace("-", "_")): value for key, value in line.items() if key != "op"}
+    name = line["op"]
+    if name == "messages.send" and arguments.get("to") == messages.EVERYBODY:
+        name, _ = "messages.broadcast", arguments.pop("to")
+    function = OPERATIONS.get(name)
+    if not function:
+        raise error("usage", f"a step has no operation {name[:60]!r}", f"the operations are {', '.join(OPERATIONS)}")
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as problem:
+        raise error("usage", f"{name}: {problem}", "the keys are the long options of the command") from problem
+    return function(**arguments)

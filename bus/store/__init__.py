@@ -1,0 +1,1 @@
+"""Where operations run: open a URL, run an operation in one transaction, translate the driver's errors."""

@@ -1,0 +1,97 @@
+"""The blocking store: a connection for each thread, made when the thread first asks."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import threading
+from typing import Any, TypeVar
+
+from bus.operation import Operation, Pause, Routine
+from bus.store import place
+from bus.store.doorbell import Waiting
+from bus.store.sqlite import Connection
+from bus.store.url import MEMORY, Url
+
+T = TypeVar("T")
+
+
+class Store:
+    """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own."""
+
+    def __init__(self, url: Url, create: bool = False) -> None:
+        self.url = url
+        self._process = os.getpid()
+        self._inherited: list[threading.local] = []
+        self._local = threading.local()
+        self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
+        first = Connection(url, create)
+        self._only = first if url.path == MEMORY else None
+        self._local.connection = first
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation in one transaction."""
+        if self._only:
+            with self._turn:
+                return self._only.run(operation)
+        return self.connection().run(operation)
+
+    def carry_out(self, routine: Routine[T]) -> T:
+        """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
+        that the routine looks once more before it sleeps."""
+        listener: Waiting | None = None
+        reply: object = None
+        try:
+            while True:
+                request = routine.send(reply)
+                reply = None
+                if isinstance(request, Operation):
+                    reply = self.run(request)
+                elif listener is None:
+                    listener = self.connection().listen(request.bells)
+                else:
+                    _sleep(listener, request)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            routine.close()
+            if listener:
+                listener.close()
+
+    def connection(self) -> Connection:
+        """This thread's connection."""
+        if self._only:
+            return self._only
+        if self._process != os.getpid():
+            self._inherited.append(self._local)  # never closed: that would drop the parent's locks
+            self._local, self._process = threading.local(), os.getpid()
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = Connection(self.url)
+        return connection
+
+    def facts(self) -> dict[str, Any]:
+        """What can be told of the bus from outside."""
+        return place.facts(self.url)
+
+    def close(self) -> None:
+        """Close this thread's connection; those of other threads end with their threads."""
+        connection = getattr(self._local, "connection", None)
+        if connection and self._process == os.getpid():
+            connection.close()
+            self._local = threading.local()
+
+
+def _sleep(listener: Waiting, pause: Pause) -> None:
+    poll = select.poll()
+    poll.register(listener.fileno(), select.POLLIN)
+    rounds = listener.rounds(pause.seconds, pause.pids)
+    try:
+        seconds = next(rounds)
+        while True:
+            milliseconds = None if seconds is None else math.ceil(max(seconds, 0) * 1000)
+            seconds = rounds.send(bool(poll.poll(milliseconds)))
+    except StopIteration:
+        pass

@@ -1,0 +1,170 @@
+"""Doorbells: how a writer wakes those who wait, without a daemon and without polling.
+
+A bell is an empty file in a folder beside the database, named after an address. Who waits makes its bells and watches
+them with inotify; who has committed something for an address touches its bell, if there is one. Commits of other
+programs show on the `-wal` file: they are noticed within 250 ms, looked at four times a second at most, so that a
+hundred idle waiters cost nothing while others talk. Such a write precedes the commit; looking that much later is late
+enough. A ring that is lost costs a waiter at most that fallback.
+
+Linux only; elsewhere `Listener` returns every 50 ms and the waiter looks by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import struct
+import sys
+import time
+from collections.abc import Generator, Sequence
+
+IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
+FOREIGN = 0.25  # seconds between two looks at what other programs committed
+
+
+def ring(folder: str, bells: Sequence[str]) -> None:
+    """Wake whoever waits at these bells. Nobody there is no error."""
+    for bell in bells:
+        with contextlib.suppress(OSError):
+            os.utime(f"{folder}/{bell}")
+
+
+class Listener:
+    """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news."""
+
+    def __init__(self, folder: str, wal: str, bells: Sequence[str]) -> None:
+        self._wal = wal
+        self._wal_watch = -1
+        self._poll = select.epoll()
+        self._pids: dict[int, int] = {}
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll.register(self._inotify, select.EPOLLIN)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        for bell in bells:
+            path = f"{folder}/{bell}"
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE | IN_MODIFY)
+        self._listen_to_wal()
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """Wait: yields how long to wait for `fileno()` (None: for ever), is told whether it was readable, returns when
+        there is something to look at or the time is over."""
+        self._watch_processes(pids)
+        end = None if seconds is None else time.monotonic() + seconds
+        readable = yield seconds
+        if readable and not self._rung():
+            # Another program wrote: turn away from the WAL for a moment, look once, and listen again.
+            self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
+            quiet = time.monotonic() + FOREIGN
+            while (left := min(quiet, end or quiet) - time.monotonic()) > 0:
+                if (yield left) and self._rung():
+                    break
+            self._listen_to_wal()
+
+    def close(self) -> None:
+        for descriptor in self._pids.values():
+            os.close(descriptor)
+        self._poll.close()
+        os.close(self._inotify)
+
+    def _watch(self, path: str, mask: int) -> int:
+        return int(self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask))
+
+    def _listen_to_wal(self) -> None:
+        self._wal_watch = self._watch(self._wal, IN_MODIFY)
+
+    def _rung(self) -> bool:
+        """Read all events; whether any is more than a write to the WAL."""
+        if any(descriptor != self._inotify for descriptor, _ in self._poll.poll(0)):
+            return True
+        rung = False
+        with contextlib.suppress(BlockingIOError):
+            while events := os.read(self._inotify, 65536):
+                at = 0
+                while at < len(events):
+                    watch, mask, _, length = struct.unpack_from("iIII", events, at)
+                    at += 16 + length
+                    rung |= watch != self._wal_watch and not mask & IN_IGNORED
+        return rung
+
+    def _watch_processes(self, pids: Sequence[int]) -> None:
+        for pid in set(pids) - set(self._pids):
+            with contextlib.suppress(OSError):
+                self._pids[pid] = os.pidfd_open(pid)
+                self._poll.register(self._pids[pid], select.EPOLLIN)
+        for pid in set(self._pids) - set(pids):
+            self._poll.unregister(self._pids[pid])
+            os.close(self._pids.pop(pid))
+
+
+class Glance:
+    """Stands in for a `Listener` where there is no inotify: looks every 50 ms."""
+
+    def __init__(self) -> None:
+        self._ends = os.pipe()
+
+    def fileno(self) -> int:
+        return self._ends[0]
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """See `Listener.rounds`."""
+        yield 0.05 if seconds is None else min(seconds, 0.05)
+
+    def close(self) -> None:
+        for end in self._ends:
+            os.close(end)
+
+
+class Room:
+    """The doorbells of a bus in memory, whose waiters are all in this process."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Guest] = []
+
+    def listen(self, bells: Sequence[str]) -> Guest:
+        """Wait at these bells from now on."""
+        guest = Guest(self._waiting, frozenset(bells))
+        self._waiting.append(guest)
+        return guest
+
+    def ring(self, bells: Sequence[str]) -> None:
+        """Wake whoever waits at these bells."""
+        for guest in list(self._waiting):
+            if not guest.bells.isdisjoint(bells):
+                os.write(guest.fileno(), (1).to_bytes(8, sys.byteorder))
+
+
+class Guest:
+    """Someone who waits in a `Room`."""
+
+    def __init__(self, waiting: list[Guest], bells: frozenset[str]) -> None:
+        self.bells = bells
+        self._waiting = waiting
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """See `Listener.rounds`."""
+        if (yield seconds):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._event, 8)
+
+    def close(self) -> None:
+        self._waiting.remove(self)
+        os.close(self._event)
+
+
+Waiting = Listener | Glance | Guest
+
+
+def listen(folder: str, wal: str, bells: Sequence[str]) -> Listener | Glance:
+    """Wait at these bells, and for writes to the WAL, from now on."""
+    return Listener(folder, wal, bells) if sys.platform == "linux" else Glance()

@@ -1,0 +1,60 @@
+"""The bus file on its disk: made for its owner alone, and refused where SQLite would lose data on it."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from bus.errors import error
+
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "lustre"}
+
+
+def make(path: str) -> None:
+    """Make an empty file (0600) and its folders (0700) where there is none."""
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as problem:
+        if problem.errno == 28:
+            raise error("disk_full") from problem
+        raise error("no_bus", f"the bus {path} can't be made: {problem.strerror}", "choose another place") from problem
+
+
+def check(path: str) -> None:
+    """Refuse a file that is missing, not ours alone, under two names, or on a network."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError as problem:
+        raise error("no_bus", f"there is no bus at {path}") from problem
+    except OSError as problem:
+        raise error("no_bus", f"the bus {path} can't be reached: {problem.strerror}", "check the path") from problem
+    if stat.S_ISLNK(found.st_mode):
+        raise error("unsafe_file", f"{path} is a symbolic link", "name the file itself")
+    if not stat.S_ISREG(found.st_mode):
+        raise error("not_a_bus", f"{path} is not a file")
+    if found.st_nlink != 1:
+        raise error(
+            "unsafe_file", f"{path} has {found.st_nlink} names (hard links)", "a bus has one: SQLite would lose data"
+        )
+    if found.st_uid != os.geteuid():
+        raise error("unsafe_file", f"{path} belongs to another user", "each user has a bus of their own")
+    if not os.access(path, os.R_OK | os.W_OK) or not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
+        raise error("unsafe_file", f"{path} can't be read and written here", "check the permissions of file and folder")
+    if os.major(found.st_dev) == 0 and (kind := _file_system(found.st_dev)) in NETWORK:
+        raise error("unsafe_file", f"{path} is on a network file system ({kind})", "put the bus on a local disk")
+
+
+def _file_system(device: int) -> str:
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except OSError:
+        pass
+    return ""

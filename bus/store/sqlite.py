@@ -1,0 +1,330 @@
+"""The bus on one SQLite file: a connection that runs operations, each in one transaction."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from bus import clock, schemas
+from bus.errors import BusError, TryAgain, error
+from bus.operation import Operation, Query, Ring, Row, Statement, Steps
+from bus.store import doorbell, files
+from bus.store.turnstile import Turnstile
+from bus.store.url import MEMORY, Url
+
+T = TypeVar("T")
+
+APPLICATION_ID = 1098146163
+TIMEOUT = 5.0  # seconds to wait for others before "busy"
+WAL_LIMIT = 4 << 20
+OLDEST = (3, 38, 0)
+
+
+class Connection:
+    """One connection to one bus, for one thread. `create` makes the file when it is missing."""
+
+    def __init__(self, url: Url, create: bool = False) -> None:
+        self.url = url
+        self.bells = f"{url.path}.bells"
+        self.wal = f"{url.path}-wal"
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise error("fault", f"SQLite {sqlite3.sqlite_version} is too old", "the bus needs 3.38 or newer")
+        if url.path != MEMORY:
+            if create:
+                files.make(url.path)
+            files.check(url.path)
+        self.sqlite = self._open()
+        self._broken = False
+        self._room = doorbell.Room()
+        try:
+            self._turnstile = None if url.path == MEMORY else Turnstile(f"{url.path}.turn")
+        except OSError as problem:
+            raise error("unsafe_file", f"{url.path}.turn can't be used: {problem.strerror}") from problem
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
+        if self._broken:
+            self.sqlite, self._broken = self._open(), False
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                return self._write(operation.steps()) if operation.writes else self._read(operation.steps())
+            except TryAgain as busy:
+                if busy.code != "busy" or time.monotonic() > deadline:
+                    raise
+
+    def _open(self) -> sqlite3.Connection:
+        with self._translated():
+            connection = _connect(self.url)
+            _prepare(connection, self.url)
+        return connection
+
+    def close(self) -> None:
+        self.sqlite.close()
+        if self._turnstile:
+            self._turnstile.close()
+
+    def listen(self, bells: Sequence[str]) -> doorbell.Waiting:
+        """Hear these doorbells, and what other programs write, from now on."""
+        if self.url.path == MEMORY:
+            return self._room.listen(bells)
+        return doorbell.listen(self.bells, self.wal, bells)
+
+    def _ring(self, bells: Sequence[str]) -> None:
+        if self.url.path == MEMORY:
+            self._room.ring(bells)
+        else:
+            doorbell.ring(self.bells, bells)
+
+    def backup(self, path: str) -> None:
+        """Copy the bus, online, into a new file."""
+        if os.path.lexists(path):
+            raise error("usage", f"{path} is there already", "name a new file")
+        files.make(path)
+        try:
+            copy = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)
+            with self._translated():
+                self.sqlite.backup(copy)
+            copy.close()
+        except BaseException:
+            os.unlink(path)
+            raise
+
+    def _write(self, steps: Steps[T]) -> T:
+        if self._turnstile:
+            self._turnstile.enter(TIMEOUT)
+        bells: list[str] = []
+        try:
+            with self._translated():
+                self.sqlite.execute("begin immediate")
+                try:
+                    result = self._drive(steps, bells)
+                except BaseException:
+                    self._rollback()
+                    raise
+                self._commit()
+            self._guarded_checkpoint()
+        finally:
+            if self._turnstile:
+                self._turnstile.leave()
+        if bells:
+            self._ring(bells)
+        return result
+
+    def _read(self, steps: Steps[T]) -> T:
+        with self._translated():
+            self.sqlite.execute("begin")
+            try:
+                return self._drive(steps, [])
+            finally:
+                self._rollback()
+
+    def _drive(self, steps: Steps[T], bells: list[str]) -> T:
+        now = clock.now()
+        try:
+            request = next(steps)
+            while True:
+                reply: list[Row] = []
+                try:
+                    if isinstance(request, Query):
+                        reply = self._query(request, now)
+                    elif isinstance(request, Ring):
+                        bells.extend(request.bells)
+                    else:
+                        self._statement(request)
+                except sqlite3.Error as problem:
+                    translated = translate(problem, self.url.path)
+                    if translated.code == "io_error":
+                        self._break()
+                    request = steps.throw(translated)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _query(self, query: Query, now: str) -> list[Row]:
+        rows: list[Row] = []
+        parameters = {**query.parameters, "now": now}
+        for statement in schemas.operation(query.name):
+            cursor = self.sqlite.execute(statement, parameters)
+            if cursor.description:
+                rows = cursor.fetchall()
+        return rows
+
+    def _statement(self, statement: Statement) -> None:
+        self.sqlite.execute(statement.sql)
+
+    def _rollback(self) -> None:
+        if not self._broken and self.sqlite.in_transaction:
+            self.sqlite.execute("rollback")
+
+    def _commit(self) -> None:
+        try:
+            self.sqlite.execute("commit")
+        except sqlite3.Error as problem:
+            translated = translate(problem, self.url.path)
+            self._rollback()
+            if translated.code in ("busy", "disk_full"):
+                raise translated from problem
+            self._break()
+            raise error("outcome_unknown") from problem
+
+    def _break(self) -> None:
+        """After an I/O error nothing that this connection remembers can be trusted; the next operation opens anew."""
+        self._broken = True
+        self.sqlite.close()
+
+    def _guarded_checkpoint(self) -> None:
+        """Keep the WAL small. Before SQLite 3.51.3 a checkpoint that races with a commit can lose it, so the one
+        connection holds the write lock while another checkpoints (https://sqlite.org/wal.html#walresetbug)."""
+        try:
+            if self.url.path == MEMORY or os.stat(self.wal).st_size <= WAL_LIMIT:
+                return
+        except OSError:
+            return
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the file, as far as readers allow; while nobody can commit."""
+        try:
+            self.sqlite.execute("begin immediate")
+            try:
+                other = _connect(self.url)
+                other.execute("pragma wal_checkpoint(passive)").fetchall()
+                other.close()
+            finally:
+                self._rollback()
+        except sqlite3.Error:
+            pass  # the next commit tries again; nothing depends on it but the size of the file
+
+    def _translated(self) -> _Border:
+        return _Border(self.url.path)
+
+
+class _Border:
+    """Where the driver's errors become the bus's."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, sqlite3.Error | OverflowError | UnicodeEncodeError):
+            raise translate(problem, self.path) from problem
+
+
+def _connect(url: Url) -> sqlite3.Connection:
+    place = MEMORY if url.path == MEMORY else f"file:{quote(url.path)}?mode=rw"
+    connection = sqlite3.connect(
+        place, TIMEOUT, isolation_level=None, uri=True, cached_statements=256, check_same_thread=url.path != MEMORY
+    )
+    connection.execute("pragma wal_autocheckpoint = 0")
+    connection.execute("pragma journal_size_limit = 1048576")
+    connection.execute(f"pragma synchronous = {url.synchronous}")
+    if sqlite3.sqlite_version_info >= (3, 41, 0):
+        connection.execute("pragma trusted_schema = off")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, url: Url) -> None:
+    """Refuse what is no bus of ours; make or upgrade the tables."""
+    (found,) = connection.execute("pragma application_id").fetchone()
+    (version,) = connection.execute("pragma user_version").fetchone()
+    steps = schemas.migrations("sqlite")
+    newest = steps[-1][0]
+    if found not in (0, APPLICATION_ID) or (found == 0 and not _empty(connection)):
+        if _was_made_meanwhile(connection):
+            return _prepare(connection, url)
+        raise error("not_a_bus", f"{url.path} belongs to another application")
+    if version > newest:
+        raise error("newer_bus", f"{url.path} was made by a newer version ({version}, this one knows {newest})")
+    if found == 0:
+        connection.execute("pragma auto_vacuum = incremental")
+        _switch_to_wal(connection)
+    for number, text in steps:
+        if number > version:
+            _migrate(connection, number, text)
+    return None
+
+
+def _empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("select count(*) = 0 from sqlite_schema").fetchone()[0])
+
+
+def _was_made_meanwhile(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID)
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Into WAL mode; the switch itself may be told "locked" at once, whatever the busy timeout."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal").fetchall()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _migrate(connection: sqlite3.Connection, number: int, text: str) -> None:
+    """One migration in one transaction; done already, by another process, is done."""
+    connection.execute("begin immediate")
+    try:
+        if connection.execute("pragma user_version").fetchone()[0] < number:
+            for statement in schemas.split(text):
+                connection.execute(statement)
+            connection.execute(f"pragma user_version = {number}")
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+_BY_RESULT = {
+    5: "busy",
+    6: "busy",
+    10: "io_error",
+    11: "damaged",
+    13: "disk_full",
+    18: "payload_too_large",
+    26: "not_a_bus",
+}
+_CONSTRAINT, _READ_ONLY, _CANT_OPEN = 19, 8, 14
+
+
+def translate(problem: Exception, path: str) -> BusError:
+    """The bus's error for a driver's."""
+    if isinstance(problem, BusError):
+        return problem
+    if isinstance(problem, UnicodeEncodeError | OverflowError):
+        return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
+    result: Any = getattr(problem, "sqlite_errorcode", None)
+    primary = result & 0xFF if isinstance(result, int) else None
+    text = str(problem)
+    if primary == _CONSTRAINT:
+        return _refusal(text)
+    if primary in _BY_RESULT:
+        return error(_BY_RESULT[primary], f"{path} is not a bus" if primary == 26 else "")
+    if primary in (_READ_ONLY, _CANT_OPEN):
+        return error("unsafe_file", f"{path} can't be opened for writing", "check the permissions of file and folder")
+    if "could not decode" in text.lower() or isinstance(problem, sqlite3.DataError):
+        return error("damaged", f"{path} holds text that is not UTF-8")
+    return error("fault", f"SQLite failed on {path}: {text}")
+
+
+def _refusal(text: str) -> BusError:
+    """The code that a trigger raised or a constraint is named after, with the words behind it."""
+    code, _, detail = text.removeprefix("CHECK constraint failed: ").partition(": ")
+    if code.isidentifier() and code.islower():
+        return error(code, detail)
+    return error("invalid_value", text)

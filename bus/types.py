@@ -1,0 +1,72 @@
+"""Types: the enums of the bus, as rows, so that a project can add its own and all else is still refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bus import inputs, payloads
+from bus.errors import error
+from bus.models import Type
+from bus.operation import Operation, Query, Statement, Steps, reading, writing
+
+KINDS = ("agent", "message", "operation", "state")
+
+
+@reading
+def list_(*, kind: str | None = None) -> Steps[list[Type]]:
+    """The types, by kind and name: agent, message, operation, state."""
+    if kind is not None and kind not in KINDS:
+        raise error("usage", f"no kind of type is called {kind[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+    rows = yield Query("types/list", {})
+    return [
+        Type(row[0], row[1], row[2], json.loads(row[3]) if row[3] else None) for row in rows if kind in (None, row[0])
+    ]
+
+
+def add(
+    kind: str,
+    name: str,
+    *,
+    description: str = "",
+    schema: Mapping[str, Any] | str | None = None,
+    artifacts: Sequence[str] | Mapping[str, float] = (),
+) -> Operation[None]:
+    """Add a type, or change one.
+
+    A message type takes a payload `schema`, compiled into the database's checks: raises `invalid_schema` for keywords
+    that can't be. An operation type takes the `artifacts` it promises: state keys, with their weights or all alike.
+    """
+    if kind == "message":
+        return _add_message(name, description, _schema(schema))
+    if kind == "operation":
+        return _add(kind, {"name": name, "description": description, "artifacts": _weighed(artifacts)})
+    if kind in KINDS:
+        return _add(kind, {"name": name, "description": description})
+    raise error("usage", f"no kind of type is called {kind[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+
+
+@writing
+def _add(kind: str, parameters: Mapping[str, object]) -> Steps[None]:
+    yield Query(f"types/add_{kind}", parameters)
+
+
+@writing
+def _add_message(name: str, description: str, schema: Mapping[str, Any]) -> Steps[None]:
+    check = payloads.trigger(name, schema)
+    yield Query("types/add_message", {"name": name, "description": description, "schema": json.dumps(schema)})
+    yield Statement(payloads.drop(name))
+    yield Statement(check)
+
+
+def _schema(given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+    found = json.loads(inputs.document({} if given is None else given))
+    if not isinstance(found, dict):
+        raise error("invalid_schema", "a payload schema is a JSON object")
+    return {"type": "object", **found}
+
+
+def _weighed(artifacts: Sequence[str] | Mapping[str, float]) -> str:
+    weights = artifacts if isinstance(artifacts, Mapping) else dict.fromkeys(artifacts, 100 / max(len(artifacts), 1))
+    return json.dumps([{"key": key, "weight": weight} for key, weight in weights.items()])

@@ -1,0 +1,27 @@
+"""The bus as a whole: its numbers, and the removal of what is old."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bus.operation import Query, Statement, Steps, reading, writing
+
+PAGES = 1000  # freed at a time
+
+
+@reading
+def status() -> Steps[Mapping[str, Any]]:
+    """How many sessions, agents and messages there are in each status, and since when the oldest ready one waits."""
+    found: dict[str, Any] = json.loads((yield Query("bus/status", {}))[0][0])
+    return found
+
+
+@writing
+def prune() -> Steps[int]:
+    """Remove acknowledged messages and health records past cleanup_retention_days, and state whose time is over; how
+    many messages went. Freed pages go back to the disk in small steps."""
+    rows = yield Query("bus/prune", {})
+    yield Statement(f"pragma incremental_vacuum({PAGES})")
+    return len(rows)
