@@ -1,0 +1,213 @@
+"""An agent's place on the bus, for blocking code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from bus.api import Bus
+from bus.errors import BusError, Conflict
+from bus.inputs import Duration
+from bus.models import Message
+from bus_client.held import Held, left_in_order, pause_after
+from bus_client.step import Step
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+log = logging.getLogger("bus_client")
+
+
+def _mine(method: Callable[Concatenate[Bus, str, P], T]) -> Callable[Concatenate[Identity, P], T]:
+    def bound(self: Identity, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return method(self.bus, self.id, *args, **kwargs)
+
+    bound.__doc__ = method.__doc__
+    return bound
+
+
+class Identity:
+    """An id on a bus."""
+
+    def __init__(self, bus: Bus, id: str) -> None:
+        self.bus = bus
+        self.id = id
+
+
+class State(Identity):
+    """The agent's state. Other agents' is read with `agent.bus.state_load(their_id, key)`."""
+
+    save = _mine(Bus.state_save)
+    load = _mine(Bus.state_load)
+    load_versioned = _mine(Bus.state_load_versioned)
+    list = _mine(Bus.state_list)
+    delete = _mine(Bus.state_delete)
+    watch = _mine(Bus.state_watch)
+
+
+class Agent(Identity):
+    """One identity on the bus, registered with this process for the length of a `with` block.
+
+    A thread in the background keeps the heartbeat and the leases of messages in hand, as long as the thread that
+    entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        type: str,
+        session: str,
+        bus: str | Bus | None = None,
+        milestone: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        operation: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        self._owns_bus = not isinstance(bus, Bus)
+        super().__init__(bus if isinstance(bus, Bus) else Bus.open(bus), id)
+        self.session = session
+        self.state = State(self.bus, id)
+        self._registration = {"milestone": milestone, "operation": operation, "command": command}
+        self._type = type
+        self._capabilities = capabilities
+        self._wake = threading.Event()
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        self.bus.register(
+            self.id,
+            type=self._type,
+            session=self.session,
+            capabilities=self._capabilities,
+            pid=os.getpid(),
+            **self._registration,
+        )
+        settings = {setting.key: setting.value for setting in self.bus.config_list()}
+        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
+        self._keeper = threading.Thread(target=self._keep, args=(threading.current_thread(),), daemon=True)
+        self._keeper.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._keeper.join()
+        try:
+            self.bus.retire(self.id, status="failed" if problem else "completed")
+        finally:
+            if self._owns_bus:
+                self.bus.close()
+
+    send = _mine(Bus.send)
+    broadcast = _mine(Bus.broadcast)
+    receive = _mine(Bus.receive)
+    pending = _mine(Bus.pending)
+    heartbeat = _mine(Bus.heartbeat)
+    update = _mine(Bus.update)
+    checkpoint = _mine(Bus.checkpoint_create)
+    restore = _mine(Bus.checkpoint_restore)
+
+    def ack(self, receipts: str | Iterable[str]) -> None:
+        """See `Bus.ack`."""
+        self.bus.ack(receipts)
+        self.held.drop(receipts)
+
+    def release(
+        self, receipts: str | Iterable[str], *, delay: Duration | None = None, reason: str | None = None
+    ) -> None:
+        """See `Bus.release`."""
+        self.held.drop(receipts)
+        self.bus.release(receipts, delay=delay, reason=reason)
+
+    def reject(self, receipts: str | Iterable[str], *, reason: str) -> None:
+        """See `Bus.reject`."""
+        self.held.drop(receipts)
+        self.bus.reject(receipts, reason=reason)
+
+    def messages(
+        self, *, wait: Duration | None = None, lease: Duration | None = None, type: str | None = None
+    ) -> Iterator[Message]:
+        """The messages for this agent, one after the other, until there is none (for `wait`).
+
+        A message is acknowledged when the loop's body ends, and given back when it raises, for 1, 2, 4, … 60 seconds;
+        its lease is kept meanwhile. A body may settle it by itself (`ack`, `release`, `reject`, `step`). A lease that
+        was lost is logged, and the loop goes on: another has the message.
+        """
+        return Deliveries(self, lambda: self.receive(wait=wait, lease=lease, type=type))
+
+    @contextlib.contextmanager
+    def step(self, message: Message | None = None) -> Iterator[Step]:
+        """Gather operations in the body and commit them in one transaction at its end, acknowledging `message`.
+
+        All or none: raises what the first refused operation raises, `lease_lost` when the message went to another.
+        """
+        step = Step(self.id, self.session, message)
+        yield step
+        step.results = self.bus.apply(step.finished())
+        if message and message.receipt:
+            self.held.drop(message.receipt)
+
+    def _keep(self, owner: threading.Thread) -> None:
+        while not self._stopped and owner.is_alive():
+            if self._wake.wait(self.held.interval()):
+                self._wake.clear()
+                continue
+            try:
+                self.bus.heartbeat(self.id)
+                for receipt, lease in self.held.leases():
+                    self._keep_lease(receipt, lease)
+            except BusError as problem:
+                log.warning("agent %s: the heartbeat failed: %s", self.id, problem)
+        self.bus.close()
+
+    def _keep_lease(self, receipt: str, lease: float) -> None:
+        try:
+            self.bus.extend(receipt, lease=lease)
+        except Conflict:
+            if receipt in self.held:
+                log.warning("agent %s: the lease of %s was lost", self.id, receipt)
+                self.held.drop(receipt)
+
+
+class Deliveries:
+    """The iterator behind `Agent.messages`; a class, because a generator can't tell a body that raised from a break."""
+
+    def __init__(self, agent: Agent, receive: Callable[[], list[Message]]) -> None:
+        self._agent = agent
+        self._receive = receive
+        self._current: Message | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        self._finish()
+        found = self._receive()
+        if not found:
+            raise StopIteration
+        self._current = found[0]
+        self._agent.held.take(found[0])
+        return found[0]
+
+    def __del__(self) -> None:
+        if left_in_order():
+            self._finish()
+        elif self._current and self._current.receipt in self._agent.held:
+            with contextlib.suppress(Conflict):
+                self._agent.release(self._current.receipt or "", delay=pause_after(self._current))
+
+    def _finish(self) -> None:
+        message, self._current = self._current, None
+        if message and message.receipt in self._agent.held:
+            try:
+                self._agent.ack(message.receipt or "")
+            except Conflict as problem:
+                self._agent.held.drop(message.receipt or "")
+                log.warning("agent %s: message %s was not acknowledged: %s", self._agent.id, message.id, problem)

@@ -1,0 +1,216 @@
+"""An agent's place on the bus, for coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from bus.api import AsyncBus
+from bus.errors import BusError, Conflict
+from bus.inputs import Duration
+from bus.models import Message
+from bus_client.agent import log
+from bus_client.held import Held, left_in_order, pause_after
+from bus_client.step import Step
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _mine(
+    method: Callable[Concatenate[AsyncBus, str, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[AsyncIdentity, P], Coroutine[Any, Any, T]]:
+    async def bound(self: AsyncIdentity, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await method(self.bus, self.id, *args, **kwargs)
+
+    bound.__doc__ = method.__doc__
+    return bound
+
+
+class AsyncIdentity:
+    """An id on a bus, which may still have to be opened."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self._bus: AsyncBus | None = None
+
+    @property
+    def bus(self) -> AsyncBus:
+        """The bus; there is one inside of the `async with` block."""
+        assert self._bus, "the agent is used outside of its `async with` block"
+        return self._bus
+
+
+class AsyncState(AsyncIdentity):
+    """As `State`."""
+
+    save = _mine(AsyncBus.state_save)
+    load = _mine(AsyncBus.state_load)
+    load_versioned = _mine(AsyncBus.state_load_versioned)
+    list = _mine(AsyncBus.state_list)
+    delete = _mine(AsyncBus.state_delete)
+    watch = _mine(AsyncBus.state_watch)
+
+
+class AsyncAgent(AsyncIdentity):
+    """As `Agent`, for an `async with` block; the keeper is a task."""
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        type: str,
+        session: str,
+        bus: str | AsyncBus | None = None,
+        milestone: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        operation: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        super().__init__(id)
+        self._given = bus
+        self.session = session
+        self.state = AsyncState(id)
+        self._registration = {"milestone": milestone, "operation": operation, "command": command}
+        self._type = type
+        self._capabilities = capabilities
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._bus = self._given if isinstance(self._given, AsyncBus) else await AsyncBus.open(self._given)
+        self.state._bus = self._bus
+        await self.bus.register(
+            self.id,
+            type=self._type,
+            session=self.session,
+            capabilities=self._capabilities,
+            pid=os.getpid(),
+            **self._registration,
+        )
+        settings = {setting.key: setting.value for setting in await self.bus.config_list()}
+        self._wake = asyncio.Event()
+        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, *self._settling, return_exceptions=True)
+        try:
+            await self.bus.retire(self.id, status="failed" if problem else "completed")
+        finally:
+            if not isinstance(self._given, AsyncBus):
+                await self.bus.close()
+
+    send = _mine(AsyncBus.send)
+    broadcast = _mine(AsyncBus.broadcast)
+    receive = _mine(AsyncBus.receive)
+    pending = _mine(AsyncBus.pending)
+    heartbeat = _mine(AsyncBus.heartbeat)
+    update = _mine(AsyncBus.update)
+    checkpoint = _mine(AsyncBus.checkpoint_create)
+    restore = _mine(AsyncBus.checkpoint_restore)
+
+    async def ack(self, receipts: str | Iterable[str]) -> None:
+        """See `Bus.ack`."""
+        await self.bus.ack(receipts)
+        self.held.drop(receipts)
+
+    async def release(
+        self, receipts: str | Iterable[str], *, delay: Duration | None = None, reason: str | None = None
+    ) -> None:
+        """See `Bus.release`."""
+        self.held.drop(receipts)
+        await self.bus.release(receipts, delay=delay, reason=reason)
+
+    async def reject(self, receipts: str | Iterable[str], *, reason: str) -> None:
+        """See `Bus.reject`."""
+        self.held.drop(receipts)
+        await self.bus.reject(receipts, reason=reason)
+
+    def messages(
+        self, *, wait: Duration | None = None, lease: Duration | None = None, type: str | None = None
+    ) -> AsyncIterator[Message]:
+        """As `Agent.messages`, for `async for`."""
+        return AsyncDeliveries(self, lambda: self.receive(wait=wait, lease=lease, type=type))
+
+    @contextlib.asynccontextmanager
+    async def step(self, message: Message | None = None) -> AsyncIterator[Step]:
+        """As `Agent.step`; what is gathered in the body is not awaited."""
+        step = Step(self.id, self.session, message)
+        yield step
+        step.results = await self.bus.apply(step.finished())
+        if message and message.receipt:
+            self.held.drop(message.receipt)
+
+    def settle_later(self, settling: Coroutine[Any, Any, None]) -> None:
+        """Settle a message whose loop was left; the agent's end waits for it."""
+        task = asyncio.get_running_loop().create_task(settling)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _keep(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.held.interval())
+                self._wake.clear()
+                continue
+            try:
+                await self.bus.heartbeat(self.id)
+                for receipt, lease in self.held.leases():
+                    await self._keep_lease(receipt, lease)
+            except BusError as problem:
+                log.warning("agent %s: the heartbeat failed: %s", self.id, problem)
+
+    async def _keep_lease(self, receipt: str, lease: float) -> None:
+        try:
+            await self.bus.extend(receipt, lease=lease)
+        except Conflict:
+            if receipt in self.held:
+                log.warning("agent %s: the lease of %s was lost", self.id, receipt)
+                self.held.drop(receipt)
+
+
+class AsyncDeliveries:
+    """The iterator behind `AsyncAgent.messages`; see `Deliveries`."""
+
+    def __init__(self, agent: AsyncAgent, receive: Callable[[], Coroutine[Any, Any, list[Message]]]) -> None:
+        self._agent = agent
+        self._receive = receive
+        self._current: Message | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        message, self._current = self._current, None
+        await self._finish(message)
+        found = await self._receive()
+        if not found:
+            raise StopAsyncIteration
+        self._current = found[0]
+        self._agent.held.take(found[0])
+        return found[0]
+
+    def __del__(self) -> None:
+        if self._current and self._current.receipt in self._agent.held:
+            settle = self._finish if left_in_order() else self._give_back
+            self._agent.settle_later(settle(self._current))
+
+    async def _finish(self, message: Message | None) -> None:
+        if message and message.receipt in self._agent.held:
+            try:
+                await self._agent.ack(message.receipt or "")
+            except Conflict as problem:
+                self._agent.held.drop(message.receipt or "")
+                log.warning("agent %s: message %s was not acknowledged: %s", self._agent.id, message.id, problem)
+
+    async def _give_back(self, message: Message) -> None:
+        with contextlib.suppress(Conflict):
+            await self._agent.release(message.receipt or "", delay=pause_after(message))

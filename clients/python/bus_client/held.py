@@ -1,0 +1,59 @@
+"""The messages that an agent has in hand, whose leases it keeps."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable, Iterable
+
+from bus.models import Message
+
+LONGEST_PAUSE = 60.0
+
+
+class Held:
+    """Receipts in hand, and how often they and the heartbeat are to be renewed; `changed` wakes their keeper."""
+
+    def __init__(self, heartbeat: float, changed: Callable[[], None]) -> None:
+        self._receipts: dict[str, float] = {}
+        self._heartbeat = heartbeat
+        self._changed = changed
+
+    def take(self, message: Message) -> None:
+        """A message comes to hand."""
+        lease = (
+            (message.due_at - message.delivered_at).total_seconds() if message.due_at and message.delivered_at else 30
+        )
+        self._receipts[receipt] = lease
+        return receipt
+
+    def drop(self, receipts: str | Iterable[str]) -> None:
+        """Somebody settled these."""
+        for receipt in [receipts] if isinstance(receipts, str) else list(receipts):
+            self._receipts.pop(receipt, None)
+
+    def __contains__(self, receipt: object) -> bool:
+        return receipt in self._receipts
+
+    def leases(self) -> list[tuple[str, float]]:
+        """Each receipt in hand with the seconds of its lease."""
+        return list(self._receipts.items())
+
+    def interval(self) -> float:
+        """Seconds until the leases and the heartbeat are due again: a third of the shortest."""
+        return max(min([self._heartbeat, *self._receipts.values()]) / 3, 0.05)
+
+
+def pause_after(message: Message) -> float:
+    """Seconds that a message rests after its body raised: 1, 2, 4, … 60, by the times it came back."""
+    return float(min(LONGEST_PAUSE, 2.0**message.retry_count))
+
+
+def left_in_order() -> bool:
+    """Whether the loop that now drops its iterator was left by `break` or `return`, not by an exception.
+
+    An iterator is not told why it is dropped. CPython drops it with POP_TOP for break and return, and while unwinding
+    (at the instruction that raised) for an exception; anything else counts as an exception, which is the safe side.
+    """
+    frame = sys._getframe(2)
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "POP_TOP"

@@ -1,0 +1,63 @@
+"""A step: what an agent does about a message, gathered while its body runs and committed at once when that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+from bus import checkpoints, messages, sessions, state
+from bus.models import Message
+from bus.operation import Operation
+
+P = ParamSpec("P")
+
+
+def _later(operation: Callable[Concatenate[str, P], Operation[Any]]) -> Callable[Concatenate[Gatherer, P], None]:
+    def method(self: Gatherer, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self.operations.append(operation(self.agent, *args, **kwargs))
+
+    method.__doc__ = operation.__doc__
+    return method
+
+
+class Gatherer:
+    """Operations of one agent, to be run later in one transaction."""
+
+    def __init__(self, agent: str, operations: list[Operation[Any]]) -> None:
+        self.agent = agent
+        self.operations = operations
+
+
+class StepState(Gatherer):
+    """The state that a step changes. Reading is for the agent: a step only writes."""
+
+    save = _later(state.save)
+    delete = _later(state.delete)
+
+
+class Step(Gatherer):
+    """All of it commits when the body ends, the message acknowledged too; or none, when the body raises.
+
+    Arguments are checked when they are given; the database's refusals are raised at the end of the body. `results`
+    then holds the result of each operation, in order.
+    """
+
+    def __init__(self, agent: str, session: str, message: Message | None) -> None:
+        super().__init__(agent, [])
+        self.session = session
+        self.message = message
+        self.state = StepState(agent, self.operations)
+        self.results: list[Any] = []
+
+    send = _later(messages.send)
+    broadcast = _later(messages.broadcast)
+    checkpoint = _later(checkpoints.create)
+
+    def progress(self, progress: float, *, phase: str | None = None) -> None:
+        """Say how far the agent's session is, 0 to 100."""
+        self.operations.append(sessions.progress(self.session, progress, phase=phase))
+
+    def finished(self) -> list[Operation[Any]]:
+        """What is to be committed: first the acknowledgement, so that a lost lease stops all the rest."""
+        receipt = self.message.receipt if self.message else None
+        return [messages.ack(receipt), *self.operations] if receipt else self.operations
