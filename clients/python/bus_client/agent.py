@@ -97,7 +97,8 @@ class Agent(Identity):
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
         self._keeper.join()
         try:
             self.bus.retire(self.id, status="failed" if problem else "completed")

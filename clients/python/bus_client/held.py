@@ -21,11 +21,9 @@ class Held:
 
     def take(self, message: Message) -> None:
         """A message comes to hand."""
-        lease = (
-            (message.due_at - message.delivered_at).total_seconds() if message.due_at and message.delivered_at else 30
-        )
-        self._receipts[receipt] = lease
-        return receipt
+        if message.due_at and message.delivered_at:
+            self._receipts[message.receipt or ""] = (message.due_at - message.delivered_at).total_seconds()
+        self._changed()
 
     def drop(self, receipts: str | Iterable[str]) -> None:
         """Somebody settled these."""
@@ -55,5 +53,5 @@ def left_in_order() -> bool:
     An iterator is not told why it is dropped. CPython drops it with POP_TOP for break and return, and while unwinding
     (at the instruction that raised) for an exception; anything else counts as an exception, which is the safe side.
     """
-    frame = sys._getframe(2)
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "POP_TOP"
+    frame = sys._getframe(1).f_back
+    return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] == "POP_TOP"
