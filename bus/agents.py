@@ -11,7 +11,7 @@ import msgspec
 from bus import clock, inputs, liveness
 from bus.errors import error
 from bus.liveness import Identity, Life
-from bus.models import Agent
+from bus.models import TERMINAL, Agent
 from bus.operation import Operation, Query, Ring, Row, Steps, reading
 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
@@ -112,6 +112,24 @@ def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
 def agents(*, session: str | None = None) -> Steps[list[Agent]]:
     """The agents of a session, or all, the last heard of first."""
     return decode((yield Query("agents/agents", {"session": session})))
+
+
+@reading
+def lives(found: Sequence[Agent]) -> Steps[list[Life]]:
+    """Whether each agent lives: told by its process on this host, elsewhere by the age of its heartbeat; one that has
+    ended does not."""
+    ((stale,),) = yield Query("config/get", {"key": "stale_after"})
+    oldest = clock.seconds() - float(stale)
+    return [_life(agent, oldest) for agent in found]
+
+
+def _life(agent: Agent, oldest: float) -> Life:
+    if agent.status in TERMINAL:
+        return Life.DEAD
+    told = liveness.life(Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id))
+    if told is not Life.UNKNOWN:
+        return told
+    return Life.ALIVE if agent.last_heartbeat.timestamp() >= oldest else Life.DEAD
 
 
 class Holder(NamedTuple):

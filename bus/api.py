@@ -86,6 +86,7 @@ class Bus:
     heartbeat = _now(agents.heartbeat)
     update = _now(agents.update)
     retire = _now(agents.retire)
+    lives = _now(agents.lives)
     agents = _now(agents.agents)
 
     send = _now(messages.send)
@@ -175,6 +176,7 @@ class AsyncBus:
     heartbeat = _await(agents.heartbeat)
     update = _await(agents.update)
     retire = _await(agents.retire)
+    lives = _await(agents.lives)
     agents = _await(agents.agents)
 
     send = _await(messages.send)

@@ -146,6 +146,8 @@ CATALOG: dict[str, Entry] = {
     "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
+    "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
+    "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),
     "disk_full": Entry(TryAgain, "the disk is full", "make room and try again; nothing was stored"),
     "lease_lost": Entry(Conflict, "the lease was lost", "drop the work: the message went back or to another agent"),
     "key_reused": Entry(

@@ -1,0 +1,86 @@
+"""The commands of agents."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from bus.errors import error
+from bus_cli.output import Output, command, me
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--type", required=True, help="The agent's type; see `bus types list agent`.")
+@click.option("--session", required=True, help="The session; created when it is new.")
+@click.option("--milestone", help="The milestone it works on.")
+@click.option("--capability", "listed", multiple=True, metavar="C", help="Something it can do; may be repeated.")
+@click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
+@click.option("--operation", help="The operation type of a new session (else execution).")
+@click.option("--pid", type=int, help="The process that lives as long as the agent does.")
+@click.option("--command", metavar="CMD", help="How to start it again.")
+@command
+def register(out: Output, agent: str | None, listed: tuple[str, ...], capabilities: str | None, **options: Any) -> None:
+    """Enter AGENT into the registry, or start it again under its id."""
+    if listed and capabilities:
+        raise error("usage", "--capability and --capabilities say the same", "give one of them")
+    with out.open() as bus:
+        found = bus.register(me(agent), capabilities=list(listed) or capabilities, **options)
+    out.show(found, f"{found.agent_id} is {found.status} in session {found.session_id}")
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--status", help="spawning, active, paused, completed, failed or terminated.")
+@click.option("--task", help="What it is doing.")
+@click.option("--phase", help="The phase it is in.")
+@command
+def heartbeat(out: Output, agent: str | None, **options: Any) -> None:
+    """Say that AGENT lives, and what it does."""
+    with out.open() as bus:
+        out.show(bus.heartbeat(me(agent), **options))
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
+@click.option("--resource-usage", metavar="JSON", help="What it uses.")
+@click.option("--error-info", metavar="JSON", help="What went wrong.")
+@click.option("--command", metavar="CMD", help="How to start it again.")
+@command
+def update(out: Output, agent: str | None, **options: Any) -> None:
+    """Change what the registry knows of AGENT."""
+    with out.open() as bus:
+        out.show(bus.update(me(agent), **options))
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--status", default="completed", show_default=True, help="completed, failed or terminated.")
+@command
+def retire(out: Output, agent: str | None, status: str) -> None:
+    """End AGENT; what it still had leased goes back."""
+    with out.open() as bus:
+        out.show(bus.retire(me(agent), status=status))
+
+
+@click.command()
+@click.option("--session", help="Of this session.")
+@command
+def agents(out: Output, session: str | None) -> None:
+    """The registered agents, the last heard of first, and whether they live."""
+    with out.open() as bus:
+        if session:
+            bus.session_show(session)
+        found = bus.agents(session=session)
+        lives = bus.lives(found)
+    columns = ("agent", "type", "session", "status", "life", "task", "last heard of")
+    rows = [
+        (a.agent_id, a.agent_type, a.session_id, a.status, life, a.current_task, a.last_heartbeat)
+        for a, life in zip(found, lives, strict=True)
+    ]
+    out.table(found, columns, rows)
+    if not found and not out.as_json:
+        print("no agents", file=sys.stderr)

@@ -1,0 +1,85 @@
+"""The commands of checkpoints."""
+
+from __future__ import annotations
+
+import click
+
+from bus_cli.output import Output, command, given, me, safe
+
+
+@click.group()
+def checkpoint() -> None:
+    """Snapshots of an agent's work, with the files it rests on."""
+
+
+@checkpoint.command()
+@click.argument("agent", required=False)
+@click.option(
+    "--type", default="manual", show_default=True, help="automatic, manual, phase_completion, error_recovery."
+)
+@click.option("--snapshot", default="{}", metavar="JSON|-", help="What to remember; `-` reads it from stdin.")
+@click.option("--file", "files", multiple=True, metavar="PATH", help="A file it rests on; may be repeated.")
+@click.option("--retention", metavar="DURATION", help="`prune` may remove it after this time.")
+@command
+def create(
+    out: Output, agent: str | None, type: str, snapshot: str, files: tuple[str, ...], retention: str | None
+) -> None:
+    """Keep a checkpoint; prints its id."""
+    text = given(snapshot)
+    with out.open() as bus:
+        made = bus.checkpoint_create(me(agent), text, type=type, files=files, retention=retention)
+    out.show(made, made.checkpoint_id)
+
+
+@checkpoint.command("list")
+@click.argument("agent", required=False)
+@click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
+@command
+def list_(out: Output, agent: str | None, limit: int) -> int:
+    """The checkpoints of AGENT, newest first."""
+    with out.open() as bus:
+        found = bus.checkpoint_list(me(agent), limit=limit)
+    rows = [(c.checkpoint_id, c.checkpoint_type, c.created_at, len(c.file_references), c.parent_id) for c in found]
+    return out.table(found, ("checkpoint", "type", "made", "files", "after"), rows)
+
+
+@checkpoint.command()
+@click.argument("id")
+@command
+def show(out: Output, id: str) -> None:
+    """One checkpoint, as JSON."""
+    with out.open() as bus:
+        Output(None, True).show(bus.checkpoint_show(id))
+
+
+@checkpoint.command()
+@click.argument("agent", required=False)
+@click.option("--checkpoint", "id", metavar="ID", help="This one (else the latest).")
+@command
+def restore(out: Output, agent: str | None, id: str | None) -> int:
+    """The checkpoint to go on from and what became of its files: ok, changed, missing. Status 1 when there is none."""
+    with out.open() as bus:
+        found = bus.checkpoint_restore(me(agent), checkpoint=id)
+    if not found:
+        return 1
+    if out.as_json:
+        out.show(found)
+        return 0
+    import msgspec
+
+    out.line(safe(msgspec.json.encode(found.checkpoint.state_snapshot).decode()))
+    for file in found.files:
+        click.echo(f"{file.status:<8} {safe(file.path)}", err=True)
+    return 0
+
+
+@checkpoint.command()
+@click.argument("agent", required=False)
+@click.option("--keep", type=int, metavar="N", help="All but the newest N of each agent too.")
+@command
+def prune(out: Output, agent: str | None, keep: int | None) -> int:
+    """Forget checkpoints past their retention, of AGENT or of all. The newest of an agent always stays."""
+    with out.open() as bus:
+        gone = bus.checkpoint_prune(agent, keep=keep)
+    out.show({"pruned": gone}, f"{len(gone)} checkpoints forgotten")
+    return 0

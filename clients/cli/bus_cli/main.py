@@ -1,0 +1,113 @@
+"""The `bus` command: finds the command, runs it, turns whatever goes wrong into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from bus.errors import BusError, error
+from bus_cli.output import Output, fail
+
+INTERRUPTED = 130
+
+# Each command's module is imported when the command runs, so that none pays for the others.
+COMMANDS = {
+    "init": "place",
+    "where": "place",
+    "doctor": "place",
+    "backup": "place",
+    "status": "place",
+    "prune": "place",
+    "shell": "place",
+    "demo": "place",
+    "register": "agents",
+    "heartbeat": "agents",
+    "update": "agents",
+    "retire": "agents",
+    "agents": "agents",
+    "send": "messages",
+    "receive": "messages",
+    "ack": "messages",
+    "release": "messages",
+    "extend": "messages",
+    "reject": "messages",
+    "message": "messages",
+    "messages": "messages",
+    "cancel": "messages",
+    "dead": "messages",
+    "redrive": "messages",
+    "state": "state",
+    "checkpoint": "checkpoints",
+    "session": "sessions",
+    "types": "settings",
+    "config": "settings",
+    "apply": "step",
+}
+
+
+class Commands(click.Group):
+    """The commands, each found in its module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"bus_cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="agent-bus", message="%(version)s")
+@click.option(
+    "--bus", "url", metavar="URL", help="The bus (else $BUS_URL, else the nearest .milestones/coordination.db)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def cli(ctx: click.Context, url: str | None, as_json: bool) -> None:
+    """A coordination bus for independent agents: messages, state, checkpoints, in one SQLite file.
+
+    Exit status: 0 done, 1 nothing there, 64 usage, 65 refused by a rule, 66 no such thing, 70 a fault of the bus,
+    75 busy, try again, 76 conflict.
+    """
+    ctx.obj = Output(url, as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; never returns."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        status = cli.main(given, prog_name="bus", standalone_mode=False)
+        status = status if isinstance(status, int) else 0
+        Output.flush()
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message(), err=True)
+        status = 64
+    except click.ClickException as problem:
+        context = getattr(problem, "ctx", None)
+        words = problem.format_message().rstrip(".")
+        status = fail(error("usage", words, f"see `{context.command_path if context else 'bus'} --help`"), as_json)
+    except BusError as problem:
+        status = fail(problem, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        status = fail(error("interrupted"), as_json, INTERRUPTED)
+    except OSError as problem:
+        status = fail(
+            error("fault", f"it can't be read or written: {problem.strerror or problem}", "see above"), as_json
+        )
+    except Exception as problem:
+        if os.environ.get("BUS_DEBUG"):
+            raise
+        words = f"{type(problem).__name__}: {problem}"
+        status = fail(error("fault", words, "set BUS_DEBUG=1 for the trace, and report it"), as_json)
+    Output.leave(status)
+
+
+if __name__ == "__main__":
+    main()

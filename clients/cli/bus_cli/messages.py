@@ -1,0 +1,234 @@
+"""The commands of messages."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from bus.errors import BusError, error
+from bus.models import Message
+from bus_cli.output import Output, command, given, me
+
+COLUMNS = ("id", "to", "from", "type", "priority", "status", "sent", "redelivered", "held by", "why")
+
+
+def _row(m: Message) -> tuple[object, ...]:
+    why = f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
+    return (
+        m.id,
+        m.to_agent,
+        m.from_agent,
+        m.message_type,
+        m.priority,
+        m.status,
+        m.created_at,
+        m.retry_count,
+        m.leased_by,
+        why,
+    )
+
+
+@click.command()
+@click.argument("to")
+@click.argument("type")
+@click.argument("payload", required=False)
+@click.option(
+    "--from", "sender", envvar="BUS_AGENT", required=True, metavar="AGENT", help="The sender (else $BUS_AGENT)."
+)
+@click.option("--priority", type=int, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
+@click.option("--delay", metavar="DURATION", help="Hold it back so long: 30s, 5m, 2h, 7d.")
+@click.option("--expires", metavar="DURATION", help="It is dead when nobody took it within this time.")
+@click.option("--key", help="Idempotency key: sent twice under it, it is there once.")
+@click.option("--reply-to", type=int, metavar="ID", help="The message this one answers.")
+@click.option("--correlation", help="An id of your own that ties messages together.")
+@click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
+@command
+def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | None, **options: Any) -> int:
+    """Send a message to an agent's id, to @TYPE (any one agent of that type) or to '*' (all of the session).
+
+    PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
+    """
+    document = given(payload)
+    with out.open() as bus:
+        if to == "*":
+            if wait_ack:
+                raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
+            ids = bus.broadcast(options.pop("sender"), type, document, **options)
+            out.show({"ids": ids}, "\n".join(map(str, ids)) if ids else None)
+            return 0 if ids else 1
+        id = bus.send(options.pop("sender"), to, type, document, **options)
+        if not wait_ack:
+            out.show({"id": id}, str(id))
+            return 0
+        out.show({"id": id}, str(id))
+        return _outcome(bus.wait_ended(id, wait=wait_ack))
+
+
+def _outcome(message: Message) -> int:
+    if message.status == "acknowledged":
+        return 0
+    if message.status == "dead":
+        why = f"{message.dead_reason}{': ' + message.reason if message.reason else ''}"
+        raise error("already_ended", f"message {message.id} is dead: {why}", "see `bus dead`")
+    raise error("not_acknowledged", f"message {message.id} is {message.status}, not acknowledged")
+
+
+@click.command()
+@click.argument("agent", required=False)
+@click.option("--limit", type=int, default=1, show_default=True, help="How many at most.")
+@click.option("--wait", metavar="DURATION", help="Sleep until there is one, so long at most.")
+@click.option("--lease", metavar="DURATION", help="How long they are ours (else the setting lease_seconds).")
+@click.option("--type", help="Only messages of this type.")
+@click.option("--ack", is_flag=True, help="Acknowledge them in the same transaction.")
+@command
+def receive(out: Output, agent: str | None, **options: Any) -> int:
+    """Lease the most urgent messages of AGENT's mailbox and of its type's queue.
+
+    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none.
+    """
+    with out.open() as bus:
+        found = bus.receive(me(agent), **options)
+        try:
+            Output(None, True).show(found)
+            out.flush()
+        except BusError:
+            if found and not options["ack"]:
+                bus.release([message.receipt or "" for message in found])
+            raise
+    return 0 if found else 1
+
+
+@click.command()
+@click.argument("receipts", nargs=-1, required=True, metavar="RECEIPT...")
+@command
+def ack(out: Output, receipts: tuple[str, ...]) -> None:
+    """Acknowledge messages by their receipts: the work is done. All or none."""
+    with out.open() as bus:
+        bus.ack(receipts)
+    out.show({"acknowledged": receipts})
+
+
+@click.command()
+@click.argument("receipts", nargs=-1, required=True, metavar="RECEIPT...")
+@click.option("--delay", metavar="DURATION", help="Not before this time is over.")
+@click.option("--reason", help="Why; kept with the message.")
+@command
+def release(out: Output, receipts: tuple[str, ...], delay: str | None, reason: str | None) -> None:
+    """Give messages back by their receipts. All or none."""
+    with out.open() as bus:
+        bus.release(receipts, delay=delay, reason=reason)
+    out.show({"released": receipts})
+
+
+@click.command()
+@click.argument("receipts", nargs=-1, required=True, metavar="RECEIPT...")
+@click.option("--lease", metavar="DURATION", help="From now (else the setting lease_seconds).")
+@command
+def extend(out: Output, receipts: tuple[str, ...], lease: str | None) -> None:
+    """Keep messages longer. All or none."""
+    with out.open() as bus:
+        bus.extend(receipts, lease=lease)
+    out.show({"extended": receipts})
+
+
+@click.command()
+@click.argument("receipts", nargs=-1, required=True, metavar="RECEIPT...")
+@click.option("--reason", required=True, help="Why; kept with the message.")
+@command
+def reject(out: Output, receipts: tuple[str, ...], reason: str) -> None:
+    """Bury messages: dead until somebody redrives them. All or none."""
+    with out.open() as bus:
+        bus.reject(receipts, reason=reason)
+    out.show({"rejected": receipts})
+
+
+@click.command()
+@click.argument("id")
+@command
+def cancel(out: Output, id: str) -> None:
+    """Withdraw a message that is not over."""
+    with out.open() as bus:
+        bus.cancel(id)
+    out.show({"cancelled": int(id)})
+
+
+@click.command()
+@click.argument("id")
+@command
+def message(out: Output, id: str) -> None:
+    """What became of a message: stored, handed over (when, to whom), acknowledged, or dead and why."""
+    with out.open() as bus:
+        found = bus.message(id)
+    out.show(found, _story(found))
+
+
+def _story(message: Message) -> str:
+    def at(moment: object) -> str:
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+    lines = [
+        f"message {message.id}: {message.message_type} from {message.from_agent} to {message.to_agent}, "
+        f"priority {message.priority}, session {message.session_id}",
+        f"stored        {at(message.created_at)}",
+    ]
+    if message.delivered_at:
+        by = f" to {message.leased_by}" if message.leased_by else ""
+        lines.append(f"handed over   {at(message.delivered_at)}{by}, receipt {message.receipt}")
+    if message.acknowledged_at:
+        lines.append(f"acknowledged  {at(message.acknowledged_at)}")
+    elif message.status == "dead":
+        lines.append(f"dead          {message.dead_reason}{': ' + message.reason if message.reason else ''}")
+    else:
+        until = f" until {at(message.due_at)}" if message.due_at else ""
+        lines.append(f"{message.status:<13} {until.strip()}".rstrip())
+    from bus_cli.output import safe
+
+    return "\n".join([*map(safe, lines), "payload       " + safe(bytes(message.raw).decode())])
+
+
+@click.command()
+@click.option("--to", metavar="ADDRESS", help="Sent to this id or @TYPE.")
+@click.option("--from", "sender", metavar="AGENT", help="Sent by this agent.")
+@click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
+@click.option("--session", help="Of this session.")
+@click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
+@click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
+@command
+def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> int:
+    """Look at messages, newest first; nothing is changed."""
+    with out.open() as bus:
+        found = bus.pending(pending, limit=limit) if pending else bus.messages(limit=limit, **filters)
+    out.table(found, COLUMNS, map(_row, found))
+    if not found and not out.as_json:
+        print("no messages", file=sys.stderr)
+    return 0
+
+
+@click.command()
+@click.option("--session", help="Of this session.")
+@command
+def dead(out: Output, session: str | None) -> int:
+    """The dead messages, each with the reason."""
+    with out.open() as bus:
+        found = bus.dead(session=session)
+    out.table(found, COLUMNS, map(_row, found))
+    if not found and not out.as_json:
+        print("no dead messages", file=sys.stderr)
+    return 0
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="All dead messages.")
+@click.option("--session", help="With --all: of this session.")
+@command
+def redrive(out: Output, ids: tuple[str, ...], everything: bool, session: str | None) -> int:
+    """Give dead messages another life. Prints their ids."""
+    if bool(ids) == everything or (session and not everything):
+        raise error("usage", "name ids, or --all", "bus redrive 42, or bus redrive --all --session S")
+    with out.open() as bus:
+        alive = bus.redrive(None if everything else ids, session=session)
+    out.show({"redriven": alive}, "\n".join(map(str, alive)) if alive else None)
+    return 0 if alive else 1

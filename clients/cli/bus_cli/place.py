@@ -1,0 +1,91 @@
+"""The commands of the bus as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bus.store.url import locate
+from bus_cli.output import Output, command, safe
+
+
+@click.command()
+@command
+def init(out: Output) -> None:
+    """Make the bus, or bring it to this version. Without --bus and $BUS_URL: .milestones/coordination.db here."""
+    with out.open(create=True) as bus:
+        out.show({"path": bus.url.path}, safe(bus.url.path))
+
+
+@click.command()
+@command
+def where(out: Output) -> None:
+    """Which bus is meant from here."""
+    url = locate(out.url)
+    out.show({"path": url.path, "synchronous": url.synchronous}, safe(url.path))
+
+
+@click.command()
+@command
+def doctor(out: Output) -> int:
+    """Look at file, library, WAL, write lock and leases; exit status 70 when something is broken."""
+    with out.open() as bus:
+        findings = bus.doctor()
+    if out.as_json:
+        out.show(findings)
+    else:
+        for finding in findings:
+            out.line(f"{finding.verdict:<8} {finding.subject:<13} {safe(finding.details)}")
+    return 70 if any(finding.verdict == "fault" for finding in findings) else 0
+
+
+@click.command()
+@click.argument("file")
+@command
+def backup(out: Output, file: str) -> None:
+    """Copy the bus into a new FILE, while it is used."""
+    with out.open() as bus:
+        bus.backup(str(Path(file).absolute()))
+    out.show({"backup": file})
+
+
+@click.command()
+@command
+def status(out: Output) -> None:
+    """The bus in numbers."""
+    with out.open() as bus:
+        found = bus.status()
+    words = []
+    for key, value in found.items():
+        detail = ", ".join(f"{number} {name}" for name, number in value.items()) if isinstance(value, dict) else value
+        words.append(f"{key.replace('_', ' '):<13} {detail or '-'}")
+    out.show(found, "\n".join(words))
+
+
+@click.command()
+@command
+def prune(out: Output) -> None:
+    """Remove acknowledged messages and health records past their retention, and state whose time is over."""
+    with out.open() as bus:
+        gone = bus.prune()
+    out.show({"pruned": gone}, f"{gone} messages removed")
+
+
+@click.command()
+@command
+def shell(out: Output) -> None:
+    """Print the path of bus.sh: source "$(bus shell)"."""
+    inside = Path(__file__).parent / "bus.sh"
+    found = inside if inside.exists() else Path(__file__).parents[2] / "shell" / "bus.sh"
+    out.show({"path": str(found)}, str(found))
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(exists=True, file_okay=False))
+@command
+def demo(out: Output, path: str | None) -> int:
+    """The main job on real files, with real processes, one of them killed. PATH: default, Python's own library."""
+    from bus_cli import demonstration
+
+    return demonstration.run(out, path)

@@ -1,0 +1,71 @@
+"""The commands of sessions."""
+
+from __future__ import annotations
+
+import click
+
+from bus.models import Session
+from bus_cli.output import Output, command, safe
+
+
+@click.group()
+def session() -> None:
+    """Pieces of coordinated work; a session begins when its first agent registers."""
+
+
+@session.command("list")
+@click.option("--status", help="active, paused, completed, failed or abandoned.")
+@command
+def list_(out: Output, status: str | None) -> int:
+    """The sessions, the last active first."""
+    with out.open() as bus:
+        found = bus.session_list(status=status)
+    columns = ("session", "milestone", "operation", "phase", "status", "progress", "agents", "last active")
+    rows = [
+        (s.session_id, s.milestone_id, s.operation_type, s.phase, s.status, s.progress, s.agent_count, s.last_activity)
+        for s in found
+    ]
+    return out.table(found, columns, rows)
+
+
+def _show(out: Output, found: Session) -> None:
+    words = f"{found.session_id}: {found.operation_type}, {found.status}, {found.progress:g} %, "
+    out.show(found, safe(words + f"{found.agent_count} agents, last active {found.last_activity:%Y-%m-%dT%H:%M:%SZ}"))
+
+
+@session.command()
+@click.argument("session")
+@command
+def show(out: Output, session: str) -> None:
+    """One session."""
+    with out.open() as bus:
+        _show(out, bus.session_show(session))
+
+
+@session.command()
+@click.argument("session")
+@click.argument("progress", type=float)
+@click.option("--phase", help="The phase it is in.")
+@command
+def progress(out: Output, session: str, progress: float, phase: str | None) -> None:
+    """Say how far a session is, 0 to 100."""
+    with out.open() as bus:
+        _show(out, bus.session_progress(session, progress, phase=phase))
+
+
+@session.command()
+@click.argument("session")
+@command
+def complete(out: Output, session: str) -> None:
+    """A session is done."""
+    with out.open() as bus:
+        _show(out, bus.session_complete(session))
+
+
+@session.command()
+@click.argument("session")
+@command
+def abandon(out: Output, session: str) -> None:
+    """A session is given up; nothing is deleted."""
+    with out.open() as bus:
+        _show(out, bus.session_abandon(session))

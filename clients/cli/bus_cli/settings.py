@@ -1,0 +1,91 @@
+"""The commands of types and of the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bus.errors import error
+from bus_cli.output import Output, ascii_json, command, given
+
+KINDS = click.Choice(["agent", "message", "state", "operation"])
+
+
+@click.group()
+def types() -> None:
+    """The types of agents, messages, state and operations that the bus knows."""
+
+
+@types.command("list")
+@click.argument("kind", required=False, type=KINDS)
+@command
+def list_types(out: Output, kind: str | None) -> int:
+    """The types, of one KIND or of all."""
+    with out.open() as bus:
+        found = bus.types_list(kind=kind)
+    rows = [(t.kind, t.name, t.description, ascii_json(t.definition) if t.definition else None) for t in found]
+    return out.table(found, ("kind", "name", "description", "schema or artifacts"), rows)
+
+
+@types.command()
+@click.argument("kind", type=KINDS)
+@click.argument("name")
+@click.option("--description", default="", help="What it is.")
+@click.option("--schema", metavar="FILE|-", help="message: the JSON Schema of its payload.")
+@click.option(
+    "--artifact", "artifacts", multiple=True, metavar="KEY[=WEIGHT]", help="operation: a state key it promises."
+)
+@command
+def add(out: Output, kind: str, name: str, description: str, schema: str | None, artifacts: tuple[str, ...]) -> None:
+    """Add a type, or change one; the database refuses all that is not among them."""
+    if (schema and kind != "message") or (artifacts and kind != "operation"):
+        raise error("usage", "--schema is for message types, --artifact for operation types")
+    options: dict[str, Any] = {"schema": _text(schema) if schema else None, "artifacts": _weights(artifacts)}
+    with out.open() as bus:
+        bus.types_add(kind, name, description=description, **options)
+    out.show({"added": name})
+
+
+def _text(schema: str) -> str:
+    if schema == "-" or schema.lstrip().startswith("{"):
+        return given(schema)
+    try:
+        return Path(schema).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error("usage", f"the schema {schema} can't be read: {problem}", "name a file of JSON") from problem
+
+
+def _weights(artifacts: tuple[str, ...]) -> list[str] | dict[str, float]:
+    if not any("=" in artifact for artifact in artifacts):
+        return list(artifacts)
+    try:
+        return {key: float(weight) for key, weight in (artifact.split("=") for artifact in artifacts)}
+    except ValueError as problem:
+        raise error("usage", "an artifact is KEY=WEIGHT", "give a weight to each, or to none") from problem
+
+
+@click.group()
+def config() -> None:
+    """The settings that every agent of the bus shares."""
+
+
+@config.command("list")
+@command
+def list_settings(out: Output) -> int:
+    """The settings."""
+    with out.open() as bus:
+        found = bus.config_list()
+    return out.table(found, ("key", "value", "what it is"), [(s.key, s.value, s.description) for s in found])
+
+
+@config.command("set")
+@click.argument("key")
+@click.argument("value")
+@command
+def set_(out: Output, key: str, value: str) -> None:
+    """Change a setting."""
+    with out.open() as bus:
+        bus.config_set(key, value)
+    out.show({"key": key, "value": value})

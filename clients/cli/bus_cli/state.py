@@ -1,0 +1,89 @@
+"""The commands of state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bus_cli.output import Output, command, given, me, who
+
+
+@click.group()
+def state() -> None:
+    """Keyed values that an agent keeps and every agent may read."""
+
+
+@state.command()
+@click.argument("agent")
+@click.argument("key")
+@click.argument("value", required=False)
+@click.option("--type", help="The state type (else user_data).")
+@click.option("--ttl", metavar="DURATION", help="It is gone after this time.")
+@click.option("--if-version", type=int, metavar="N", help="Only when it has this version; 0: only when there is none.")
+@command
+def save(out: Output, agent: str, key: str, value: str | None, **options: Any) -> None:
+    """Keep VALUE under KEY; `-`, or leaving it out, reads it from stdin. Prints its version."""
+    text = given(value)
+    with out.open() as bus:
+        version = bus.state_save(agent, key, text, **options)
+    out.show({"version": version}, str(version))
+
+
+@state.command()
+@click.argument("agent")
+@click.argument("key", required=False)
+@command
+def load(out: Output, agent: str, key: str | None) -> int:
+    """Print the value under KEY and a newline; exit status 1 when there is none."""
+    agent, key = who(agent, key)
+    with out.open() as bus:
+        found = bus.state_load_versioned(agent, key)
+    if found:
+        out.show({"value": found[0], "version": found[1]}, found[0])
+    return 0 if found else 1
+
+
+@state.command("list")
+@click.argument("agent", required=False)
+@click.option("--prefix", help="Only keys that begin so.")
+@command
+def list_(out: Output, agent: str | None, prefix: str | None) -> int:
+    """The values of AGENT, by key."""
+    with out.open() as bus:
+        found = bus.state_list(me(agent), prefix=prefix)
+    rows = [(v.state_key, v.state_type, v.version, v.updated_at, v.expires_at, _short(v.state_value)) for v in found]
+    return out.table(found, ("key", "type", "version", "saved", "expires", "value"), rows)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@state.command()
+@click.argument("agent")
+@click.argument("key", required=False)
+@command
+def delete(out: Output, agent: str, key: str | None) -> int:
+    """Forget the value under KEY; exit status 1 when there was none."""
+    agent, key = who(agent, key)
+    with out.open() as bus:
+        gone = bus.state_delete(agent, key)
+    out.show({"deleted": gone})
+    return 0 if gone else 1
+
+
+@state.command()
+@click.argument("agent")
+@click.argument("key", required=False)
+@click.option("--after", type=int, metavar="VERSION", help="Until it has another version than this (else than now).")
+@click.option("--wait", metavar="DURATION", default="1d", show_default=True, help="So long at most.")
+@command
+def watch(out: Output, agent: str, key: str | None, after: int | None, wait: str) -> int:
+    """Wait until the value under KEY changes, and print it; exit status 1 when it does not."""
+    agent, key = who(agent, key)
+    with out.open() as bus:
+        found = bus.state_watch(agent, key, after=after, wait=wait)
+    if found:
+        out.show({"value": found[0], "version": found[1]}, found[0])
+    return 0 if found else 1

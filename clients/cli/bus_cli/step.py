@@ -1,0 +1,48 @@
+"""The command of steps."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bus import step
+from bus.errors import BusError, error
+from bus_cli.output import Output, ascii_json, command, given
+
+
+@click.command()
+@click.argument("lines", required=False, metavar="[-]")
+@command
+def apply(out: Output, lines: str | None) -> None:
+    """Run the operations on stdin, a JSON object a line, in one transaction: all or none.
+
+    {"op": "messages.ack", "receipt": "42.3"} and so on: the keys are the long options of the command. Prints a line of
+    JSON for each. An error names its line.
+    """
+    numbered = [(number, text) for number, text in enumerate(given(lines).splitlines(), 1) if text.strip()]
+    operations = []
+    for number, text in numbered:
+        try:
+            operations.append(step.named(_parsed(text)))
+        except BusError as problem:
+            raise _at(number, problem) from problem
+    with out.open() as bus:
+        try:
+            results = bus.apply(operations)
+        except BusError as problem:
+            raise (_at(numbered[problem.index][0], problem) if problem.index is not None else problem) from problem
+    for result in results:
+        out.line(ascii_json({"result": result}))
+
+
+def _parsed(text: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except ValueError as problem:
+        raise error("invalid_json", f"not JSON: {problem}") from problem
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _at(number: int, problem: BusError) -> BusError:
+    return error(problem.code, f"line {number}: {problem.message}", problem.hint)
