@@ -23,8 +23,19 @@ ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
 def decode(rows: list[Row]) -> list[Message]:
-    """The messages of rows whose first column is a record."""
-    return [msgspec.json.decode(row[0], type=Message) for row in rows]
+    """The messages of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
+    return [_sound(row[0]) or msgspec.json.decode(_readable(row[0]), type=Message) for row in rows]
+
+
+def _sound(record: str) -> Message | None:
+    try:
+        return msgspec.json.decode(record, type=Message)
+    except UnicodeError:
+        return None
+
+
+def _readable(record: str) -> str:
+    return record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def send(
@@ -167,11 +178,26 @@ def claim(
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
-    rows = yield Query("messages/receive", parameters)
-    found = decode([row[2:] for row in sorted(rows)])
+    found: list[Message] = []
+    rows: list[Row] = [()]
+    while rows and not found:
+        rows = yield Query("messages/receive", parameters)
+        found = yield from _sorted_out(sorted(rows))
     if ack_too and found:
         yield from ack([message.receipt or "" for message in found]).steps()
         return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
+    return found
+
+
+def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
+    """The messages that can be read; the others are buried, so that they block nobody."""
+    found = []
+    for _, id, record in rows:
+        if message := _sound(record):
+            found.append(message)
+        else:
+            yield Query("messages/bury", {"id": id})
+            yield Ring([ended(id)])
     return found
 
 

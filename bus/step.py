@@ -21,13 +21,13 @@ OPERATIONS: dict[str, Callable[..., Operation[Any]]] = {
     "messages.redrive": messages.redrive,
     "state.save": state.save,
     "state.delete": state.delete,
-    "checkpoint.create": checkpoints.create,
+    "checkpoints.create": checkpoints.create,
     "agents.register": agents.register,
     "agents.heartbeat": agents.heartbeat,
     "agents.retire": agents.retire,
-    "session.progress": sessions.progress,
-    "session.complete": sessions.complete,
-    "session.abandon": sessions.abandon,
+    "sessions.progress": sessions.progress,
+    "sessions.complete": sessions.complete,
+    "sessions.abandon": sessions.abandon,
 }
 SPELLINGS = {"from": "sender", "receipt": "receipts", "file": "files", "capability": "capabilities"}
 
@@ -56,7 +56,7 @@ def named(line: Mapping[str, Any]) -> Operation[Any]:
     name = line["op"]
     if name == "messages.send" and arguments.get("to") == messages.EVERYBODY:
         name, _ = "messages.broadcast", arguments.pop("to")
-    function = OPERATIONS.get(name)
+    function = OPERATIONS.get(name) or OPERATIONS.get(name.replace(".", "s.", 1))
     if not function:
         raise error("usage", f"a step has no operation {name[:60]!r}", f"the operations are {', '.join(OPERATIONS)}")
     try:

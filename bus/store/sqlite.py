@@ -225,12 +225,18 @@ def _connect(url: Url) -> sqlite3.Connection:
     connection = sqlite3.connect(
         place, TIMEOUT, isolation_level=None, uri=True, cached_statements=256, check_same_thread=url.path != MEMORY
     )
+    connection.text_factory = _text
     connection.execute("pragma wal_autocheckpoint = 0")
     connection.execute("pragma journal_size_limit = 1048576")
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")
     return connection
+
+
+def _text(data: bytes) -> str:
+    """Text as it is, also where somebody planted what is not UTF-8: one bad row must not stop the others."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _prepare(connection: sqlite3.Connection, url: Url) -> None:
@@ -317,8 +323,6 @@ def translate(problem: Exception, path: str) -> BusError:
         return error(_BY_RESULT[primary], f"{path} is not a bus" if primary == 26 else "")
     if primary in (_READ_ONLY, _CANT_OPEN):
         return error("unsafe_file", f"{path} can't be opened for writing", "check the permissions of file and folder")
-    if "could not decode" in text.lower() or isinstance(problem, sqlite3.DataError):
-        return error("damaged", f"{path} holds text that is not UTF-8")
     return error("fault", f"SQLite failed on {path}: {text}")
 
 

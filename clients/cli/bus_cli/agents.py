@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -82,5 +81,3 @@ def agents(out: Output, session: str | None) -> None:
         for a, life in zip(found, lives, strict=True)
     ]
     out.table(found, columns, rows)
-    if not found and not out.as_json:
-        print("no agents", file=sys.stderr)

@@ -35,12 +35,12 @@ def create(
 @click.argument("agent", required=False)
 @click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
 @command
-def list_(out: Output, agent: str | None, limit: int) -> int:
+def list_(out: Output, agent: str | None, limit: int) -> None:
     """The checkpoints of AGENT, newest first."""
     with out.open() as bus:
         found = bus.checkpoint_list(me(agent), limit=limit)
     rows = [(c.checkpoint_id, c.checkpoint_type, c.created_at, len(c.file_references), c.parent_id) for c in found]
-    return out.table(found, ("checkpoint", "type", "made", "files", "after"), rows)
+    out.table(found, ("checkpoint", "type", "made", "files", "after"), rows)
 
 
 @checkpoint.command()

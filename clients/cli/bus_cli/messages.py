@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -196,27 +195,21 @@ def _story(message: Message) -> str:
 @click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
 @click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
 @command
-def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> int:
+def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""
     with out.open() as bus:
         found = bus.pending(pending, limit=limit) if pending else bus.messages(limit=limit, **filters)
     out.table(found, COLUMNS, map(_row, found))
-    if not found and not out.as_json:
-        print("no messages", file=sys.stderr)
-    return 0
 
 
 @click.command()
 @click.option("--session", help="Of this session.")
 @command
-def dead(out: Output, session: str | None) -> int:
+def dead(out: Output, session: str | None) -> None:
     """The dead messages, each with the reason."""
     with out.open() as bus:
         found = bus.dead(session=session)
     out.table(found, COLUMNS, map(_row, found))
-    if not found and not out.as_json:
-        print("no dead messages", file=sys.stderr)
-    return 0
 
 
 @click.command()

@@ -61,15 +61,16 @@ class Output:
         elif words is not None:
             self.line(words)
 
-    def table(self, values: Sequence[object], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        """Print values as JSON, or rows for people; 1 when there is none."""
+    def table(self, values: Sequence[object], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print values as JSON, or rows for people; that there is none is said on stderr."""
         if self.as_json:
             self.line(ascii_json(values))
         elif values:
             from bus_cli import tables
 
             tables.show(columns, rows)
-        return 0 if values else 1
+        elif sys.stderr is not None:
+            print("none", file=sys.stderr)
 
     @staticmethod
     def line(text: str) -> None:

@@ -16,7 +16,7 @@ def session() -> None:
 @session.command("list")
 @click.option("--status", help="active, paused, completed, failed or abandoned.")
 @command
-def list_(out: Output, status: str | None) -> int:
+def list_(out: Output, status: str | None) -> None:
     """The sessions, the last active first."""
     with out.open() as bus:
         found = bus.session_list(status=status)
@@ -25,7 +25,7 @@ def list_(out: Output, status: str | None) -> int:
         (s.session_id, s.milestone_id, s.operation_type, s.phase, s.status, s.progress, s.agent_count, s.last_activity)
         for s in found
     ]
-    return out.table(found, columns, rows)
+    out.table(found, columns, rows)
 
 
 def _show(out: Output, found: Session) -> None:

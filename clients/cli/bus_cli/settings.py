@@ -21,12 +21,12 @@ def types() -> None:
 @types.command("list")
 @click.argument("kind", required=False, type=KINDS)
 @command
-def list_types(out: Output, kind: str | None) -> int:
+def list_types(out: Output, kind: str | None) -> None:
     """The types, of one KIND or of all."""
     with out.open() as bus:
         found = bus.types_list(kind=kind)
     rows = [(t.kind, t.name, t.description, ascii_json(t.definition) if t.definition else None) for t in found]
-    return out.table(found, ("kind", "name", "description", "schema or artifacts"), rows)
+    out.table(found, ("kind", "name", "description", "schema or artifacts"), rows)
 
 
 @types.command()
@@ -73,11 +73,11 @@ def config() -> None:
 
 @config.command("list")
 @command
-def list_settings(out: Output) -> int:
+def list_settings(out: Output) -> None:
     """The settings."""
     with out.open() as bus:
         found = bus.config_list()
-    return out.table(found, ("key", "value", "what it is"), [(s.key, s.value, s.description) for s in found])
+    out.table(found, ("key", "value", "what it is"), [(s.key, s.value, s.description) for s in found])
 
 
 @config.command("set")

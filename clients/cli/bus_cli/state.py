@@ -48,12 +48,12 @@ def load(out: Output, agent: str, key: str | None) -> int:
 @click.argument("agent", required=False)
 @click.option("--prefix", help="Only keys that begin so.")
 @command
-def list_(out: Output, agent: str | None, prefix: str | None) -> int:
+def list_(out: Output, agent: str | None, prefix: str | None) -> None:
     """The values of AGENT, by key."""
     with out.open() as bus:
         found = bus.state_list(me(agent), prefix=prefix)
     rows = [(v.state_key, v.state_type, v.version, v.updated_at, v.expires_at, _short(v.state_value)) for v in found]
-    return out.table(found, ("key", "type", "version", "saved", "expires", "value"), rows)
+    out.table(found, ("key", "type", "version", "saved", "expires", "value"), rows)
 
 
 def _short(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+import msgspec
 
 from bus import step
 from bus.errors import BusError, error
 from bus_cli.output import Output, ascii_json, command, given
+
+DOCUMENTS = ("payload", "snapshot")
 
 
 @click.command()
@@ -37,11 +38,16 @@ def apply(out: Output, lines: str | None) -> None:
 
 
 def _parsed(text: str) -> dict[str, object]:
+    """The keys of a line; its documents stay the text they are, so that they are stored as they were given."""
     try:
-        found = json.loads(text)
-    except ValueError as problem:
-        raise error("invalid_json", f"not JSON: {problem}") from problem
-    return dict(found) if isinstance(found, dict) else {}
+        found = msgspec.json.decode(text.encode(), type=dict[str, msgspec.Raw])
+        return {key: bytes(raw) if _is_document(key, raw) else msgspec.json.decode(raw) for key, raw in found.items()}
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
+        raise error("invalid_json", f"not a JSON object: {problem}") from problem
+
+
+def _is_document(key: str, raw: msgspec.Raw) -> bool:
+    return key in DOCUMENTS and not bytes(raw).startswith(b'"')
 
 
 def _at(number: int, problem: BusError) -> BusError:
