@@ -111,13 +111,13 @@ def _unwritable(problem: OSError) -> BusError:
 
 
 def fail(problem: BusError, as_json: bool, status: int | None = None) -> int:
-    """Print an error as one line on stderr; its exit status."""
-    if as_json:
+    """Print an error as one line on stderr; its exit status. BUS_ERRORS=text keeps it in words beside --json."""
+    if as_json and os.environ.get("BUS_ERRORS") != "text":
         text = ascii_json({"error": {"code": problem.code, "message": problem.message, "hint": problem.hint}})
     else:
         text = f"bus: {safe(problem)}"
     with suppress(OSError, ValueError, AttributeError):
-        print(text.encode("ascii", "backslashreplace").decode() if as_json else text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
     return problem.exit_status if status is None else status
 
 
