@@ -72,13 +72,17 @@ def prune(out: Output) -> None:
     out.show({"pruned": gone}, f"{gone} messages removed")
 
 
+def functions() -> Path:
+    """Where bus.sh is: in the package of a wheel, else in the tree."""
+    inside = Path(__file__).parent / "bus.sh"
+    return inside if inside.exists() else Path(__file__).parents[2] / "shell" / "bus.sh"
+
+
 @click.command()
 @command
 def shell(out: Output) -> None:
     """Print the path of bus.sh: source "$(bus shell)"."""
-    inside = Path(__file__).parent / "bus.sh"
-    found = inside if inside.exists() else Path(__file__).parents[2] / "shell" / "bus.sh"
-    out.show({"path": str(found)}, str(found))
+    out.show({"path": str(functions())}, str(functions()))
 
 
 @click.command()
