@@ -120,6 +120,7 @@ begin
     when 'version_conflict' then raise(abort, 'version_conflict')
     when 'already_ended' then raise(abort, 'already_ended')
     when 'not_dead' then raise(abort, 'not_dead')
+    when 'invalid_status' then raise(abort, 'invalid_status')
     else raise(abort, 'refused')
   end;
 end;
@@ -216,7 +217,7 @@ create table agent_messages (
   session_id      text not null,
   from_agent      text not null constraint invalid_id check (length(from_agent) between 1 and 128
     and from_agent not glob '*[^A-Za-z0-9._:@-]*' and from_agent not glob '[-.@]*' and instr(from_agent, char(0)) = 0),
-  to_agent        text not null constraint invalid_address check (length(to_agent) between 1 and 129
+  to_agent        text not null constraint invalid_address check (length(to_agent) between 1 and 128 + (to_agent glob '@*')
     and to_agent not glob '?*[^A-Za-z0-9._:@-]*' and to_agent glob '[A-Za-z0-9_:@]*' and to_agent not glob '@[-.@]*'
     and to_agent <> '@' and instr(to_agent, char(0)) = 0),
   message_type    text not null,

@@ -1,3 +1,3 @@
--- Forget a value; returns a row when there was one.
+-- Forget a value; returns whether there was one. (In `returning`, SQLite 3.40 takes `x is null` for false.)
 delete from agent_state where agent_id = :agent and state_key = :key
-returning expires_at is null or expires_at > :now;
+returning coalesce(expires_at, '9999') > :now;

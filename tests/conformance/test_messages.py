@@ -1,0 +1,490 @@
+"""Design §7: send, order, receive, receipts."""
+
+import os
+
+import pytest
+
+from bus import Bus, clock
+from tests.conformance.refusal import refused
+from tests.conftest import Process
+
+TASK = "task_assignment"
+
+
+def send(bus: Bus, to: str = "one", phase: str = "x", **options: object) -> int:
+    return bus.send("boss", to, TASK, {"phase": phase}, **options)  # type: ignore[arg-type]
+
+
+def take(bus: Bus, agent: str = "one", **options: object) -> str:
+    (message,) = bus.receive(agent, **options)  # type: ignore[arg-type]
+    assert message.receipt
+    return message.receipt
+
+
+def phases(bus: Bus, agent: str = "one", limit: int = 100) -> list[str]:
+    return [message.payload["phase"] for message in bus.receive(agent, limit=limit)]
+
+
+# --- send
+
+
+def test_the_sender_must_be_registered(bus: Bus) -> None:
+    with refused("unknown_agent", 66):
+        bus.send("nobody", "one", TASK, {})
+
+
+def test_the_recipient_may_register_later(team: Bus) -> None:
+    send(team, "late")
+    team.register("late", type="milestone-executor", session="other")
+    assert phases(team, "late") == ["x"]
+
+
+def test_the_session_of_a_message_is_its_senders(team: Bus) -> None:
+    assert team.message(send(team)).session_id == "s"
+
+
+@pytest.mark.parametrize("priority", [0, 11, -1, True, 1.5, "5"])
+def test_a_bad_priority_is_refused(team: Bus, priority: object) -> None:
+    with refused("invalid_priority", 65):
+        send(team, priority=priority)
+    assert team.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ({"phase": 7}, "invalid_payload"),
+        ('{"\\u0070hase": 7}', "invalid_payload"),
+        ("[]", "invalid_payload"),
+        ("7", "invalid_payload"),
+        ('{"a": 1, "a": 2}', "invalid_json"),
+        ('{"a": 1, "\\u0061": 2}', "invalid_json"),
+        ('{"a": {"b": [{"c": 1, "c": 1}]}}', "invalid_json"),
+        ('{"a": "\\u0000"}', "invalid_json"),
+        ('{"a": "\\\\\\u0000"}', "invalid_json"),
+        ('{"a": 12345678901234567890}', "invalid_json"),
+        ('{"a": 1e999}', "invalid_json"),
+        ('{"a": NaN}', "invalid_json"),
+        ('{"a": "\\ud800"}', "invalid_json"),
+        ('{"a": "\ud800"}', "invalid_json"),
+        (b'{"a": "\xff"}', "invalid_json"),
+        ("{a: 1}", "invalid_json"),
+        ('{"a": 1', "invalid_json"),
+        ("", "invalid_json"),
+        ("\ufeff{}", "invalid_json"),
+        ({"a": float("nan")}, "invalid_json"),
+        ({"a": float("inf")}, "invalid_json"),
+        ({"a": 2**70}, "invalid_json"),
+        ({"a": object()}, "invalid_json"),
+        ('{"a":' + "[" * 64 + "]" * 64 + "}", "invalid_json"),
+        ({"a": "x" * 1048576}, "payload_too_large"),
+    ],
+)
+def test_a_bad_payload_is_refused_and_nothing_is_stored(team: Bus, payload: object, code: str) -> None:
+    with refused(code, 65):
+        team.send("boss", "one", TASK, payload)  # type: ignore[arg-type]
+    assert team.messages() == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "{}",
+        '{"other": [1, 1.0, null, true, "\\u00e9\\ud83d\\ude00"]}',
+        '{"weight": 1.0}',
+        '{"a": "\\\\u0000"}',
+        '{"a": 9223372036854775807}',
+        '{"a":' + "[" * 63 + "]" * 63 + "}",
+        '{ "phase" :\n "with spaces" }',
+    ],
+)
+def test_a_good_payload_arrives(team: Bus, payload: str) -> None:
+    import json
+
+    team.send("boss", "one", TASK, payload)
+    assert team.receive("one")[0].payload == json.loads(payload)
+
+
+def test_the_refusal_of_a_payload_says_what_is_wrong(team: Bus) -> None:
+    with pytest.raises(Exception, match=r"phase: 7 is not of type 'string'"):
+        team.send("boss", "one", TASK, {"phase": 7})
+
+
+def test_unknown_types_are_refused(team: Bus) -> None:
+    with refused("unknown_type", 65):
+        team.send("boss", "one", "gossip", {})
+    with refused("unknown_type", 65):
+        send(team, "@nobody-of-this-type")
+
+
+@pytest.mark.parametrize("to", ["", "@", "-x", ".x", "a b", "a/b", "é", "x" * 129, "a\n", "a\0b", "@-x", "**"])
+def test_an_illegal_address_is_refused(team: Bus, to: str) -> None:
+    with pytest.raises(Exception, match="legal address|agent type"):
+        send(team, to)
+    assert team.messages() == []
+
+
+def test_a_key_makes_the_second_send_the_first(team: Bus) -> None:
+    first = team.send("boss", "one", TASK, '{"phase": "x", "weight": 1}', key="k")
+    assert team.send("boss", "one", TASK, '{"weight":1.0,"phase":"x"}', key="k") == first
+    assert len(team.messages()) == 1
+
+
+def test_a_key_with_another_payload_or_type_is_a_conflict(team: Bus) -> None:
+    send(team, key="k")
+    with refused("key_reused", 76):
+        send(team, phase="y", key="k")
+    with refused("key_reused", 76):
+        team.send("boss", "one", "progress_update", {"phase": "x"}, key="k")
+
+
+def test_a_key_holds_for_one_sender_and_one_recipient(team: Bus) -> None:
+    assert len({send(team, key="k"), send(team, "two", key="k"), team.send("two", "one", TASK, {}, key="k")}) == 3
+
+
+def test_a_key_lasts_as_long_as_the_row(team: Bus) -> None:
+    first = send(team, key="k")
+    team.ack(take(team))
+    assert send(team, key="k") == first
+    assert team.receive("one") == []
+
+
+def test_a_broadcast_goes_to_all_that_have_not_ended_but_the_sender(team: Bus) -> None:
+    team.register("ended", type="milestone-executor", session="s")
+    team.retire("ended")
+    team.register("elsewhere", type="milestone-executor", session="other")
+    ids = team.broadcast("boss", TASK, {"phase": "all"}, key="b")
+    assert sorted(team.message(id).to_agent for id in ids) == ["one", "two"]
+    assert team.broadcast("boss", TASK, {"phase": "all"}, key="b") == ids
+    with refused("key_reused"):
+        team.broadcast("boss", TASK, {"phase": "other"}, key="b")
+
+
+def test_a_broadcast_to_nobody_is_empty_and_one_from_nobody_an_error(bus: Bus) -> None:
+    bus.register("alone", type="validation", session="s")
+    assert bus.broadcast("alone", TASK, {}) == []
+    with refused("unknown_agent", 66):
+        bus.broadcast("nobody", TASK, {})
+
+
+# --- time
+
+
+def test_delay_holds_a_message_back(team: Bus) -> None:
+    id = send(team, delay="5m")
+    assert team.message(id).status == "scheduled"
+    assert team.receive("one") == []
+    with clock.moved(299):
+        assert team.receive("one") == []
+    with clock.moved(301):
+        assert phases(team) == ["x"]
+
+
+def test_a_message_nobody_took_in_time_is_dead(team: Bus) -> None:
+    id = send(team, expires="1m")
+    assert phases(team) == ["x"]
+    other = send(team, expires=60)
+    with clock.moved(61):
+        assert team.receive("one") == []
+        assert {team.message(id).dead_reason, team.message(other).dead_reason} == {"expired"}
+
+
+def test_a_bad_duration_is_refused(team: Bus) -> None:
+    for duration in ("soon", "-1", -1, "1w", "", float("nan"), float("inf"), "9" * 30, True):
+        with refused("usage", 64):
+            send(team, delay=duration)
+
+
+# --- order
+
+
+def test_the_most_urgent_first_and_then_the_first_sent(team: Bus) -> None:
+    for phase, priority in (("a", 1), ("b", 10), ("c", 5), ("d", 10), ("e", 5)):
+        send(team, phase=phase, priority=priority)
+    assert phases(team) == ["b", "d", "c", "e", "a"]
+
+
+def test_a_message_that_comes_back_keeps_its_place(team: Bus) -> None:
+    for phase in "ab":
+        send(team, phase=phase)
+    team.release(take(team))
+    assert phases(team) == ["a", "b"]
+
+
+def test_the_best_of_mailbox_and_queue_comes_first(team: Bus) -> None:
+    send(team, "one", "low", priority=1)
+    send(team, "@milestone-executor", "high", priority=9)
+    send(team, "one", "higher", priority=10)
+    send(team, "@milestone-executor", "lowest", priority=1)
+    assert phases(team) == ["higher", "high", "low", "lowest"]
+
+
+def test_with_aging_a_message_that_waited_long_overtakes(team: Bus) -> None:
+    team.config_set("priority_aging_seconds", "10")
+    send(team, phase="old", priority=1)
+    with clock.moved(85):
+        send(team, phase="new", priority=9)
+        assert [message.payload["phase"] for message in team.receive("one")] == ["old"]
+        team.release(team.messages(status="leased")[0].receipt or "")
+    with clock.moved(75):
+        send(team, "two", phase="b", priority=9)
+    send(team, "two", phase="a", priority=1)
+    with clock.moved(90):
+        assert phases(team, "two") == ["b", "a"]
+
+
+# --- receive
+
+
+def test_receive_is_empty_when_there_is_nothing_and_refuses_strangers(team: Bus) -> None:
+    assert team.receive("one") == []
+    with refused("unknown_agent", 66):
+        team.receive("nobody")
+
+
+def test_a_message_belongs_to_one_receiver(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    assert len(team.receive("one") + team.receive("two")) == 1
+
+
+def test_the_queues_of_sessions_are_apart(team: Bus) -> None:
+    team.register("other", type="milestone-executor", session="elsewhere")
+    send(team, "@milestone-executor")
+    assert team.receive("other") == []
+    assert phases(team) == ["x"]
+
+
+def test_limit_and_type_choose(team: Bus) -> None:
+    for _ in range(3):
+        send(team)
+    team.send("boss", "one", "progress_update", {"progress": 5})
+    assert [m.message_type for m in team.receive("one", type="progress_update")] == ["progress_update"]
+    assert len(team.receive("one", limit=2)) == 2
+    for limit in (0, -1, 10**6, True):
+        with refused("usage", 64):
+            team.receive("one", limit=limit)
+
+
+def test_a_lease_that_runs_out_gives_the_message_to_another(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    old = take(team, "one", lease=10)
+    with clock.moved(11):
+        (message,) = team.receive("two")
+        assert message.retry_count == 1
+        assert message.receipt == "1.2"
+        for late in (team.ack, team.release, team.extend):
+            with refused("lease_lost", 76):
+                late(old)
+        team.ack(message.receipt)
+
+
+def test_a_lease_that_ran_out_and_nobody_took_can_be_acknowledged_and_extended(team: Bus) -> None:
+    send(team, "@milestone-executor", "a", priority=1)
+    receipt = take(team, "one", lease=10)
+    with clock.moved(11):
+        send(team, "two", "b", priority=9)
+        assert phases(team, "two", limit=1) == ["b"]  # which also makes `a` ready again
+        team.extend(receipt, lease=10)
+        assert team.message(1).status == "leased"
+        assert team.message(1).retry_count == 0
+    with clock.moved(30):
+        team.send("two", "two", TASK, {"phase": "c"}, priority=10)
+        assert phases(team, "two", limit=1) == ["c"]
+        team.ack(receipt)
+        assert team.message(1).status == "acknowledged"
+
+
+def test_a_clock_that_is_set_back_makes_no_lease_last(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    with clock.moved(86400):
+        take(team, "one", lease=10)
+    assert phases(team, "two") == ["x"]
+
+
+def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
+    send(team)
+    (message,) = team.receive("one", ack=True)
+    assert message.status == "acknowledged"
+    assert team.message(message.id).acknowledged_at
+    team.ack(message.receipt or "")
+
+
+def test_past_the_retry_limit_a_message_is_dead_and_can_be_redriven(team: Bus) -> None:
+    id = send(team)
+    for delivery in range(1, 5):
+        with clock.moved(delivery * 100):
+            assert team.receive("one")[0].receipt == f"{id}.{delivery}"
+    with clock.moved(500):
+        assert team.receive("one") == []
+        (dead,) = team.dead(session="s")
+        assert dead.dead_reason == "retries_exhausted"
+        with refused("lease_lost"):
+            team.ack(f"{id}.4")
+        assert team.redrive([id]) == [id]
+        (message,) = team.receive("one")
+        assert (message.receipt, message.retry_count) == (f"{id}.5", 0)
+
+
+def test_giving_back_counts_too(team: Bus) -> None:
+    id = send(team)
+    for _ in range(4):
+        team.release(take(team), reason="not now")
+    assert (team.message(id).dead_reason, team.message(id).reason) == ("retries_exhausted", "not now")
+
+
+# --- receipts
+
+
+def test_acknowledging_twice_is_done(team: Bus) -> None:
+    send(team)
+    receipt = take(team)
+    team.ack(receipt)
+    team.ack([receipt, receipt])
+
+
+def test_several_receipts_are_all_or_nothing(team: Bus) -> None:
+    send(team)
+    send(team)
+    first, second = (message.receipt or "" for message in team.receive("one", limit=2))
+    team.release(second)
+    for settle in (team.ack, team.release, team.extend):
+        with refused("lease_lost", 76):
+            settle([first, second])
+    assert team.message(1).status == "leased"
+    with refused("unknown_message", 66):
+        team.ack([first, "99.1"])
+
+
+@pytest.mark.parametrize("receipt", ["", "1", "1.", ".1", "a.b", "1.1.1", "-1.1", "1.1 ", "٣.١", "9" * 19 + ".1"])
+def test_what_is_no_receipt_is_usage(team: Bus, receipt: str) -> None:
+    with refused("usage", 64):
+        team.ack(receipt)
+
+
+def test_release_with_delay_schedules(team: Bus) -> None:
+    send(team)
+    team.release(take(team), delay=60)
+    assert team.message(1).status == "scheduled"
+    assert team.receive("one") == []
+    with clock.moved(61):
+        assert phases(team) == ["x"]
+
+
+def test_a_receipt_that_was_given_back_is_lost(team: Bus) -> None:
+    send(team)
+    receipt = take(team)
+    team.release(receipt)
+    with refused("lease_lost", 76):
+        team.ack(receipt)
+
+
+def test_extend_keeps_a_message(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    receipt = take(team, lease=10)
+    team.extend(receipt, lease=100)
+    with clock.moved(50):
+        assert team.receive("two") == []
+
+
+def test_reject_buries(team: Bus) -> None:
+    send(team)
+    receipt = take(team)
+    team.reject(receipt, reason="nonsense")
+    assert (team.message(1).dead_reason, team.message(1).reason) == ("rejected", "nonsense")
+    with refused("lease_lost", 76):
+        team.ack(receipt)
+
+
+def test_cancel_withdraws_what_is_not_over(team: Bus) -> None:
+    waiting, scheduled, leased, done = send(team, "two"), send(team, delay=60), send(team), send(team, "x")
+    receipt = take(team)
+    team.register("x", type="validation", session="s")
+    team.ack(take(team, "x"))
+    for id in (waiting, scheduled, leased, leased):
+        team.cancel(id)
+        assert team.message(id).dead_reason == "cancelled"
+    with refused("lease_lost", 76):
+        team.ack(receipt)
+    with refused("already_ended", 76):
+        team.cancel(done)
+    with refused("unknown_message", 66):
+        team.cancel(99)
+
+
+def test_redrive_is_all_or_nothing_and_only_for_the_dead(team: Bus) -> None:
+    dead, alive = send(team, "two"), send(team)
+    team.cancel(dead)
+    with refused("not_dead", 76):
+        team.redrive([dead, alive])
+    with refused("unknown_message", 66):
+        team.redrive([dead, 99])
+    assert team.message(dead).status == "dead"
+    assert team.redrive(session="elsewhere") == []
+    assert team.redrive() == [dead]
+
+
+def test_looking_changes_nothing(team: Bus) -> None:
+    send(team, phase="a", priority=2)
+    send(team, "@milestone-executor", phase="b", priority=3)
+    send(team, "two", phase="c")
+    assert [m.payload["phase"] for m in team.pending("one")] == ["b", "a"]
+    assert team.pending("nobody") == []
+    assert [m.payload["phase"] for m in team.messages(to="two")] == ["c"]
+    assert len(team.messages(sender="boss", status="ready", session="s")) == 3
+    assert {m.status for m in team.messages()} == {"ready"}
+    with refused("invalid_status", 65):
+        team.messages(status="lost")
+    with refused("unknown_message", 66):
+        team.message(99)
+
+
+def test_what_receive_returns_is_what_message_shows(team: Bus) -> None:
+    team.send("boss", "one", TASK, {"a": "é"}, key="k", correlation="c", reply_to=7, expires=60)
+    (message,) = team.receive("one")
+    assert message == team.message(message.id)
+
+
+def test_the_sender_can_wait_for_the_end(team: Bus) -> None:
+    id = send(team)
+    assert team.wait_ended(id, wait=0).status == "ready"
+    team.ack(take(team))
+    assert team.wait_ended(id, wait=5).status == "acknowledged"
+
+
+# --- liveness
+
+
+def test_what_the_dead_had_leased_is_there_again_at_once(team: Bus, process: Process) -> None:
+    team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
+    send(team, "@milestone-executor")
+    take(team, "mortal", lease="1h")
+    assert team.receive("one") == []
+    process.kill()
+    process.wait()
+    assert phases(team) == ["x"]
+
+
+def test_registering_again_gives_back_what_a_dead_process_held(team: Bus, process: Process) -> None:
+    team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
+    send(team, "mortal")
+    take(team, "mortal", lease="1h")
+    team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
+    assert team.receive("mortal") == []
+    process.kill()
+    process.wait()
+    team.register("mortal", type="milestone-executor", session="s", pid=os.getpid())
+    assert phases(team, "mortal") == ["x"]
+
+
+def test_registering_at_each_call_without_a_pid_keeps_the_leases(team: Bus) -> None:
+    send(team)
+    receipt = take(team)
+    team.register("one", type="milestone-executor", session="s")
+    team.ack(receipt)
+
+
+def test_retiring_gives_back(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    take(team, "one")
+    team.retire("one", status="failed")
+    assert phases(team, "two") == ["x"]

@@ -1,0 +1,81 @@
+"""What all tests share: a bus in every colour, behind one blocking face."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus import AsyncBus, Bus
+
+COLOURS = ["file-blocking", "file-async", "memory-blocking", "memory-async"]
+
+
+class Facade:
+    """An AsyncBus that is called like a Bus, on an event loop of its own."""
+
+    def __init__(self, runner: asyncio.Runner, bus: AsyncBus) -> None:
+        self._runner = runner
+        self._bus = bus
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._bus, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *args, **kwargs: self._runner.run(found(*args, **kwargs))
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the bus, the identity or the clock of whoever runs it."""
+    for name in ("BUS_URL", "BUS_AGENT", "BUS_NOW", "BUS_COMMAND", "BUS_SHELL_VIA", "BUS_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A bus file that is there, with nothing in it."""
+    path = str(tmp_path / "coordination.db")
+    Bus.open(path, create=True).close()
+    return path
+
+
+@pytest.fixture(params=COLOURS)
+def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
+    """An empty bus: {file, memory} x {blocking, async}."""
+    place, colour = request.param.split("-")
+    where = ":memory:" if place == "memory" else str(tmp_path / "coordination.db")
+    if colour == "blocking":
+        with Bus.open(where, create=True) as opened:
+            yield opened
+        return
+    with asyncio.Runner() as runner:
+        opened = runner.run(AsyncBus.open(where, create=True))
+        yield Facade(runner, opened)  # type: ignore[misc]
+        runner.run(opened.close())
+
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    """A process that lives until a test, or its end, kills it."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def team(bus: Bus) -> Bus:
+    """A bus with a coordinator and two executors in session s."""
+    bus.register("boss", type="milestone-coordinator", session="s")
+    bus.register("one", type="milestone-executor", session="s")
+    bus.register("two", type="milestone-executor", session="s")
+    return bus
