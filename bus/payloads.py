@@ -41,7 +41,7 @@ def trigger(name: str, schema: Mapping[str, Any]) -> str:
     """
     if schema.get("type", "object") != "object":
         raise error("invalid_schema", "a payload schema describes an object")
-    wrong = _wrong(schema, "new.payload", count(1))
+    wrong = _wrong(schema, "iif(json_valid(new.payload), new.payload, '{}')", count(1))
     return (
         f"create trigger {_identifier('payload_' + name)} before insert on agent_messages\n"
         f"when new.message_type = {_literal(name)} and json_valid(new.payload)\n"
@@ -89,7 +89,7 @@ def _keyword(key: str, schema: Mapping[str, Any], value: str, names: count[int])
             return f"(type = 'array' and (select count(*) from json_each({value})) {sign} {_number(key, given)})"
         case "items":
             row = f"item{next(names)}"
-            inner = _wrong(given, f"{row}.value", names)
+            inner = _wrong(given, _document(row), names)
             return f"(type = 'array' and exists (select 1 from json_each({value}) {row} where {inner}))"
         case "required":
             return _required(given, value)
@@ -98,6 +98,11 @@ def _keyword(key: str, schema: Mapping[str, Any], value: str, names: count[int])
         case "additionalProperties":
             return _closed(given, schema, value)
     raise error("invalid_schema", f"the database can't enforce the keyword {key!r}")
+
+
+def _document(row: str) -> str:
+    """The JSON of a json_each row to walk on in; of a scalar there is nothing, and its text need not be JSON."""
+    return f"iif({row}.type in ('array', 'object'), {row}.value, '[]')"
 
 
 def _types(given: object) -> str:
@@ -118,7 +123,7 @@ def _properties(given: object, value: str, names: count[int]) -> str:
     if not isinstance(given, Mapping):
         raise error("invalid_schema", "properties is an object")
     row = f"property{next(names)}"
-    cases = [f"when {_literal(key)} then {_wrong(inner, f'{row}.value', names)}" for key, inner in given.items()]
+    cases = [f"when {_literal(key)} then {_wrong(inner, _document(row), names)}" for key, inner in given.items()]
     if not cases:
         return ""
     test = " ".join(cases)

@@ -1,0 +1,275 @@
+"""What a person at the sqlite3 prompt can and can't do to a bus."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from bus import Bus, payloads
+
+STATUSES = ["scheduled", "ready", "leased", "acknowledged", "dead"]
+LEGAL = {
+    ("scheduled", "ready"), ("scheduled", "dead"), ("ready", "leased"), ("ready", "dead"), ("leased", "ready"),
+    ("leased", "scheduled"), ("leased", "acknowledged"), ("leased", "dead"), ("dead", "ready"),
+}  # fmt: skip
+COLUMNS = {
+    "scheduled": {"due_at": "2099-01-01 00:00:00.000"},
+    "ready": {},
+    "leased": {"due_at": "2099-01-01 00:00:00.000", "leased_by": "a", "delivery": 1},
+    "acknowledged": {"acknowledged_at": "2026-01-01 00:00:00.000"},
+    "dead": {"dead_reason": "cancelled"},
+}
+
+
+@pytest.fixture
+def hand(url: str) -> Iterator[sqlite3.Connection]:
+    """A plain connection to a bus in which agent `a` is registered."""
+    with Bus.open(url) as bus:
+        bus.register("a", type="milestone-executor", session="s")
+    connection = sqlite3.connect(url, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+def insert(hand: sqlite3.Connection, table: str = "agent_messages", **columns: object) -> int:
+    row = {"session_id": "s", "from_agent": "me", "to_agent": "a", "message_type": "task_assignment", "payload": "{}"}
+    values = {**(row if table == "agent_messages" else {}), **columns}
+    marks = ", ".join("?" * len(values))
+    cursor = hand.execute(f"insert into {table} ({', '.join(values)}) values ({marks})", list(values.values()))
+    return cursor.lastrowid or 0
+
+
+def test_a_good_row_put_in_by_hand_is_received_like_any_other(hand: sqlite3.Connection, url: str) -> None:
+    insert(hand, payload='{"phase": "design"}')
+    insert(hand, to_agent="@milestone-executor", priority=7, payload='{"phase": "queue"}')
+    with Bus.open(url) as bus:
+        found = bus.receive("a", limit=5)
+        assert [(m.payload["phase"], m.from_agent, m.priority) for m in found] == [
+            ("queue", "me", 7),
+            ("design", "me", 5),
+        ]
+        bus.ack([m.receipt or "" for m in found])
+
+
+def test_an_expiry_given_by_hand_is_kept(hand: sqlite3.Connection, url: str) -> None:
+    id = insert(hand, expires_at="2026-01-01 00:00:00")
+    with Bus.open(url) as bus:
+        assert bus.receive("a") == []
+        assert bus.message(id).dead_reason == "expired"
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"message_type": "gossip"}, "unknown_type"),
+        ({"to_agent": "@plumber"}, "unknown_type"),
+        ({"to_agent": "*"}, "invalid_address"),
+        ({"to_agent": "a b"}, "invalid_address"),
+        ({"from_agent": "-x"}, "invalid_id"),
+        ({"priority": 0}, "invalid_priority"),
+        ({"priority": 11}, "invalid_priority"),
+        ({"priority": "high"}, "TEXT value in INTEGER"),
+        ({"priority": 1.5}, "REAL value in INTEGER"),
+        ({"payload": "{broken"}, "invalid_json"),
+        ({"payload": "[]"}, "invalid_payload"),
+        ({"payload": '{"phase": 7}'}, "invalid_payload"),
+        ({"payload": '{"\\u0070hase": 7}'}, "invalid_payload"),
+        ({"payload": '{"requirements": ["a", 1]}'}, "invalid_payload"),
+        ({"payload": '{"weight": -0.5}'}, "invalid_payload"),
+        ({"payload": '{"a": 1, "\\u0061": 1}'}, "invalid_json"),
+        ({"payload": '{"a": "\\u0000"}'}, "invalid_json"),
+        ({"payload": '{"a": 99999999999999999999}'}, "invalid_json"),
+        ({"payload": '{"a": -1e999}'}, "invalid_json"),
+        ({"payload": "{}\0"}, "invalid_json"),
+        ({"payload": '{"a": "' + "x" * 1048576 + '"}'}, "payload_too_large"),
+        ({"payload": None}, "NOT NULL|invalid_json"),
+        ({"session_id": None}, "unknown_agent"),
+        ({"status": "lost"}, "invalid_status"),
+        ({"status": "leased"}, "invalid_status"),
+        ({"status": "dead"}, "invalid_status"),
+        ({"dead_reason": "bored", "status": "dead"}, "invalid_dead_reason"),
+    ],
+)
+def test_a_bad_row_is_refused(hand: sqlite3.Connection, columns: dict[str, object], code: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match=code):
+        insert(hand, **columns)
+    assert hand.execute("select count(*) from agent_messages").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("agent_registry", {"agent_id": "x", "agent_type": "plumber", "session_id": "s"}),
+        ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "status": "asleep"}),
+        ("agent_registry", {"agent_id": "x y", "agent_type": "validation", "session_id": "s"}),
+        ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "capabilities": "{}"}),
+        ("agent_state", {"agent_id": "x", "state_key": "a b", "state_value": ""}),
+        ("agent_state", {"agent_id": "x", "state_key": "k", "state_value": "", "state_type": "gossip"}),
+        ("agent_state", {"agent_id": "x", "state_key": "k", "state_value": "a\0b"}),
+        ("coordination_sessions", {"session_id": "x", "operation_type": "party"}),
+        ("coordination_sessions", {"session_id": "x", "progress": 101}),
+        ("agent_checkpoints", {"agent_id": "x", "session_id": "s", "state_snapshot": '{"a":1,"a":2}'}),
+        ("agent_health_log", {"agent_id": "x", "health_status": "fine"}),
+        ("milestones", {"id": "x", "priority": 11}),
+    ],
+)
+def test_the_other_tables_refuse_bad_rows_too(hand: sqlite3.Connection, table: str, columns: dict[str, object]) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        insert(hand, table, **columns)
+
+
+@pytest.mark.parametrize(("before", "after"), list(product(STATUSES, STATUSES)))
+def test_only_the_drawn_edges_can_be_walked(hand: sqlite3.Connection, before: str, after: str) -> None:
+    if before == after:
+        return
+    id = insert(hand, status=before, **COLUMNS[before])
+    blank = {"due_at": None, "leased_by": None, "delivery": 1, "acknowledged_at": None, "dead_reason": None}
+    values = {**blank, **COLUMNS[after], "status": after}
+    text = f"update agent_messages set {', '.join(f'{key} = ?' for key in values)} where id = {id}"
+    if (before, after) in LEGAL:
+        hand.execute(text, list(values.values()))
+    else:
+        with pytest.raises(sqlite3.IntegrityError, match="illegal_transition"):
+            hand.execute(text, list(values.values()))
+
+
+@pytest.mark.parametrize(
+    "column", ["id", "session_id", "from_agent", "to_agent", "message_type", "payload", "created_at"]
+)
+def test_what_was_sent_does_not_change(hand: sqlite3.Connection, column: str) -> None:
+    insert(hand)
+    with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+        hand.execute(f"update agent_messages set {column} = {column}")
+
+
+def test_the_fencing_token_only_grows_and_the_newest_row_stays(hand: sqlite3.Connection) -> None:
+    insert(hand, status="leased", **COLUMNS["leased"])
+    with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+        hand.execute("update agent_messages set delivery = 0")
+    with pytest.raises(sqlite3.IntegrityError, match="never used again"):
+        hand.execute("delete from agent_messages")
+
+
+def test_text_that_is_not_utf8_blocks_nobody(hand: sqlite3.Connection, url: str) -> None:
+    hand.execute(
+        "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload) "
+        "values ('s', 'me', 'a', 'task_assignment', cast(x'7b2261223a22ff227d' as text))"
+    )
+    insert(hand, payload='{"phase": "good"}')
+    with Bus.open(url) as bus:
+        assert bus.messages()[1].payload == {"a": "\ufffd"}
+        assert [m.payload["phase"] for m in bus.receive("a", limit=5)] == ["good"]
+        assert bus.message(1).dead_reason == "damaged"
+
+
+def test_settings_that_are_numbers_stay_numbers_by_hand(hand: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="invalid_value"):
+        hand.execute("update agent_coordination_config set value = 'many' where key = 'message_retry_limit'")
+
+
+# --- the compiled checks judge as a validator does
+
+KEYS = ["a", "b", "phase"]
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.sampled_from([0.5, 1.0, -2.5])
+    | st.sampled_from(["", "a", "éé", "a'b"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    max_leaves=6,
+)
+types = st.sampled_from(list(payloads.TYPES))
+
+
+def schemas(inner: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[dict[str, object]]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": types | st.lists(types, min_size=1, max_size=3, unique=True),
+            "enum": st.lists(scalars, min_size=1, max_size=3),
+            "const": scalars,
+            "required": st.lists(st.sampled_from(KEYS), max_size=2, unique=True),
+            "properties": st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+            "additionalProperties": st.just(False),
+            "minimum": st.integers(-3, 3), "maximum": st.sampled_from([0.5, 2]),
+            "minLength": st.integers(0, 3), "maxLength": st.integers(0, 3),
+            "items": inner, "minItems": st.integers(0, 2), "maxItems": st.integers(0, 2),
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path: Path = tmp_path_factory.mktemp("checks") / "coordination.db"
+    Bus.open(str(path), create=True).close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("pragma synchronous = off")
+    yield connection
+    connection.close()
+
+
+def accepts(checker: sqlite3.Connection, kind: str, payload: object) -> bool:
+    try:
+        insert(checker, message_type=kind, payload=json.dumps(payload))
+    except sqlite3.IntegrityError as refusal:
+        if not str(refusal).startswith("invalid_payload"):
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def undone(checker: sqlite3.Connection) -> Iterator[None]:
+    checker.execute("begin")
+    try:
+        yield
+    finally:
+        checker.execute("rollback")
+
+
+numbers = count()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    schema=st.recursive(schemas(st.just({})), schemas, max_leaves=4),
+    given_=st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=3), min_size=1, max_size=6),
+)
+def test_a_compiled_schema_accepts_what_a_validator_accepts(
+    checker: sqlite3.Connection, schema: dict[str, object], given_: list[dict[str, object]]
+) -> None:
+    schema = {**schema, "type": "object"}
+    kind = f"kind{next(numbers)}"
+    validator = Draft202012Validator(schema)
+    with undone(checker):
+        insert(checker, "message_types", name=kind, schema=json.dumps(schema))
+        checker.execute(payloads.trigger(kind, schema))
+        for payload in given_:
+            assert accepts(checker, kind, payload) == validator.is_valid(payload), (schema, payload)
+
+
+SEEDED = sorted(path for path in (Path(__file__).parents[2] / "schemas" / "messages").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SEEDED, ids=lambda path: path.stem)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_the_seeded_types_accept_what_their_schemas_accept(
+    checker: sqlite3.Connection, path: Path, data: st.DataObject
+) -> None:
+    schema = json.loads(path.read_text("utf-8"))
+    keys = st.sampled_from([*schema["properties"], "other"])
+    payload = data.draw(st.dictionaries(keys, values | st.sampled_from([0, 100, 101, -1, 1.5]), max_size=4))
+    with undone(checker):
+        assert accepts(checker, path.stem, payload) == Draft202012Validator(schema).is_valid(payload), payload
