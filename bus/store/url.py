@@ -34,7 +34,7 @@ def parse(text: str) -> Url:
 
 
 def _options(path: str, query: str) -> Url:
-    options = dict(parse_qsl(query))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     synchronous = options.pop("synchronous", "full")
     if options or synchronous not in ("full", "normal"):
         raise error(

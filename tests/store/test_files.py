@@ -1,0 +1,343 @@
+"""The bus file on its disk: who may open what, and what happens when the disk is in the way."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bus import Bus, clock
+from bus.store import sqlite as store
+from bus.store.url import parse
+from tests.conformance.refusal import refused
+
+
+def python(code: str, *arguments: object, **options: object) -> "subprocess.Popen[str]":
+    """A real process that runs some code, with `url` as its first argument."""
+    command = [sys.executable, "-c", f"import sys; from bus import Bus, BusError; url = sys.argv[1]\n{code}"]
+    return subprocess.Popen([*command, *map(str, arguments)], text=True, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def output(process: "subprocess.Popen[str]") -> str:
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    return text.strip()
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Bus.open(str(tmp_path / "new" / "coordination.db"), create=True) as bus:
+            bus.register("a", type="validation", session="s")
+            assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+            assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_many_processes_may_make_the_same_bus(tmp_path: Path) -> None:
+    code = "bus = Bus.open(url, create=True); bus.register(sys.argv[2], type='validation', session='s')"
+    processes = [python(code, tmp_path / "x" / "coordination.db", f"agent-{n}") for n in range(6)]
+    for process in processes:
+        output(process)
+    with Bus.open(str(tmp_path / "x" / "coordination.db")) as bus:
+        assert bus.session_show("s").agent_count == 6
+
+
+def test_a_creation_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "coordination.db").touch(0o600)
+    with Bus.open(str(tmp_path / "coordination.db")) as bus:
+        assert bus.agents() == []
+
+
+def test_where_there_is_no_bus_there_is_none(tmp_path: Path) -> None:
+    with refused("no_bus", 66):
+        Bus.open(str(tmp_path / "missing.db"))
+    with refused("no_bus", 66):
+        Bus.open()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_nearest_bus_above_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Bus.open(create=True).close()
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with Bus.open() as bus:
+        assert bus.url.path == str(tmp_path / ".milestones" / "coordination.db")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [("x.db", "x.db"), ("sqlite:///x.db", "x.db"), ("sqlite:////tmp/x%20y.db", "/tmp/x y.db"), ("/a?b.db", "")],
+)
+def test_addresses(text: str, path: str, tmp_path: Path) -> None:
+    if not path:
+        with refused("usage", 64):
+            parse(text)
+    else:
+        assert parse(text).path == (path if path.startswith("/") else str(tmp_path / path))
+
+
+@pytest.mark.parametrize(
+    "text", ["mysql://x", "sqlite://x", "sqlite:x", "x.db?mode=rw", "x.db?synchronous=off", "?a=b"]
+)
+def test_what_is_no_address_is_usage(text: str) -> None:
+    with refused("usage", 64):
+        parse(text)
+
+
+def broken(path: Path, kind: str) -> str:
+    """Make something at `path` that is no bus to be used; the code that says so."""
+    if kind == "text":
+        path.write_text("not a database, but long enough to be read as the head of one " * 20)
+        return "not_a_bus"
+    if kind == "folder":
+        path.mkdir()
+        return "not_a_bus"
+    if kind == "fifo":
+        os.mkfifo(path)
+        return "not_a_bus"
+    Bus.open(str(path), create=True).close()
+    with sqlite3.connect(path) as connection:
+        if kind == "newer":
+            connection.execute("pragma user_version = 999")
+        elif kind == "foreign":
+            connection.execute("pragma application_id = 1")
+    connection.close()
+    if kind == "hard link":
+        os.link(path, path.with_suffix(".other"))
+    elif kind == "symbolic link":
+        path.rename(path.with_suffix(".real"))
+        path.symlink_to(path.with_suffix(".real"))
+    elif kind == "other owner":
+        os.chown(path, 12345, 12345)
+    elif kind == "damaged":
+        data = bytearray(path.read_bytes())
+        data[4096:] = b"\x55" * (len(data) - 4096)
+        path.write_bytes(data)
+    return {"newer": "newer_bus", "foreign": "not_a_bus", "damaged": "damaged"}.get(kind, "unsafe_file")
+
+
+KINDS = ["text", "folder", "fifo", "newer", "foreign", "hard link", "symbolic link", "other owner", "damaged"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_bus_is_refused_with_a_reason(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "coordination.db"
+    if kind == "other owner" and os.geteuid():
+        kind = "hard link"  # only root can give a file away
+    code = broken(path, kind)
+    with refused(code):
+        Bus.open(str(path)).agents()
+
+
+def test_another_applications_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table theirs (x)")
+    connection.close()
+    before = path.read_bytes()
+    with refused("not_a_bus", 66):
+        Bus.open(str(path), create=True)
+    assert path.read_bytes() == before
+
+
+def test_a_write_that_fails_at_the_commit_is_of_unknown_outcome_and_the_next_one_works(url: str) -> None:
+    code = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+bus = Bus.open(url)
+bus.register("a", type="validation", session="s")
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+sent = 0
+try:
+    while sent < 1000:
+        bus.send("a", "a", "task_assignment", {"title": "x" * 5000})
+        sent += 1
+except BusError as problem:
+    print(problem.code, end=" ")
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+assert sum(bus.status()["messages"].values()) == sent
+bus.send("a", "a", "task_assignment", {})
+print(bus.status()["messages"]["ready"] == sent + 1)
+"""
+    assert output(python(code, url)) == "outcome_unknown True"
+
+
+def test_a_full_file_system_is_said_plainly(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", small], check=False, capture_output=True
+    )
+    if mounted.returncode:  # not root: only the file size limit above can be tested
+        return
+    try:
+        with Bus.open(str(small / "coordination.db"), create=True) as bus:
+            bus.register("a", type="validation", session="s")
+            sent = 0
+            with refused("disk_full", 75):
+                for _ in range(1000):
+                    bus.send("a", "a", "task_assignment", {"title": "x" * 5000})
+                    sent += 1
+            assert bus.status()["messages"] == {"ready": sent}
+            subprocess.run(["mount", "-o", "remount,size=4m", small], check=True)
+            bus.send("a", "a", "task_assignment", {})
+            assert bus.status()["messages"] == {"ready": sent + 1}
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_child_has_connections_of_its_own(url: str) -> None:
+    code = """
+import os
+bus = Bus.open(url)
+bus.register("a", type="validation", session="s")
+child = os.fork()
+for n in range(20):
+    bus.send("a", "a", "task_assignment", {})
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(bus.status()["messages"]["ready"])
+"""
+    assert output(python(code, url)) == "40"
+
+
+def test_a_copy_is_made_while_the_bus_is_used(url: str, tmp_path: Path) -> None:
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        bus.backup(str(tmp_path / "copy.db"))
+        with refused("usage", 64):
+            bus.backup(str(tmp_path / "copy.db"))
+    with Bus.open(str(tmp_path / "copy.db")) as copy:
+        assert [agent.agent_id for agent in copy.agents()] == ["a"]
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_wal_stays_small(url: str) -> None:
+    with Bus.open(f"{url}?synchronous=normal") as bus:
+        bus.register("a", type="validation", session="s")
+        largest = 0
+        for _ in range(2500):
+            bus.send("a", "a", "task_assignment", {"title": "x" * 2000})
+            largest = max(largest, os.stat(f"{url}-wal").st_size)
+    assert store.WAL_LIMIT < largest < 2 * store.WAL_LIMIT
+
+
+@pytest.mark.parametrize("where", ["inside a transaction", "at the turnstile"])
+def test_a_stopped_writer_makes_others_busy_and_no_more(url: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = {
+        "inside a transaction": "bus.store.connection().sqlite.execute('begin immediate')",
+        "at the turnstile": "bus.store.connection()._turnstile.enter(1)",
+    }[where]
+    process = python(f"bus = Bus.open(url); {hold}; print('held', flush=True); input()", url, stdin=subprocess.PIPE)
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(store, "TIMEOUT", 0.2)
+        with Bus.open(url) as bus:
+            with refused("busy", 75):
+                bus.register("a", type="validation", session="s")
+            assert bus.agents() == []
+            holder = next(finding for finding in bus.doctor() if finding.subject == "writer")
+            assert (str(process.pid) in holder.details) == (where == "inside a transaction")
+            process.kill()
+            process.wait()
+            bus.register("a", type="validation", session="s")
+
+
+# --- waking up
+
+WAIT = "print('waiting', flush=True); print(Bus.open(url).receive('b', wait=20)[0].payload['phase'])"
+
+
+@pytest.fixture
+def waiting(url: str) -> "subprocess.Popen[str]":
+    """A process that waits for a message to agent b."""
+    with Bus.open(url) as bus:
+        bus.register("a", type="milestone-executor", session="s")
+        bus.register("b", type="milestone-executor", session="s")
+    process = python(WAIT, url)
+    assert process.stdout
+    assert process.stdout.readline() == "waiting\n"
+    return process
+
+
+def listens(url: str, bell: str = "b") -> None:
+    """Wait until somebody listens at a bell."""
+    while not os.path.exists(f"{url}.bells/{bell}"):
+        os.sched_yield()
+
+
+def test_a_waiting_receiver_is_woken_by_a_send(url: str, waiting: "subprocess.Popen[str]") -> None:
+    listens(url)
+    with Bus.open(url) as bus:
+        bus.send("a", "@milestone-executor", "task_assignment", {"phase": "rung"})
+    assert output(waiting) == "rung"
+
+
+def test_a_waiting_receiver_is_woken_by_another_program(url: str, waiting: "subprocess.Popen[str]") -> None:
+    listens(url)
+    with sqlite3.connect(url) as hand:
+        hand.execute(
+            "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload) "
+            """values ('s', 'me', 'b', 'task_assignment', '{"phase": "by hand"}')"""
+        )
+    hand.close()
+    assert output(waiting) == "by hand"
+
+
+def test_a_waiting_receiver_is_woken_by_the_death_of_a_holder(url: str) -> None:
+    with Bus.open(url) as bus, subprocess.Popen(["sleep", "600"]) as holder:
+        bus.register("a", type="milestone-executor", session="s", pid=holder.pid)
+        bus.register("b", type="milestone-executor", session="s")
+        bus.send("a", "@milestone-executor", "task_assignment", {"phase": "inherited"})
+        assert bus.receive("a", lease="1h")
+        process = python(WAIT, url)
+        listens(url)
+        holder.kill()
+        assert output(process) == "waiting\ninherited"
+
+
+def test_a_waiting_receiver_wakes_when_a_message_becomes_due(url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("b", type="milestone-executor", session="s")
+        begun = clock.monotonic()
+        bus.send("b", "b", "task_assignment", {"phase": "later"}, delay=0.2)
+        assert bus.receive("b", wait=20)[0].payload == {"phase": "later"}
+        assert clock.monotonic() - begun < 10
+
+
+# --- many at once
+
+SENDER = """
+bus = Bus.open(url)
+for n in range(250):
+    bus.send(sys.argv[2], "@milestone-executor", "task_assignment", {"task_id": f"{sys.argv[2]}/{n}"})
+"""
+RECEIVER = """
+bus = Bus.open(url)
+while found := bus.receive(sys.argv[2], wait=3):
+    bus.ack(found[0].receipt)
+    print(found[0].payload["task_id"])
+"""
+
+
+def test_sixteen_processes_lose_nothing_and_do_nothing_twice(url: str) -> None:
+    with Bus.open(url) as bus:
+        for n in range(8):
+            bus.register(f"sender-{n}", type="milestone-coordinator", session="s")
+            bus.register(f"receiver-{n}", type="milestone-executor", session="s")
+    senders = [python(SENDER, url, f"sender-{n}", stderr=subprocess.STDOUT) for n in range(8)]
+    receivers = [python(RECEIVER, url, f"receiver-{n}", stderr=subprocess.STDOUT) for n in range(8)]
+    assert [output(process) for process in senders] == [""] * 8
+    done = [line for process in receivers for line in output(process).split()]
+    assert sorted(done) == sorted(f"sender-{n}/{m}" for n in range(8) for m in range(250))
+    with Bus.open(url) as bus:
+        assert bus.status()["messages"] == {"acknowledged": 2000}
