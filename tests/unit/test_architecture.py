@@ -1,0 +1,167 @@
+"""Design §3 and style: who imports whom, how large things are, that made files are fresh."""
+
+import ast
+import re
+import sqlite3
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus import errors, generated, schemas
+
+TREE = Path(__file__).resolve().parents[2]
+SHIPPED = sorted(path for folder in ("bus", "clients/python", "clients/cli") for path in (TREE / folder).rglob("*.py"))
+FORBIDDEN_NAMES = {"utils", "common", "core", "base", "helpers", "manager", "service"}
+# What stands above may import what stands below it, never the other way round.
+LAYERS = [
+    {"bus_cli"},
+    {"bus_client"},
+    {"bus.api"},
+    {"bus.store"},
+    {"noun"},
+    {"bus.operation"},
+    {"bus.models"},
+    {"bus.errors"},
+]
+BELOW_ALL = {"bus.clock", "bus.schemas", "bus.errors"}  # time, files and errors, which every layer may use
+HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
+LIBRARIES = {
+    "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},
+    "aiosqlite": {"bus.store.aio"},
+    "click": {"bus_cli"},
+    "jsonschema": {"bus.payloads"},
+    "rich": {"bus_cli.tables", "bus_cli.demonstration.display"},
+    "yaml": {"bus.milestones", "bus_cli.milestones"},
+}
+
+
+def module(path: Path) -> str:
+    for root in ("clients/python", "clients/cli", ""):
+        if path.is_relative_to(TREE / root):
+            return ".".join(path.relative_to(TREE / root).with_suffix("").parts).removesuffix(".__init__")
+    raise AssertionError(path)
+
+
+def imports(path: Path) -> Iterator[str]:
+    known = {module(other) for other in SHIPPED}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in known else node.module for name in whole)
+
+
+def layer(name: str) -> int | None:
+    for number, members in enumerate(LAYERS):
+        if any(name == member or name.startswith(f"{member}.") for member in members):
+            return number
+    if name in BELOW_ALL | HELP_OF_NOUNS or name == "bus" or not name.startswith("bus."):
+        return None
+    return next(number for number, members in enumerate(LAYERS) if "noun" in members)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=module)
+def test_imports_run_one_way(path: Path) -> None:
+    mine = layer(module(path))
+    for name in imports(path):
+        theirs = layer(name)
+        if mine is not None and theirs is not None and name not in BELOW_ALL:
+            assert theirs >= mine, f"{module(path)} imports {name}"
+        if module(path).startswith("bus.store"):
+            assert theirs is None or LAYERS[theirs] != {"noun"}, f"the store imports the noun {name}"
+        if name == "bus" and module(path).startswith("bus."):
+            raise AssertionError(f"{module(path)} imports the whole package")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=module)
+def test_libraries_are_imported_where_they_belong(path: Path) -> None:
+    for name in imports(path):
+        allowed = LIBRARIES.get(name.partition(".")[0])
+        assert allowed is None or any(module(path) == a or module(path).startswith(f"{a}.") for a in allowed), name
+
+
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    assert not [path for path in SHIPPED if path.stem in FORBIDDEN_NAMES]
+
+
+def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines of a function's body, its docstring not counted."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_sizes() -> None:
+    functions: dict[str, int] = {}
+    for path in SHIPPED:
+        text = path.read_text("utf-8")
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                functions[f"{module(path)}.{node.name}:{node.lineno}"] = lines(node)
+            if isinstance(node, ast.ClassDef) and node.name not in ("Bus", "AsyncBus"):
+                assert sum(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in node.body) <= 25, (
+                    node.name
+                )
+    sizes = sorted(functions.values())
+    assert statistics.median(sizes) <= 8
+    assert sizes[len(sizes) * 9 // 10] <= 25
+    assert sizes[-1] <= 60, max(functions, key=lambda name: functions[name])
+
+
+def test_made_files_are_those_of_their_sources() -> None:
+    for name, text in generated.files(TREE / "schemas").items():
+        assert (TREE / "schemas" / name).read_text("utf-8") == text, f"run bin/generate: {name}"
+
+
+# --- the SQL files
+
+OPERATIONS = sorted((TREE / "schemas" / "operations").rglob("*.sql"))
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for _, text in schemas.migrations("sqlite"):
+        connection.executescript(text)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("path", OPERATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_operation_is_plain_sql_that_says_what_it_does(path: Path, empty: sqlite3.Connection) -> None:
+    assert path.read_text("utf-8").startswith("-- ")
+    name = f"{path.parent.name}/{path.stem}"
+    for statement in schemas.operation(name):
+        assert not re.match(r"(begin|commit|rollback|savepoint|pragma)\b", statement)
+        parameters = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
+        empty.execute(f"explain {statement}", parameters)
+
+
+def test_every_operation_is_used_and_every_query_is_there() -> None:
+    text = "".join(path.read_text("utf-8") for path in SHIPPED if path.is_relative_to(TREE / "bus"))
+    named = set(re.findall(r'"([a-z]+/[a-z_]+)"', text))
+    named |= {f"types/add_{kind}" for kind in ("agent", "message", "operation", "state")}
+    assert named == {f"{path.parent.name}/{path.stem}" for path in OPERATIONS}
+
+
+def test_every_code_that_sql_raises_is_in_the_catalog() -> None:
+    schema = "".join(text for _, text in schemas.migrations("sqlite"))
+    raised = set(re.findall(r"raise\(abort, '([a-z_]+)", schema)) | set(
+        re.findall(r"constraint ([a-z_]+) check", schema)
+    )
+    assert raised <= set(errors.CATALOG)
+    told = set(re.findall(r"when '([a-z_]+)' then raise", schema))
+    refusing = "".join(path.read_text("utf-8") for path in OPERATIONS)
+    used = set(re.findall(r"insert into refusals\s+select '([a-z_]+)'", refusing))
+    used |= {code for pair in re.findall(r"select iif\([^,]+, '([a-z_]+)', '([a-z_]+)'\)", refusing) for code in pair}
+    assert used <= told
+
+
+def test_statements_are_split_at_their_semicolons() -> None:
+    text = "-- a; b\nselect ';' ; /* ; */ create trigger t begin select case when 1 then 2 end; end; select 1"
+    assert schemas.split(text) == [
+        "select ';'", "create trigger t begin select case when 1 then 2 end; end", "select 1",
+    ]  # fmt: skip
