@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -11,7 +12,17 @@ import click
 from bus.errors import BusError, error
 from bus_cli.output import Output, fail
 
-INTERRUPTED = 130
+
+class Interrupted(BaseException):
+    """Ctrl-C, or a polite SIGTERM; ends the command as the shell expects it, with 128 and the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted(number)
+
 
 # Each command's module is imported when the command runs, so that none pays for the others.
 COMMANDS = {
@@ -82,12 +93,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; never returns."""
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         status = cli.main(given, prog_name="bus", standalone_mode=False)
         status = status if isinstance(status, int) else 0
         Output.flush()
-    except click.exceptions.NoArgsIsHelpError as asked:
-        click.echo(asked.format_message(), err=True)
+    except click.exceptions.NoArgsIsHelpError as helped:
+        click.echo(helped.format_message(), err=True)
         status = 64
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)
@@ -95,8 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = fail(error("usage", words, f"see `{context.command_path if context else 'bus'} --help`"), as_json)
     except BusError as problem:
         status = fail(problem, as_json)
-    except (KeyboardInterrupt, click.Abort):
-        status = fail(error("interrupted"), as_json, INTERRUPTED)
+    except Interrupted as asked:
+        status = fail(error("interrupted"), as_json, asked.status)
     except OSError as problem:
         status = fail(
             error("fault", f"it can't be read or written: {problem.strerror or problem}", "see above"), as_json
