@@ -252,8 +252,9 @@ _bus_array() {
 
 # _bus_process PID: when it started, in REPLY (clock ticks after the boot); not for a zombie.
 _bus_process() {
-  local stat
-  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  local stat=
+  { IFS= read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
+  [[ -n $stat ]] || return 1
   local -a fields=(${stat##*) })
   [[ ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
 }
