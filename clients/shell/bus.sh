@@ -22,7 +22,8 @@ _bus_newest=$((10#${_bus_newest%%_*}))
 
 # Once for a process and its children: which sqlite3 there is.
 if [[ ${BUS_SQLITE3:-} != "$(type -P sqlite3)"=* ]]; then
-  export BUS_SQLITE3="$(type -P sqlite3)=$(sqlite3 -version 2>/dev/null)"
+  BUS_SQLITE3=$(type -P sqlite3 || :)=$(sqlite3 -version 2>/dev/null || :)
+  export BUS_SQLITE3
 fi
 
 _bus() { BUS_ERRORS=text "${BUS_COMMAND:-$_bus_default}" "$@"; }
@@ -37,7 +38,7 @@ _bus_fail() {
     printf 'bus: %s; %s\n' "${2:-$message}" "${3:-$hint}" >&2
     return "$status"
   done <"$_bus_schemas/errors.tsv"
-  printf 'bus: %s; run `bus doctor`\n' "${2:-$1}" >&2
+  printf 'bus: %s; run bus doctor\n' "${2:-$1}" >&2
   return 70
 }
 
@@ -143,13 +144,14 @@ _bus_now() {
 }
 
 # _bus_literal TEXT: an SQL literal of it, in REPLY. The shell of SQLite drops a CR before a LF, so that CRs go by another
-# name, one that the text does not contain.
+# name, which the text does not contain and which can't arise where it is put in: it begins and ends as it does nowhere
+# within.
 _bus_literal() {
-  local LC_ALL=C text=$1 quote="'" quotes="''" name=$'\x02cr'
+  local LC_ALL=C text=$1 quote="'" quotes="''" number=0
   text=${text//$quote/$quotes}
   if [[ $text == *$'\r'* ]]; then
-    while [[ $text == *"$name"* ]]; do name+=$'\x02'; done
-    REPLY="replace('${text//$'\r'/$name}', '$name', char(13))"
+    while [[ $text == *"<$number>"* ]]; do ((++number)); done
+    REPLY="replace('${text//$'\r'/<$number>}', '<$number>', char(13))"
   else
     REPLY="'$text'"
   fi
@@ -255,7 +257,8 @@ _bus_process() {
   local stat=
   { IFS= read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
   [[ -n $stat ]] || return 1
-  local -a fields=(${stat##*) })
+  local -a fields
+  read -ra fields <<<"${stat##*) }"
   [[ ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
 }
 
@@ -449,8 +452,8 @@ receive_agent_message() {
 # _bus_claim ID: receives by sqlite3, after the leases of the dead came back if there is nothing else; 2 where the bus
 # command must do it.
 _bus_claim() {
-  local status=0 try
-  for try in 1 2; do
+  local status=0 _
+  for _ in 1 2; do
     _bus_direct "" writes $'messages/receive\nmessages/holders' agent "$1" limit# 1 ${lease[@]+"${lease[@]}"} || status=$?
     ((status == 0)) || return $((status == 1 ? 2 : status))
     if [[ $REPLY =~ ^-?[0-9.e+]+\|[0-9]+\|\{ ]]; then

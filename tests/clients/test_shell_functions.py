@@ -96,7 +96,7 @@ def test_the_scripts_that_exist_run_unchanged(shell: Shell) -> None:
 
 VALUES = [
     "", "plain", "007", "1e5", "-n", "--help", "*", "'", '"', "\\", "$(exit 9) `exit 9` $HOME !!", "a\rb\r\nc\n\rd",
-    "\n.tables\n.quit\n-- x\n;\n/\ngo\n", "trailing\n\n", "\x01\x02cr\x02\r", "é\u202e\U0001f600", "\t\x1b[31m\x7f",
+    "\n.tables\n.quit\n-- x\n;\n/\ngo\n", "trailing\n\n", "<0>\r<1\r><2>\r", "é\u202e\U0001f600", "\t\x1b[31m\x7f",
     "{x:1}", "%s %d", "&&", "a" * 5000,
 ]  # fmt: skip
 
