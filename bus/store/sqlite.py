@@ -223,7 +223,7 @@ class _Border:
 def _connect(url: Url) -> sqlite3.Connection:
     place = MEMORY if url.path == MEMORY else f"file:{quote(url.path)}?mode=rw"
     connection = sqlite3.connect(
-        place, TIMEOUT, isolation_level=None, uri=True, cached_statements=256, check_same_thread=url.path != MEMORY
+        place, timeout=TIMEOUT, isolation_level=None, uri=True, cached_statements=256, check_same_thread=url.path != MEMORY
     )
     connection.text_factory = _text
     connection.execute("pragma wal_autocheckpoint = 0")
