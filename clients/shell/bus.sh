@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2015,SC2016  # `a && b || fail` is meant so; the backticks are words of messages
 # bus.sh: the functions of shell agents. Use: source "$(bus shell)"
 #
 # They run the SQL files of schemas/operations as they stand: through sqlite3 where it is on the path (3.38 or newer),
@@ -8,49 +9,45 @@
 # (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command, BUS_SHELL_VIA=bus|sqlite3 forces a way.
 # Needs bash 4.2 or newer.
 
-_bus_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if [[ -d $_bus_here/../../schemas ]]; then
-  _bus_schemas=$_bus_here/../../schemas
-  _bus_default=$_bus_here/../../bin/bus
-else
-  _bus_schemas=$_bus_here/../bus/schemas
-  _bus_default=bus
-fi
+_bus_here=${BASH_SOURCE[0]}
+[[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
+_bus_here=${_bus_here%/*}
+_bus_schemas=$_bus_here/../../schemas
+_bus_default=$_bus_here/../../bin/bus
+[[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
+[[ -x $_bus_default ]] || _bus_default=bus
 for _bus_newest in "$_bus_schemas"/sqlite/[0-9]*.sql; do :; done
 _bus_newest=${_bus_newest##*/}
 _bus_newest=$((10#${_bus_newest%%_*}))
 
-# Once for a process and its children: which sqlite3 there is.
-if [[ ${BUS_SQLITE3:-} != "$(type -P sqlite3)"=* ]]; then
-  BUS_SQLITE3=$(type -P sqlite3 || :)=$(sqlite3 -version 2>/dev/null || :)
-  export BUS_SQLITE3
-fi
+# Answered by a function that could not do it with sqlite3: the bus command must.
+_bus_elsewhere=125
 
-_bus() { BUS_ERRORS=text "${BUS_COMMAND:-$_bus_default}" "$@"; }
-
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors and arguments ---------------------------------------------------------------------------------------------
 
 # _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
 _bus_fail() {
-  local code status message hint
+  local code status message hint line
   while IFS=$'\t' read -r code status message hint; do
     [[ $code == "$1" ]] || continue
-    printf 'bus: %s; %s\n' "${2:-$message}" "${3:-$hint}" >&2
+    line="${2:-$message}; ${3:-$hint}"
+    printf 'bus: %s\n' "${line//[[:cntrl:]]/?}" >&2
     return "$status"
   done <"$_bus_schemas/errors.tsv"
-  printf 'bus: %s; run bus doctor\n' "${2:-$1}" >&2
-  return 70
+  _bus_fail fault "${2:-$1}"
 }
 
-# _bus_explain OUTPUT: the error that the last line of sqlite3's output tells.
+# _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells.
 _bus_explain() {
-  local line=${1##*$'\n'} text number code
-  [[ $line =~ ^[A-Za-z]*\ ?[Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
-    { _bus_fail fault "SQLite failed: $line"; return; }
-  text=${BASH_REMATCH[2]} number=${BASH_REMATCH[3]}
-  case $number in
+  local line=${1##*$'\n'} text code
+  [[ $line != flock:* && $line != *"unable to open database"* ]] ||
+    { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
+  [[ $line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
+    { _bus_fail fault "SQLite failed: ${line:-without a word}"; return; }
+  text=${BASH_REMATCH[2]}
+  case ${BASH_REMATCH[3]} in
     5 | 6) _bus_fail busy ;;
-    8 | 14) _bus_fail unsafe_file "$_bus_file can't be opened for writing" ;;
+    8 | 14) _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder" ;;
     10) _bus_fail io_error ;;
     11) _bus_fail damaged ;;
     13) _bus_fail disk_full ;;
@@ -59,21 +56,18 @@ _bus_explain() {
     19)
       text=${text#CHECK constraint failed: }
       code=${text%%: *}
-      if [[ $code =~ ^[a-z_]+$ ]]; then
-        [[ $text == *": "* ]] && text=${text#*: } || text=
-        [[ $code != invalid_payload || $text == *" "* ]] || text="the payload is no $text"
-        _bus_fail "$code" "$text"
-      else
-        _bus_fail invalid_value "$text"
-      fi
+      [[ $code =~ ^[a-z_]+$ ]] || { _bus_fail invalid_value "$text"; return; }
+      [[ $text == *": "* ]] && text=${text#*: } || text=
+      [[ $code != invalid_payload || $text == *" "* ]] || text="the payload is no $text"
+      _bus_fail "$code" "$text"
       ;;
     *) _bus_fail fault "SQLite failed: $text" ;;
   esac
 }
 
-# _bus_arguments LEAST MOST GIVEN WORDS: whether so many were given.
+# _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
-  (($3 >= $1 && $3 <= $2)) || _bus_fail usage "${FUNCNAME[1]} takes $4" "see the list in README"
+  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see the list in README"
 }
 
 # _bus_number TEXT: a whole number, in REPLY without its leading zeros.
@@ -82,20 +76,44 @@ _bus_number() {
   REPLY=$((10#$1))
 }
 
-# _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, in REPLY as an SQL expression of seconds.
+# _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, up to 100 years, in REPLY as an SQL expression of seconds.
 _bus_duration() {
-  [[ $1 =~ ^([0-9]{1,10}(\.[0-9]{0,6})?|\.[0-9]{1,6})(ms|s|m|h|d)?$ ]] ||
+  [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
     { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
-  local -A seconds=([ms]=0.001 [s]=1 [m]=60 [h]=3600 [d]=86400)
-  REPLY="0${BASH_REMATCH[1]}*${seconds[${BASH_REMATCH[3]:-s}]}"
+  local -A seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
+  local factor=${seconds[${BASH_REMATCH[3]:-s}]}
+  ((10#0${BASH_REMATCH[1]} * factor < 3162240000)) ||
+    { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
+  [[ ${BASH_REMATCH[3]} != ms ]] || factor=0.001
+  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$factor"
+}
+
+# _bus_receipt TEXT: whether it can be one.
+_bus_receipt() {
+  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
+}
+
+# --- the bus command --------------------------------------------------------------------------------------------------
+
+# _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
+# stands. What the caller's own loop reads from stdin is left alone.
+_bus_else() {
+  local status=$1 input=$2
+  ((status == _bus_elsewhere)) || return "$status"
+  shift 2
+  type -P -- "${BUS_COMMAND:-$_bus_default}" >/dev/null ||
+    { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
+  (
+    export BUS_URL BUS_NOW BUS_ERRORS=text
+    exec "${BUS_COMMAND:-$_bus_default}" "$@" < <(printf %s "$input" 2>/dev/null)
+  )
 }
 
 # --- where the bus is -------------------------------------------------------------------------------------------------
 
-# Sets _bus_file and _bus_synchronous, and returns 0 when sqlite3 can be used on it; 1 when the bus command must be; else
-# prints what is wrong.
+# Sets _bus_file and _bus_synchronous when sqlite3 can be used on it; else says what is wrong.
 _bus_locate() {
-  local url=${BUS_URL:-} folder=$PWD version
+  local url=${BUS_URL:-} folder=$PWD
   if [[ -z $url ]]; then
     until [[ -e $folder/.milestones/coordination.db || -L $folder/.milestones/coordination.db ]]; do
       [[ -n $folder ]] || { _bus_fail no_bus; return; }
@@ -103,151 +121,157 @@ _bus_locate() {
     done
     url=$folder/.milestones/coordination.db
   fi
+  [[ ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] && type -P sqlite3 >/dev/null || return $_bus_elsewhere
   _bus_synchronous=full
-  [[ $url == *'?synchronous=normal' ]] && _bus_synchronous=normal
-  _bus_file=${url%'?synchronous='*}
+  [[ $url != *'?synchronous=normal' ]] || _bus_synchronous=normal
+  _bus_file=${url%"?synchronous=$_bus_synchronous"}
   _bus_file=${_bus_file#sqlite:///}
-  version=${BUS_SQLITE3#*=3.}
-  [[ ${BUS_SHELL_VIA:-sqlite3} == sqlite3 && $version =~ ^([0-9]+) && ${BASH_REMATCH[1]} -ge 38 ]] || return 1
-  _bus_minor=${BASH_REMATCH[1]}
-  [[ $_bus_file != *[:?%]* ]] || return 1
-  [[ -L $_bus_file ]] && { _bus_fail unsafe_file "$_bus_file is a symbolic link" "name the file itself"; return; }
+  # Other schemes, and what means something in a file: URI.
+  [[ -n $_bus_file && $_bus_file != *[?%#]* && $_bus_file != sqlite:* && $_bus_file != *://* && $_bus_file != [~:]* ]] ||
+    return $_bus_elsewhere
+  [[ $_bus_file == /* ]] || _bus_file=$PWD/$_bus_file
+  [[ ! -L $_bus_file ]] || { _bus_fail unsafe_file "$_bus_file is a symbolic link" "name the file itself"; return; }
   [[ -e $_bus_file ]] || { _bus_fail no_bus "there is no bus at $_bus_file"; return; }
   [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
-  [[ -w $_bus_file ]] || { _bus_fail unsafe_file "$_bus_file can't be written" "check the permissions"; return; }
+  [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
+    _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"
 }
 
-# _bus_plain TEXT: whether sqlite3 may be given this text. Lone surrogates, deep nesting and what may not be UTF-8 are for
-# the bus command to judge, because SQL can't; and what is large, because bash is slow at quoting it.
-_bus_plain() {
-  local LC_ALL=C brackets
-  ((${#1} < 32768)) || return 1
+# --- values as SQL ----------------------------------------------------------------------------------------------------
+
+# The moment as the database writes it, in REPLY.
+_bus_now() {
+  local now=${EPOCHREALTIME:-} seconds
+  REPLY=${BUS_NOW:-}
+  [[ -z $REPLY || $REPLY == [+-]* ]] || return 0
+  [[ -n $now ]] || now=$(date -u +%s.%N)
+  seconds=${now%[.,]*} now=${now#*[.,]}
+  [[ ! $REPLY =~ ^([+-])([0-9]+) ]] || ((seconds += ${BASH_REMATCH[1]}1 * 10#${BASH_REMATCH[2]})) || :
+  TZ=UTC printf -v REPLY '%(%Y-%m-%d %H:%M:%S)T.%s' "$seconds" "${now:0:3}"
+}
+
+# _bus_literal TEXT: an SQL literal of it, in REPLY; fails for what is not UTF-8, which SQLite would take. The shell of
+# SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
+# is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `big`.
+_bus_literal() {
+  local LC_ALL=C text=$1 quote="'" quotes="''" number=0
+  [[ $text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$text" &>/dev/null || return
+  if ((${#text} > 100000)) && [[ -z $big ]]; then # bash passes short ones through a pipe, which readfile() can't read
+    big=$text
+    REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#text}) as text)"
+    return
+  fi
+  text=${text//$quote/$quotes}
+  REPLY="'$text'"
+  [[ $text == *$'\r'* ]] || return 0
+  while [[ $text == *"<$number>"* ]]; do ((++number)); done
+  REPLY="replace('${text//$'\r'/<$number>}', '<$number>', char(13))"
+}
+
+# _bus_document TEXT: whether SQL can judge this JSON. Lone surrogates and deep nesting are for the bus command.
+_bus_document() {
+  local LC_ALL=C
+  local -a between
   [[ $1 != *\\u[dD][89abABc-fC-F]* ]] || return 1
-  [[ $1 == *[$'\x80'-$'\xff']* ]] && { iconv -f utf-8 -t utf-8 <<<"$1" &>/dev/null || return 1; }
-  brackets=${1//[^\[\{]/}
-  ((${#brackets} <= 64))
+  IFS='[{' read -r -d '' -a between <<<"$1" || :
+  ((${#between[@]} <= 64))
+}
+
+# _bus_parameters [KEY TEXT | KEY:json JSON | KEY# SQL]…: adds to `rows` what fills :key.
+_bus_parameters() {
+  _bus_now
+  _bus_literal "$REPLY"
+  rows="(':now', $REPLY)"
+  while (($#)); do
+    [[ $1 != *:json ]] || _bus_document "$2" || return
+    if [[ $1 == *'#' ]]; then REPLY=$2; else _bus_literal "$2" || return; fi
+    rows+=$',\n'"(':${1%%[#:]*}', $REPLY)"
+    shift 2
+  done
+}
+
+# _bus_sqlite3_is MINOR: whether sqlite3 is 3.MINOR or newer; asked once for a process and its children.
+_bus_sqlite3_is() {
+  local path
+  path=$(type -P sqlite3) || return
+  [[ ${BUS_SQLITE3:-} == "$path="* ]] || BUS_SQLITE3=$path=$(sqlite3 -version 2>/dev/null || :)
+  export BUS_SQLITE3
+  [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
 }
 
 # --- running the SQL files --------------------------------------------------------------------------------------------
 
-# The moment as the database writes it, in REPLY.
-_bus_now() {
-  local seconds fraction=000 now=${EPOCHREALTIME:-}
-  if [[ ${BUS_NOW:-} == [0-9]* ]]; then
-    REPLY=$BUS_NOW
-    return
-  fi
-  [[ -n $now ]] || now=$(date +%s.%6N)
-  seconds=${now%[.,]*} fraction=${now#*[.,]}
-  [[ -z ${BUS_NOW:-} ]] || seconds=$((seconds + ${BUS_NOW%.*}))
-  TZ=UTC printf -v REPLY '%(%Y-%m-%d %H:%M:%S)T.%s' "$seconds" "${fraction:0:3}"
+# What keeps the WAL small, before a transaction: one connection holds the write lock while another checkpoints, because
+# before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it, in the same process,
+# begins the WAL anew; the next process to open the file would not know that it was checkpointed.
+_bus_checkpoint="begin immediate;
+.system set -f;IFS=;sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1
+rollback;"
+
+# _bus_wal_is_large WRITING: whether it is over 4 MiB; looked at when much is written, else now and then.
+_bus_wal_is_large() {
+  local size
+  _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
+  (($1 > 65536 || _bus_writes % 16 == 0)) && size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) && ((size > 4 << 20))
 }
 
-# _bus_literal TEXT: an SQL literal of it, in REPLY. The shell of SQLite drops a CR before a LF, so that CRs go by another
-# name, which the text does not contain and which can't arise where it is put in: it begins and ends as it does nowhere
-# within.
-_bus_literal() {
-  local LC_ALL=C text=$1 quote="'" quotes="''" number=0
-  text=${text//$quote/$quotes}
-  if [[ $text == *$'\r'* ]]; then
-    while [[ $text == *"<$number>"* ]]; do ((++number)); done
-    REPLY="replace('${text//$'\r'/<$number>}', '<$number>', char(13))"
-  else
-    REPLY="'$text'"
-  fi
-}
-
-# _bus_script WRITES "OPERATION…" [KEY TEXT | KEY# SQL]…: the script for sqlite3, in REPLY. An operation is a file of
-# schemas/operations or, beginning with a space, a line of the script itself.
+# _bus_script WRITES OPERATIONS ROWS: the script for sqlite3, in REPLY. An operation is a file of schemas/operations, or
+# a line of the script itself. Only a bus of this version is touched, and only by a SQLite that knows what it needs.
 _bus_script() {
-  local writes=$1 operations=$2 rows operation script
-  shift 2
-  _bus_now
-  rows="(':now', '$REPLY')"
-  while (($#)); do
-    if [[ $1 == *'#' ]]; then REPLY=$2; else _bus_literal "$2"; fi
-    rows+=$',\n'"(':${1%#}', $REPLY)"
-    shift 2
-  done
-  script=".timeout 5000
+  local operation folder=${_bus_schemas//\\/\\\\} checkpoint=
+  [[ -z $1 ]] || ! _bus_wal_is_large $((${#3} + ${#big})) || checkpoint=$_bus_checkpoint
+  REPLY=".timeout 5000
 .output /dev/null
 .dbconfig no_ckpt_on_close on
 pragma wal_autocheckpoint = 0;
+pragma journal_size_limit = 1048576;
 pragma synchronous = $_bus_synchronous;
+.output
+$checkpoint
+begin${1:+ immediate};
 create temp table this_bus (matches constraint another_version check (matches));
-insert into this_bus select user_version = $_bus_newest and application_id = 1098146163
+insert into this_bus
+select user_version = $_bus_newest and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38
 from pragma_user_version, pragma_application_id;
 .parameter init
-.output
-insert into temp.sqlite_parameters (key, value) values $rows;
-begin${writes:+ immediate};
+insert into temp.sqlite_parameters (key, value) values $3;
 "
-  while read -r operation; do
-    if [[ $operation == [a-z]*/* ]]; then script+=".read '$_bus_schemas/operations/$operation.sql'"; else script+=$operation; fi
-    script+=$'\n'
-  done <<<"$operations"
-  REPLY="$script${writes:+commit;}"
+  while IFS= read -r operation; do
+    [[ ! $operation =~ ^[a-z]+/[a-z_]+$ ]] || operation=".read \"${folder//\"/\\\"}/operations/$operation.sql\""
+    REPLY+=$operation$'\n'
+  done <<<"$2"
+  REPLY+=$'commit;\n.print x' # the x keeps the shell from dropping newlines at the end of what comes before it
 }
 
-# _bus_sqlite WRITES OPERATIONS PARAMETERS…: runs it; the output, whole, in REPLY. Writers queue on the turnstile.
-_bus_sqlite() {
-  local writes=$1 status output
-  local -a command=(sqlite3 -batch -bail -init /dev/null)
-  ((_bus_minor < 50)) || command+=(-escape off)
-  [[ -z $writes ]] || ! type -P flock >/dev/null || command=(flock -w 5 -E 75 "$_bus_file.turn" "${command[@]}")
-  _bus_script "$@"
-  output=$(umask 077; "${command[@]}" "$_bus_file" <<<"$REPLY" 2>&1 && printf x) && status=0 || status=$?
-  if ((status == 0)); then
-    REPLY=${output%x}
-    [[ -z $writes ]] || ((RANDOM % 16)) || _bus_checkpoint
-  elif ((status == 75)); then
-    _bus_fail busy
-  elif [[ $output == *"CHECK constraint failed: another_version"* ]]; then
-    return 125 # for the bus command, which upgrades it or says what it is
-  else
-    _bus_explain "${output%$'\n'}"
-  fi
-}
-
-# _bus_direct DOCUMENT WRITES OPERATIONS PARAMETERS…: as _bus_sqlite, where that can be done; returns 1 where the bus
-# command must do it.
-_bus_direct() {
-  local document=$1 status=0
-  shift
+# _bus_sql [write] OPERATIONS PARAMETERS…: runs them in one transaction; the output, whole, in REPLY. Writers queue on
+# the turnstile. Returns _bus_elsewhere where the bus command must do it.
+_bus_sql() {
+  local writes=${1#read} rows big='' output status=0
+  local -a program=(sqlite3 -batch -bail -init /dev/null)
   _bus_locate || return
-  _bus_plain "$document" || return 1
-  _bus_sqlite "$@" || status=$?
-  ((status != 125)) || status=1
-  return $status
+  _bus_parameters "${@:3}" || return $_bus_elsewhere
+  _bus_script "$writes" "$2" "$rows"
+  [[ -z ${_bus_escape:-} ]] || program+=(-escape "$_bus_escape")
+  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -w 5 -E 75 "$_bus_file.turn" "${program[@]}")
+  output=$(umask 077; export BUS_FILE=$_bus_file; exec "${program[@]}" "file://$_bus_file?mode=rw" <<<"$REPLY" 3<<<"$big" 2>&1) || status=$?
+  case $status in
+    0) ;;
+    75) _bus_fail busy; return ;;
+    *)
+      [[ $output != *"constraint failed: another_version"* ]] && _bus_sqlite3_is 38 || return $_bus_elsewhere
+      _bus_explain "$output"
+      return
+      ;;
+  esac
+  REPLY=${output%x}
 }
 
-# Keeps the WAL small, now and then, as every writer does: one connection holds the write lock while the other
-# checkpoints, because before SQLite 3.51.3 a checkpoint that races with a commit can lose it.
-_bus_checkpoint() {
-  local size
-  size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) && ((size > 4 << 20)) || return 0
-  sqlite3 -batch -init /dev/null "$_bus_file" &>/dev/null <<END || :
-.timeout 1000
-.dbconfig no_ckpt_on_close on
-pragma wal_autocheckpoint = 0;
-begin immediate;
-.system sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' '${_bus_file//\'/\'\\\'\'}' 'pragma wal_checkpoint(passive)'
-rollback;
-END
-}
-
-# _bus_ring BELL…: wakes whoever waits there; see bus/store/doorbell.py.
+# _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
 _bus_ring() {
   local bell
-  for bell; do
-    [[ ! -e $_bus_file.bells/$bell ]] || : >"$_bus_file.bells/$bell"
-  done 2>/dev/null
-}
-
-# _bus_array LINES: JSON objects, a line each, as an array.
-_bus_array() {
-  local lines=${1%$'\n'}
-  printf '[%s]\n' "${lines//$'\n'/,$'\n'}"
+  while IFS='|' read -r _ bell _; do
+    [[ -z $bell || $bell == */* || ! -f $_bus_file.bells/$bell ]] || : >|"$_bus_file.bells/$bell" || :
+  done <<<"$1" 2>/dev/null
 }
 
 # --- who lives --------------------------------------------------------------------------------------------------------
@@ -255,165 +279,158 @@ _bus_array() {
 # _bus_process PID: when it started, in REPLY (clock ticks after the boot); not for a zombie.
 _bus_process() {
   local stat=
-  { IFS= read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
-  [[ -n $stat ]] || return 1
   local -a fields
-  read -ra fields <<<"${stat##*) }"
-  [[ ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
+  { read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
+  IFS=' ' read -r -a fields <<<"${stat##*) }" # the command before it may hold spaces and parentheses
+  [[ -n ${fields[19]:-} && ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
 }
 
-# _bus_is_dead HOST PID NAMESPACE STARTED BOOT: whether that process is known to be gone.
+# _bus_place: this host, boot and pid namespace, in `host`, `boot` and `namespace`.
+_bus_place() {
+  read -r host </proc/sys/kernel/hostname && read -r boot </proc/sys/kernel/random/boot_id &&
+    namespace=$(readlink /proc/self/ns/pid) || host='' boot='' namespace=''
+} 2>/dev/null
+
+# _bus_is_dead "AGENT|HOST|PID|NAMESPACE|START|BOOT": whether that process is known to be gone.
 _bus_is_dead() {
-  [[ -n $2 && -n $5 && $1 == "$HOSTNAME" ]] || return 1
-  [[ $5 == "$(</proc/sys/kernel/random/boot_id)" ]] || return 0
-  [[ $3 == "$(readlink /proc/self/ns/pid)" ]] || return 1
-  ! _bus_process "$2" || [[ $REPLY != "$4" ]]
+  local host boot namespace its_host its_pid its_namespace its_start its_boot
+  IFS='|' read -r _ its_host its_pid its_namespace its_start its_boot <<<"$1"
+  [[ -n $its_pid && -n $its_boot ]] && _bus_place && [[ $its_host == "$host" ]] || return
+  [[ $its_boot == "$boot" ]] || return 0
+  [[ $its_namespace == "$namespace" ]] || return
+  ! _bus_process "$its_pid" || [[ $REPLY != "$its_start" ]]
 }
 
-# _bus_bury LINES: gives back what the dead among these holders (agent|host|pid|namespace|start|boot) had leased; 1 when
-# none of them is known to be dead.
+# What a dead holder had leased goes back, unless it was started again since it was found dead (:was): then :agent is
+# null for a moment, and nobody's is given back.
+_bus_give_back="update temp.sqlite_parameters set value = (select agent_id from agent_registry where agent_id = :agent
+and agent_id || '|' || host || '|' || pid || '|' || pid_namespace || '|' || process_started_at || '|' || boot_id = :was)
+where key = ':agent';
+messages/give_back
+update temp.sqlite_parameters set value = substr(:was, 1, instr(:was, '|') - 1) where key = ':agent';"
+
+# _bus_bury HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
 _bus_bury() {
-  local agent host pid namespace started boot any=1
-  while IFS='|' read -r agent host pid namespace started boot; do
-    _bus_is_dead "$host" "$pid" "$namespace" "$started" "$boot" || continue
-    _bus_sqlite writes messages/give_back agent "$agent" || return
-    _bus_ring_rows "$REPLY"
+  local holder any=1
+  while IFS= read -r holder; do
+    _bus_is_dead "$holder" || continue
+    _bus_sql write "$_bus_give_back" agent "${holder%%|*}" was "$holder" || return
+    _bus_ring "$REPLY"
     any=0
   done <<<"$1"
   return $any
 }
 
-# _bus_ring_rows "ID|ADDRESS…": rings the addresses.
-_bus_ring_rows() {
-  local id address rest
-  while IFS='|' read -r id address rest; do
-    [[ -z $address ]] || _bus_ring "$address"
-  done <<<"$1"
-}
-
 # --- the functions ----------------------------------------------------------------------------------------------------
 
 initialize_agent_coordination() {
-  _bus init >/dev/null
+  _bus_else $_bus_elsewhere "" init >/dev/null
 }
 
-# register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]
+# register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]: under an id that is there it is a restart
 register_agent() {
-  _bus_arguments 4 6 $# "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" || return
-  local capabilities=${5:-[]} status=0
-  local -a process=()
-  [[ -z ${6:-} ]] || _bus_identify "$1" "$6" || return
-  _bus_direct "$capabilities" writes agents/register agent "$1" type "$2" milestone "$3" session "$4" \
-    capabilities "$capabilities" ${process[@]+"${process[@]}"} || status=$?
-  ((status == 1)) || return $status
-  _bus register --type "$2" --milestone "$3" --session "$4" --capabilities "$capabilities" ${6:+--pid "$6"} -- "$1" >/dev/null
+  _bus_arguments 4 6 "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" "$@" || return
+  local REPLY IFS=' ' host boot namespace former operations=agents/register
+  local -a new=(agent "$1" type "$2" milestone "$3" session "$4")
+  [[ -z ${5:-} ]] || new+=(capabilities:json "$5")
+  if [[ -n ${6:-} ]]; then
+    _bus_number "$6" || return
+    new+=(pid# "$REPLY")
+    _bus_place && _bus_process "$REPLY" ||
+      { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
+    new+=(host "$host" pid_namespace "$namespace" process_started_at# "$REPLY" boot_id "$boot")
+  fi
+  if _bus_sql read agents/identity agent "$1"; then
+    former=${REPLY%$'\n'}
+    ! _bus_is_dead "$former" || operations="$_bus_give_back"$'\n.output /dev/null\nagents/register\n.output'
+    _bus_sql write "$operations" was "$former" "${new[@]}"
+  else
+    (return $?)
+  fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+--capabilities "$5"} \
+    ${6:+--pid "$6"} -- "$1" >/dev/null; return; }
+  [[ $operations == agents/register ]] || _bus_ring "$REPLY"
 }
 
-# _bus_identify ID PID: sets `process` to what tells the process from others, after what a dead one before it had leased
-# under the same id was given back.
-_bus_identify() {
-  local status=0
-  _bus_number "$2" || return
-  _bus_process "$2" || { _bus_fail usage "there is no process $2" "give the pid of the agent itself, or none"; return; }
-  process=(host "$HOSTNAME" pid# "$2" pid_namespace "$(readlink /proc/self/ns/pid)"
-    process_started_at# "$REPLY" boot_id "$(</proc/sys/kernel/random/boot_id)")
-  _bus_direct "" "" agents/identity agent "$1" || status=$?
-  ((status == 0)) || return $((status == 1 ? 0 : status))
-  _bus_bury "$REPLY" || :
-}
-
-# update_agent_status ID STATUS
+# update_agent_status ID STATUS: what an agent that has ended held goes back
 update_agent_status() {
-  _bus_arguments 2 2 $# "ID STATUS" || return
-  local status=0
+  _bus_arguments 2 2 "ID STATUS" "$@" || return
+  local REPLY operations=$'.output /dev/null\nagents/heartbeat' command=heartbeat
   case $2 in
     completed | failed | terminated)
-      _bus_direct "" writes $'messages/give_back\nagents/retire' agent "$1" status "$2" || status=$?
-      ((status)) || _bus_ring_rows "$REPLY"
-      ((status == 1)) || return $status
-      _bus retire --status "$2" -- "$1" >/dev/null
-      ;;
-    *)
-      _bus_direct "" writes agents/heartbeat agent "$1" status "$2" || status=$?
-      ((status == 1)) || return $status
-      _bus heartbeat --status "$2" -- "$1" >/dev/null
+      operations=$'messages/give_back\n.output /dev/null\nagents/retire' command=retire
       ;;
   esac
+  _bus_sql write "$operations"$'\n.output' agent "$1" status "$2" ||
+    { _bus_else $? "" $command --status "$2" -- "$1" >/dev/null; return; }
+  _bus_ring "$REPLY"
 }
 
 # save_agent_state ID KEY VALUE [TYPE] [TTL]
 save_agent_state() {
-  _bus_arguments 3 5 $# "ID KEY VALUE [TYPE] [TTL]" || return
-  local status=0
-  local -a ttl=()
-  [[ -z ${5:-} ]] || { _bus_duration "$5" && ttl=(ttl# "$REPLY"); } || return
-  _bus_direct "$3" writes state/save agent "$1" key "$2" value "$3" type "${4:-user_data}" ${ttl[@]+"${ttl[@]}"} || status=$?
-  ((status)) || _bus_ring "state=$1"
-  ((status == 1)) || return $status
-  printf %s "$3" | _bus state save ${5:+--ttl "$5"} --type "${4:-user_data}" -- "$1" "$2" - >/dev/null
+  _bus_arguments 3 5 "ID KEY VALUE [TYPE] [TTL]" "$@" || return
+  local REPLY IFS=' '
+  local -a more=()
+  [[ -z ${4:-} ]] || more+=(type "$4")
+  [[ -z ${5:-} ]] || { _bus_duration "$5" && more+=(ttl# "$REPLY"); } || return
+  _bus_sql write state/save agent "$1" key "$2" value "$3" ${more[@]+"${more[@]}"} ||
+    { _bus_else $? "$3" state save ${4:+--type "$4"} ${5:+--ttl "$5"} -- "$1" "$2" - >/dev/null; return; }
+  _bus_ring "|state=$1"
 }
 
-# load_agent_state ID KEY
+# load_agent_state ID KEY: prints the value and a newline; 1 when there is none
 load_agent_state() {
-  _bus_arguments 2 2 $# "ID KEY" || return
-  local status=0
-  # The version comes first, on a line of its own: a value may be empty.
-  _bus_direct "" "" $'.mode list\n.separator "\\n"\nstate/load' agent "$1" key "$2" || status=$?
-  if ((status == 0)); then
-    [[ -n $REPLY ]] || return 1
-    REPLY=${REPLY%$'\n'}
-    printf '%s\n' "${REPLY%$'\n'*}"
-  fi
-  ((status == 1)) || return $status
-  _bus state load -- "$1" "$2"
+  _bus_arguments 2 2 "ID KEY" "$@" || return
+  local REPLY _bus_escape=
+  # From 3.50 on sqlite3 escapes control characters; before, it does not know the option.
+  [[ ${BUS_SHELL_VIA:-} == bus ]] || ! _bus_sqlite3_is 50 || _bus_escape=off
+  # The version comes last, on a line of its own: a value may be empty.
+  _bus_sql read $'.separator "\\n"\nstate/load' agent "$1" key "$2" || { _bus_else $? "" state load -- "$1" "$2"; return; }
+  [[ -n $REPLY ]] || return 1
+  REPLY=${REPLY%$'\n'}
+  printf '%s\n' "${REPLY%$'\n'*}"
 }
 
-# send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id
+# send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
-  _bus_arguments 4 5 $# "FROM TO TYPE PAYLOAD [PRIORITY]" || return
-  local priority operation=messages/send status=0
+  _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
+  local REPLY id priority operation=messages/send
   _bus_number "${5:-5}" || return
   priority=$REPLY
   [[ $2 != '*' ]] || operation=messages/broadcast
-  _bus_direct "$4" writes $operation from "$1" to "$2" type "$3" payload "$4" priority# "$priority" delay# 0 || status=$?
-  if ((status == 0)); then
-    _bus_ring_rows "$REPLY"
-    [[ -n $REPLY ]] || return 1
-    while IFS='|' read -r REPLY _; do printf '%s\n' "$REPLY"; done <<<"${REPLY%$'\n'}"
-  fi
-  ((status == 1)) || return $status
-  printf %s "$4" | _bus send --from "$1" --priority "$priority" -- "$2" "$3" -
+  _bus_sql write $operation from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
+    { _bus_else $? "$4" send --from "$1" --priority "$priority" -- "$2" "$3" -; return; }
+  [[ -n $REPLY ]] || return 1
+  _bus_ring "$REPLY"
+  while IFS='|' read -r id _; do printf '%s\n' "$id"; done <<<"${REPLY%$'\n'}"
 }
 
-# _bus_records ROWS: the records of rank|id|record, in the order of rank and id.
-_bus_records() {
-  local rows=${1%$'\n'}
-  [[ $rows != *$'\n'* ]] || rows=$(LC_ALL=C sort -t'|' -k1,1g -k2,2n <<<"$rows")
-  REPLY=
-  while IFS= read -r rows; do
-    rows=${rows#*|}
-    REPLY+=${rows#*|}$'\n'
-  done <<<"$rows"
+# _bus_array RECORD…: prints a JSON array of them.
+_bus_array() {
+  local IFS=,
+  printf '[%s]\n' "$*"
 }
 
-# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
-get_agent_messages() {
-  _bus_arguments 1 2 $# "ID [true]" || return
-  local status=0
-  if [[ ${2:-} == true ]]; then
-    _bus_take "$1"
-    return
-  fi
-  _bus_direct "" "" messages/pending agent "$1" limit# 1000 || status=$?
-  ((status)) || _bus_array "$REPLY"
-  ((status == 1)) || return $status
-  _bus messages --pending="$1" --json
+# _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
+# none, not even after the leases of the dead came back.
+_bus_claim() {
+  local LC_ALL=C row record holders
+  for _ in 1 2 3; do
+    _bus_sql write "$3"$'\nmessages/holders' agent "$1" limit# "$2" "${@:4}" || return
+    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}") # rank|id|record
+    records=() holders=
+    while IFS= read -r row; do
+      record=${row#*|}
+      record=${record#*|}
+      if [[ $record == '{'* ]]; then records+=("$record"); else holders+=$row$'\n'; fi
+    done <<<"$REPLY"
+    ((${#records[@]} == 0)) || return 0
+    _bus_bury "$holders" || return
+  done
+  return 1
 }
 
 # What is leased anew is what was not leased before: SQL hands no rows from one statement to the next.
-_bus_take() {
-  local status=0 rows id
-  _bus_direct "" writes "create temp table held as
+_bus_take="create temp table held as
 select id, delivery from agent_messages where due_at is not null and status = 'leased' and leased_by = :agent;
 messages/receive
 insert into temp.sqlite_parameters (key, value)
@@ -421,125 +438,99 @@ select ':receipts', json_group_array(id || '.' || delivery) from agent_messages
 where due_at is not null and status = 'leased' and leased_by = :agent and (id, delivery) not in (select id, delivery from held);
 .output /dev/null
 messages/ack
-.output" agent "$1" limit# 1000 || status=$?
-  if ((status == 0)); then
-    rows=$REPLY
-    while IFS='|' read -r _ id _; do [[ -z $id ]] || _bus_ring "message=$id"; done <<<"$rows"
-    [[ -n $rows ]] && _bus_records "$rows"
-    _bus_array "${REPLY//\"status\":\"leased\"/\"status\":\"acknowledged\"}"
+.output"
+
+# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
+get_agent_messages() {
+  _bus_arguments 1 2 "ID [true]" "$@" || return
+  local REPLY status=0 record id LC_ALL=C
+  local -a records=() taken=()
+  if [[ ${2:-} != true ]]; then
+    _bus_sql read messages/pending agent "$1" limit# 1000 ||
+      { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
+    [[ -z $REPLY ]] || mapfile -t taken <<<"${REPLY%$'\n'}"
+  else
+    _bus_claim "$1" 1000 "$_bus_take" || status=$?
+    ((status <= 1)) || { _bus_else $status "" receive --limit 1000 --ack --json -- "$1" || status=$?
+      return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
+    for record in ${records[@]+"${records[@]}"}; do
+      id=${record#*:} && _bus_ring "|message=${id%%,*}"
+      # In a payload the same words come earlier, in texts behind it their quotes are escaped.
+      taken+=("${record%,\"status\":\"leased\",*},\"status\":\"acknowledged\",${record##*,\"status\":\"leased\",}")
+    done
   fi
-  ((status == 1)) || return $status
-  _bus receive --limit 1000 --ack --json -- "$1" || { status=$?; ((status == 1)) || return $status; }
+  _bus_array ${taken[@]+"${taken[@]}"}
 }
 
 # receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
 receive_agent_message() {
-  _bus_arguments 1 3 $# "ID [LEASE] [WAIT]" || return
-  local status=0
-  local -a lease=()
+  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
+  local REPLY IFS=' ' status=$_bus_elsewhere
+  local -a records=() lease=()
   [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
-  if [[ -z ${3:-} ]]; then
-    _bus_claim "$1" || status=$?
-    ((status == 2)) || return $status
+  [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
+  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 messages/receive ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
+  if ((status)); then
+    REPLY=$(_bus_else $status "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
+    REPLY=${REPLY#[} records=("${REPLY%]}")
   fi
-  status=0
-  REPLY=$(_bus receive ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || status=$?
-  ((status == 0)) || return $status
-  REPLY=${REPLY#[}
-  printf '%s\n' "${REPLY%]}"
-}
-
-# _bus_claim ID: receives by sqlite3, after the leases of the dead came back if there is nothing else; 2 where the bus
-# command must do it.
-_bus_claim() {
-  local status=0 _
-  for _ in 1 2; do
-    _bus_direct "" writes $'messages/receive\nmessages/holders' agent "$1" limit# 1 ${lease[@]+"${lease[@]}"} || status=$?
-    ((status == 0)) || return $((status == 1 ? 2 : status))
-    if [[ $REPLY =~ ^-?[0-9.e+]+\|[0-9]+\|\{ ]]; then
-      _bus_records "${REPLY%%$'\n'*}"
-      printf %s "$REPLY"
-      return
-    fi
-    _bus_bury "$REPLY" || return 1
-  done
-  return 1
+  printf '%s\n' "${records[0]}"
 }
 
 # ack_agent_message RECEIPT
 ack_agent_message() {
-  _bus_arguments 1 1 $# RECEIPT && _bus_receipt "$1" || return
-  local status=0
-  _bus_direct "" writes messages/ack receipts "[\"$1\"]" || status=$?
-  ((status)) || _bus_ring "message=${1%.*}"
-  ((status == 1)) || return $status
-  _bus ack "$1"
+  _bus_arguments 1 1 RECEIPT "$@" && _bus_receipt "$1" || return
+  local REPLY
+  _bus_sql write messages/ack receipts "[\"$1\"]" || { _bus_else $? "" ack "$1"; return; }
+  _bus_ring "|message=$((10#${1%.*}))"
 }
 
 # release_agent_message RECEIPT [DELAY]
 release_agent_message() {
-  _bus_arguments 1 2 $# "RECEIPT [DELAY]" && _bus_receipt "$1" && _bus_duration "${2:-0}" || return
-  local status=0
-  _bus_direct "" writes messages/release receipts "[\"$1\"]" delay# "$REPLY" || status=$?
-  ((status)) || { _bus_ring_rows "$REPLY" && _bus_ring "message=${1%.*}"; }
-  ((status == 1)) || return $status
-  _bus release --delay "${2:-0}" "$1"
-}
-
-_bus_receipt() {
-  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
+  _bus_arguments 1 2 "RECEIPT [DELAY]" "$@" && _bus_receipt "$1" || return
+  local REPLY
+  _bus_duration "${2:-0}" || return
+  _bus_sql write messages/release receipts "[\"$1\"]" delay# "$REPLY" ||
+    { _bus_else $? "" release --delay "${2:-0}" "$1"; return; }
+  _bus_ring "$REPLY"
+  [[ $REPLY != *"|dead"* ]] || _bus_ring "|message=$((10#${1%.*}))"
 }
 
 # create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
 create_agent_checkpoint() {
-  (($# >= 1)) || _bus_arguments 1 1 $# "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" || return
-  local agent=$1 type=${2:-manual} snapshot=${3-} status=0 file files=
+  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" "$@" || return
+  local REPLY rows big=x file files='' snapshot=${3-} path digest size
   local -a options=()
   [[ -n $snapshot ]] || snapshot='{}'
-  shift $(($# < 3 ? $# : 3))
-  for file; do
+  for file in "${@:4}"; do
+    path=$(realpath -s -- "$file" 2>/dev/null && printf x) && digest=$(sha256sum 2>/dev/null <"$file") && size=$(wc -c <"$file") ||
+      { _bus_fail usage "the file $file can't be read" "name a readable file"; return; }
     options+=(--file "$file")
-    _bus_reference "$file" || return
-    files+=${files:+, }$REPLY
+    _bus_literal "${path%$'\n'x}" || REPLY=null # a path that is not UTF-8
+    files+="${files:+, }json_object('path', $REPLY, 'sha256', '${digest%% *}', 'size', $((size)))"
   done
-  _bus_direct "$snapshot" writes checkpoints/create agent "$agent" type "$type" snapshot "$snapshot" \
-    files# "json_array($files)" || status=$?
-  if ((status == 0)); then
-    REPLY=${REPLY#'{"checkpoint_id":"'}
-    printf '%s\n' "${REPLY%%\"*}"
-  fi
-  ((status == 1)) || return $status
-  printf %s "$snapshot" | _bus checkpoint create --type "$type" --snapshot - ${options[@]+"${options[@]}"} -- "$agent"
-}
-
-# _bus_reference FILE: the SQL expression of its path, digest and size, in REPLY.
-_bus_reference() {
-  local path digest size
-  path=$(realpath -s -- "$1" 2>/dev/null && printf x) && digest=$(sha256sum 2>/dev/null <"$1") && size=$(wc -c <"$1") ||
-    { _bus_fail usage "the file $1 can't be read" "name a readable file"; return; }
-  _bus_literal "${path%$'\n'x}"
-  REPLY="json_object('path', $REPLY, 'sha256', '${digest%% *}', 'size', $((size)))"
+  _bus_sql write checkpoints/create agent "$1" type "${2:-manual}" snapshot:json "$snapshot" files# "json_array($files)" ||
+    { _bus_else $? "$snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${options[@]+"${options[@]}"} -- "$1"; return; }
+  REPLY=${REPLY#'{"checkpoint_id":"'}
+  printf '%s\n' "${REPLY%%\"*}"
 }
 
 # get_session_status SESSION: a JSON object
 get_session_status() {
-  _bus_arguments 1 1 $# SESSION || return
-  local status=0
-  _bus_direct "" "" sessions/show session "$1" || status=$?
-  ((status)) || { [[ -n $REPLY ]] && printf %s "$REPLY"; } || _bus_fail unknown_session || return
-  ((status == 1)) || return $status
-  _bus session show --json -- "$1"
+  _bus_arguments 1 1 SESSION "$@" || return
+  local REPLY
+  _bus_sql read sessions/show session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
+  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
+  printf %s "$REPLY"
 }
 
 # list_session_agents SESSION: a JSON array
 list_session_agents() {
-  _bus_arguments 1 1 $# SESSION || return
-  local status=0
-  _bus_direct "" "" $'sessions/show\nagents/agents' session "$1" || status=$?
-  if ((status == 0)); then
-    [[ -n $REPLY ]] || _bus_fail unknown_session || return
-    _bus_array "${REPLY#*$'\n'}"
-  fi
-  ((status == 1)) || return $status
-  _bus agents --session="$1" --json
+  _bus_arguments 1 1 SESSION "$@" || return
+  local REPLY
+  local -a records
+  _bus_sql read $'sessions/show\nagents/agents' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
+  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
+  mapfile -t records <<<"${REPLY%$'\n'}"
+  _bus_array "${records[@]:1}"
 }

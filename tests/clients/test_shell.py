@@ -1,0 +1,296 @@
+"""bus.sh in odd surroundings: what it leaves alone, where it runs, and what strangers can't make it do."""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bus import Bus
+
+FUNCTIONS = Path(__file__).resolve().parents[2] / "clients" / "shell" / "bus.sh"
+FILE = Path(".milestones/coordination.db")
+Shell = Callable[..., str]
+only_sqlite3 = pytest.mark.parametrize("shell", ["sqlite3"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite3", "bus"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Runs a script in which the functions and the agents boss, one and two are there; asserts its status."""
+    command = tmp_path / "bus-command"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n')
+    command.chmod(0o700)
+    monkeypatch.setenv("BUS_COMMAND", str(command))
+    monkeypatch.setenv("BUS_SHELL_VIA", request.param)
+    with Bus.open(create=True) as bus:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        bus.register("one", type="milestone-executor", session="s")
+        bus.register("two", type="milestone-executor", session="s")
+
+    def run(script: str, *arguments: str, status: int = 0) -> str:
+        whole = f'set -euo pipefail\nsource "{FUNCTIONS}"\n{script}'
+        done = subprocess.run(["bash", "-c", whole, "test", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == status, (done.stdout, done.stderr)
+        assert bool(done.stderr) == (status > 1), done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    with Bus.open() as opened:
+        yield opened
+
+
+EVERY_FUNCTION = """
+    initialize_agent_coordination
+    register_agent three milestone-executor m s '[]' $$
+    update_agent_status three paused
+    save_agent_state three k $'a\\r\\n'
+    load_agent_state three k
+    send_agent_message boss three task_assignment '{"phase": "one"}' 9
+    send_agent_message boss three task_assignment '{}'
+    receipt=$(receive_agent_message three 5m | jq -r .receipt)
+    release_agent_message "$receipt"
+    receipt=$(receive_agent_message three 5m | jq -r .receipt)
+    ack_agent_message "$receipt"
+    get_agent_messages three
+    get_agent_messages three true
+    create_agent_checkpoint three manual '{}' .milestones
+""".replace(" .milestones\n", ' "$0"\n')
+
+
+def test_nothing_of_the_caller_is_changed(shell: Shell, tmp_path: Path) -> None:
+    """Neither variables nor functions without the prefix, nor options, IFS, REPLY or locale."""
+    (tmp_path / "test").write_text("")
+    script = f"""
+    source "{FUNCTIONS}"
+    facts() {{ compgen -v | grep -Ev '^(_bus_.*|BUS_.*|BASH.*|_|PIPESTATUS|FUNCNAME)$'; set +o; shopt; trap; umask; }}
+    IFS=: REPLY=mine LC_ALL=C.UTF-8 receipt=
+    set -C
+    facts >before
+    {{ {EVERY_FUNCTION} get_session_status s; list_session_agents s; update_agent_status three completed; }} >output
+    facts >after
+    [[ $IFS == : && $REPLY == mine && $LC_ALL == C.UTF-8 ]]
+    diff before after
+    """
+    assert shell(script) == ""
+
+
+def test_a_loop_keeps_its_input(shell: Shell) -> None:
+    script = 'while read -r word; do save_agent_state one "$word" "$word"; load_agent_state one "$word"; done'
+    assert shell(f"printf 'a\\nb\\nc\\n' | {{ {script}; }}") == "a\nb\nc\n"
+
+
+def test_a_caller_that_checks_goes_on(shell: Shell) -> None:
+    script = """
+    ack_agent_message 99.1 2>/dev/null || echo "status $?"
+    if ! message=$(receive_agent_message one); then echo "none ${message:-}"; fi
+    send_agent_message boss one task_assignment '{' 2>/dev/null || echo "status $?"
+    """
+    assert shell(script) == "status 66\nnone \nstatus 65\n"
+
+
+def test_urgent_first_then_sent_first(shell: Shell) -> None:
+    script = """
+    for priority in 5 10 1 5 010; do
+      send_agent_message boss one task_assignment "{\\"title\\": \\"$priority\\"}" "$priority" >/dev/null
+    done
+    send_agent_message boss @milestone-executor task_assignment '{"title": "queue"}' 7 >/dev/null
+    get_agent_messages one | jq -r 'map(.id) | join(" ")'
+    get_agent_messages one true | jq -r 'map(.id) | join(" ")'
+    """
+    assert shell(script) == "2 5 6 1 4 3\n" * 2
+
+
+def test_all_that_is_ready_is_shown_and_taken(shell: Shell, bus: Bus) -> None:
+    for _ in range(130):
+        bus.send("boss", "one", "task_assignment", {})
+    assert shell("get_agent_messages one | jq length; get_agent_messages one true | jq length") == "130\n130\n"
+
+
+def test_what_was_leased_before_is_not_taken(shell: Shell, bus: Bus) -> None:
+    script = """
+    send_agent_message boss one task_assignment '{}' >/dev/null
+    receive_agent_message one 1h >/dev/null
+    send_agent_message boss one task_assignment '{}' >/dev/null
+    get_agent_messages one true | jq -c 'map(.id)'
+    """
+    assert shell(script) == "[2]\n"
+    assert [bus.message(id).status for id in (1, 2)] == ["leased", "acknowledged"]
+
+
+def test_a_payload_that_speaks_of_statuses_stays_as_it_is(shell: Shell) -> None:
+    payload = {"status": "leased", "message": 'x","status":"leased","'}
+    sent = json.dumps(payload, separators=(",", ":"))
+    (message,) = json.loads(
+        shell('send_agent_message boss one progress_update "$1" >x; get_agent_messages one true', sent)
+    )
+    assert message["payload"] == payload
+    assert message["status"] == "acknowledged"
+
+
+def test_words_with_bars_and_slashes_ring_nothing_but_bells(shell: Shell, tmp_path: Path) -> None:
+    """Bells are files: what an agent says of itself must not become the path of one."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    Path(f"{FILE}.bells").mkdir()
+    shell('register_agent three milestone-executor m s "$1"', json.dumps([f"x|../../{victim.name}|", "a|../../victim"]))
+    shell("update_agent_status three failed")
+    assert victim.read_text() == "precious"
+
+
+def test_those_who_wait_are_rung_and_nobody_else(shell: Shell) -> None:
+    bells = Path(f"{FILE}.bells")
+    bells.mkdir()
+    waiting = ["one", "@milestone-executor", "state=one", "message=1", "two"]
+    for name in waiting:
+        (bells / name).write_text("")
+
+    def rung(script: str) -> set[str]:
+        for name in waiting:
+            os.utime(bells / name, ns=(0, 0))
+        shell(script)
+        assert sorted(path.name for path in bells.iterdir()) == sorted(waiting)
+        return {path.name for path in bells.iterdir() if path.stat().st_mtime_ns}
+
+    assert rung("send_agent_message boss one task_assignment '{}'") == {"one"}
+    assert rung("send_agent_message boss @milestone-executor task_assignment '{}'") == {"@milestone-executor"}
+    assert rung("send_agent_message boss '*' task_assignment '{}'") == {"one", "two"}
+    assert rung("save_agent_state one k v; save_agent_state boss k v") == {"state=one"}
+    assert rung("receive_agent_message one 1h") == set()
+    assert rung("release_agent_message 1.1") == {"one"}
+    assert rung("receive_agent_message one 1h; ack_agent_message 01.2") == {"message=1"}
+    assert rung("get_agent_messages two true; update_agent_status two completed") == set()
+
+
+@pytest.mark.parametrize("duration", ["500ms", "08s", "0.5", ".5m", "5m", "2h", "7d", "36500d"])
+def test_durations_are_read_as_everywhere(shell: Shell, duration: str) -> None:
+    send = "send_agent_message boss one task_assignment '{}' >sent; receive_agent_message one \"$1\" >got"
+    shell(f'{send}; save_agent_state one k v temp_data "$1"; release_agent_message 1.1 "$1"', duration)
+
+
+@pytest.mark.parametrize(
+    "duration", ["0", "0s", "0.0ms", "-1", "1w", "1e3", "36600d", "99999999999s", ".", "ms", "5 m"]
+)
+def test_a_lease_is_some_time_and_not_for_ever(shell: Shell, bus: Bus, duration: str) -> None:
+    bus.send("boss", "one", "task_assignment", {})
+    shell('receive_agent_message one "$1"', duration, status=64)
+    assert bus.message(1).status == "ready"
+
+
+def test_registering_again_keeps_what_is_not_said(shell: Shell, bus: Bus) -> None:
+    shell("register_agent one milestone-executor m s '[\"bash\"]'; register_agent one milestone-executor m t")
+    (agent,) = bus.agents(session="t")
+    assert list(agent.capabilities) == ["bash"]
+
+
+def test_the_host_is_the_kernels_not_the_environments(shell: Shell, bus: Bus) -> None:
+    shell(f"HOSTNAME=elsewhere register_agent one milestone-executor m t '[]' {os.getpid()}")
+    (agent,) = bus.agents(session="t")
+    assert (agent.host, agent.pid) == (socket.gethostname(), os.getpid())
+
+
+@pytest.mark.parametrize("again", ["", " '[]' $$"])
+def test_a_pid_that_was_given_to_another_process_is_a_dead_one(shell: Shell, bus: Bus, again: str) -> None:
+    shell(f"register_agent one milestone-executor m s '[]' {os.getpid()}")
+    bus.send("boss", "one", "task_assignment", {})
+    bus.receive("one", lease="1h")
+    shell(f"register_agent one milestone-executor m s '[]' {os.getpid()}")
+    assert bus.message(1).status == "leased"
+    subprocess.run(
+        ["sqlite3", FILE, "update agent_registry set process_started_at = 1 where pid is not null"], check=True
+    )
+    shell(f"register_agent one milestone-executor m s{again}")
+    assert bus.message(1).status == "ready"
+
+
+def test_a_receiver_takes_over_from_the_dead(shell: Shell, bus: Bus) -> None:
+    bus.register("one", type="milestone-executor", session="s", pid=os.getpid())
+    bus.send("boss", "@milestone-executor", "task_assignment", {})
+    bus.receive("one", lease="1h")
+    assert shell("get_agent_messages two true") == "[]\n"
+    subprocess.run(
+        ["sqlite3", FILE, "update agent_registry set process_started_at = 1 where pid is not null"], check=True
+    )
+    assert shell("get_agent_messages two true | jq -r '.[].receipt'") == "1.2\n"
+
+
+@pytest.mark.parametrize("name", ["it's here", 'a "quoted" one', "$(exit 9)", "back\\slash", "é", "semi;colon & more"])
+def test_a_bus_may_lie_in_any_folder(shell: Shell, tmp_path: Path, name: str) -> None:
+    tree = tmp_path / name
+    shutil.copytree(FUNCTIONS.parents[2] / "schemas", tree / "schemas")
+    (tree / "clients/shell").mkdir(parents=True)
+    shutil.copy(FUNCTIONS, tree / "clients/shell")
+    script = """
+    cd "$1"; source clients/shell/bus.sh; initialize_agent_coordination
+    mkdir below; cd below; save_agent_state one k "$1"; load_agent_state one k
+    """
+    assert shell(script, name) == f"{name}\n"
+    assert (tree / FILE).exists()
+
+
+@pytest.mark.parametrize("url", ["{}", "sqlite:///{}", "sqlite:///{}?synchronous=normal", "{}?synchronous=full"])
+@pytest.mark.parametrize("folder", ["", "{tmp}/"])
+def test_addresses_are_read_as_everywhere(shell: Shell, bus: Bus, tmp_path: Path, url: str, folder: str) -> None:
+    address = url.format(folder.format(tmp=tmp_path) + str(FILE))
+    assert shell('BUS_URL=$1; save_agent_state one k "$1"; load_agent_state one k', address) == f"{address}\n"
+    assert bus.state_load("one", "k") == address
+
+
+@pytest.mark.parametrize("url", ["missing.db", "sqlite:///missing.db", "missing/missing.db"])
+def test_no_file_is_made_by_accident(shell: Shell, tmp_path: Path, url: str) -> None:
+    shell("BUS_URL=$1 save_agent_state one k v", url, status=66)
+    assert not list(tmp_path.glob("missing*"))
+
+
+@only_sqlite3
+def test_an_old_sqlite3_is_passed_over(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    old = tmp_path / "bin" / "sqlite3"
+    old.write_text(
+        "#!/bin/sh\n[ $1 = -version ] && echo 3.37.2 && exit\necho 'Error: unknown command: dbconfig'\nexit 1\n"
+    )
+    old.chmod(0o700)
+    assert shell("PATH=$PWD/bin:$PATH; save_agent_state one k v; load_agent_state one k") == "v\n"
+
+
+@only_sqlite3
+def test_a_writer_that_is_stopped_in_the_turnstile_makes_others_busy(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    hasty = tmp_path / "bin" / "flock"
+    hasty.write_text(f'#!/bin/sh\nshift 2\nexec {shutil.which("flock")} -w 0.05 "$@"\n')
+    hasty.chmod(0o700)
+    with open(f"{FILE}.turn", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        shell("PATH=$PWD/bin:$PATH; save_agent_state one k v", status=75)
+        assert shell("load_agent_state one k", status=1) == ""
+    shell("save_agent_state one k v")
+
+
+@only_sqlite3
+def test_the_turnstile_is_made_for_its_owner(shell: Shell) -> None:
+    turn = Path(f"{FILE}.turn")
+    turn.unlink()
+    shell("umask 0; save_agent_state one k v")
+    assert stat.S_IMODE(turn.stat().st_mode) == 0o600
+
+
+@only_sqlite3
+def test_the_wal_stays_small(shell: Shell) -> None:
+    shell(
+        """
+        value=$(printf '%01000000d' 7)
+        for n in {1..16}; do save_agent_state one "k$n" "$value"; done
+        """
+    )
+    assert Path(f"{FILE}-wal").stat().st_size < 7 << 20
+    assert FILE.stat().st_size > 8 << 20
