@@ -81,7 +81,7 @@ class Store:
         connection = getattr(self._local, "connection", None)
         if connection and self._process == os.getpid():
             connection.close()
-            self._local = threading.local()
+            del self._local.connection
 
 
 def _sleep(listener: Waiting, pause: Pause) -> None:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -60,7 +61,11 @@ class Connection:
     def _open(self) -> sqlite3.Connection:
         with self._translated():
             connection = _connect(self.url)
-            _prepare(connection, self.url)
+            try:
+                _prepare(connection, self.url)
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     def close(self) -> None:
@@ -86,10 +91,8 @@ class Connection:
             raise error("usage", f"{path} is there already", "name a new file")
         files.make(path)
         try:
-            copy = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)
-            with self._translated():
+            with self._translated(), closing(_target(path)) as copy:
                 self.sqlite.backup(copy)
-            copy.close()
         except BaseException:
             os.unlink(path)
             raise
@@ -220,10 +223,19 @@ class _Border:
             raise translate(problem, self.path) from problem
 
 
+def _target(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)
+
+
 def _connect(url: Url) -> sqlite3.Connection:
     place = MEMORY if url.path == MEMORY else f"file:{quote(url.path)}?mode=rw"
     connection = sqlite3.connect(
-        place, timeout=TIMEOUT, isolation_level=None, uri=True, cached_statements=256, check_same_thread=url.path != MEMORY
+        place,
+        timeout=TIMEOUT,
+        isolation_level=None,
+        uri=True,
+        cached_statements=256,
+        check_same_thread=url.path != MEMORY,
     )
     connection.text_factory = _text
     connection.execute("pragma wal_autocheckpoint = 0")

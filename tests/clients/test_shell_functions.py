@@ -5,7 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,9 +45,10 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def bus() -> Bus:
+def bus() -> Iterator[Bus]:
     """The bus of the scripts, from Python."""
-    return Bus.open()
+    with Bus.open() as opened:
+        yield opened
 
 
 def test_a_conversation(shell: Shell) -> None:

@@ -130,8 +130,8 @@ def test_what_is_no_bus_is_refused_with_a_reason(tmp_path: Path, kind: str) -> N
     if kind == "other owner" and os.geteuid():
         kind = "hard link"  # only root can give a file away
     code = broken(path, kind)
-    with refused(code):
-        Bus.open(str(path)).agents()
+    with refused(code), Bus.open(str(path)) as bus:
+        bus.agents()
 
 
 def test_another_applications_database_is_left_alone(tmp_path: Path) -> None:
