@@ -294,3 +294,29 @@ def test_the_wal_stays_small(shell: Shell) -> None:
     )
     assert Path(f"{FILE}-wal").stat().st_size < 7 << 20
     assert FILE.stat().st_size > 8 << 20
+
+
+@only_sqlite3
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("Runtime error near line 5: database is locked (5)", 75),
+        ("Runtime error near line 5: database or disk is full (13)", 75),
+        ("Error: stepping, database or disk is full (13)", 75),
+        ("Parse error near line 5: database disk image is malformed (11)", 70),
+        ("Error: in prepare, file is not a database (26)", 66),
+        ('Error: unable to open database "x": unable to open database file', 66),
+        ("flock: cannot open lock file x.turn: Permission denied", 66),
+        ("Runtime error near line 5: attempt to write a readonly database (8)", 66),
+        ("Runtime error near line 5: disk I/O error (10)", 70),
+        ("Runtime error near line 5: lease_lost (19)", 76),
+        ("Runtime error near line 5: CHECK constraint failed: invalid_priority (19)", 65),
+        ("Runtime error near line 5: cannot store TEXT value in INTEGER column agent_messages.priority (19)", 65),
+        ("Runtime error near line 5: NOT NULL constraint failed: agent_registry.agent_type (19)", 65),
+        ("Parse error near line 5: no such table: agent_messages (1)", 70),
+        ("1|one\nno words of sqlite3 at all", 70),
+        ("", 70),
+    ],
+)
+def test_what_sqlite3_says_becomes_a_status(shell: Shell, line: str, status: int) -> None:
+    assert shell('_bus_file=x; _bus_explain "$1"', line, status=status) == ""
