@@ -237,13 +237,21 @@ def _connect(url: Url) -> sqlite3.Connection:
         cached_statements=256,
         check_same_thread=url.path != MEMORY,
     )
+    try:
+        _configure(connection, url)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, url: Url) -> None:
     connection.text_factory = _text
     connection.execute("pragma wal_autocheckpoint = 0")
     connection.execute("pragma journal_size_limit = 1048576")
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")
-    return connection
 
 
 def _text(data: bytes) -> str:
