@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count, product
 from pathlib import Path
 
@@ -58,6 +58,113 @@ def test_a_good_row_put_in_by_hand_is_received_like_any_other(hand: sqlite3.Conn
         bus.ack([m.receipt or "" for m in found])
 
 
+# What would make every later receive from the same mailbox fail must not get in.
+POISON = {
+    "a moment that is none": {"created_at": "yesterday"},
+    "a moment that is no text": {"created_at": 5},
+    "no moment at all": {"created_at": ""},
+    "a day without a time": {"created_at": "2026-01-01"},
+    "a day that there is not": {"created_at": "2026-13-45 00:00:00.000"},
+    "an expiry that is none": {"expires_at": "soon"},
+    "an expiry written with T and Z": {"expires_at": "2099-01-01T00:00:00Z"},
+    "a timer that is none": {"status": "scheduled", "due_at": "later"},
+    "a delivery below zero": {"delivery": -5},
+    "the last delivery there can be": {"delivery": 2**63 - 1},
+    "an id below one": {"id": -5},
+    "the last id there can be": {"id": 2**63 - 1},
+    "more digits than a receipt has": {"id": 10**18},
+    "deep nesting": {"payload": '{"a":' + "[" * 1900 + "]" * 1900 + "}"},
+    "a lone surrogate": {"payload": '{"a": "\\ud800"}'},
+}
+
+
+@pytest.mark.parametrize("columns", POISON.values(), ids=POISON)
+def test_no_row_put_in_by_hand_blocks_a_mailbox(hand: sqlite3.Connection, url: str, columns: dict[str, object]) -> None:
+    with suppress(sqlite3.IntegrityError):
+        insert(hand, **columns)
+    good = insert(hand, payload='{"phase": "good"}')
+    with Bus.open(url) as bus:
+        seen: list[int] = []
+        while found := bus.receive("a", limit=5):
+            bus.ack([message.receipt or "" for message in found])
+            seen += [message.id for message in found]
+        assert good in seen
+        assert bus.message(good).status == "acknowledged"
+        assert bus.messages()
+        bus.status()
+
+
+def test_a_row_can_not_be_replaced_by_hand(hand: sqlite3.Connection) -> None:
+    first = insert(hand, payload='{"phase": "first"}', idempotency_key="k")
+    insert(hand)
+    for columns in ({"id": first}, {"idempotency_key": "k"}):
+        values = {"session_id": "s", "from_agent": "me", "to_agent": "a", "message_type": "task_assignment"}
+        values |= {"payload": '{"phase": "second"}', **columns}
+        marks = ", ".join("?" * len(values))
+        with suppress(sqlite3.IntegrityError):
+            hand.execute(
+                f"insert or replace into agent_messages ({', '.join(values)}) values ({marks})", list(values.values())
+            )
+        found = hand.execute("select payload from agent_messages where id = ?", [first]).fetchone()
+        assert found == ('{"phase": "first"}',), columns
+
+
+def test_ids_are_never_used_again_also_by_hand(hand: sqlite3.Connection, url: str) -> None:
+    first, _ = insert(hand, status="acknowledged", **COLUMNS["acknowledged"]), insert(hand)
+    hand.execute("delete from agent_messages where id = ?", [first])
+    with pytest.raises(sqlite3.IntegrityError):
+        insert(hand, id=first)
+
+
+def test_a_checkpoint_can_not_be_replaced_by_hand(hand: sqlite3.Connection, url: str) -> None:
+    with Bus.open(url) as bus:
+        made = bus.checkpoint_create("a", {"n": 1})
+        with suppress(sqlite3.IntegrityError):
+            hand.execute(
+                "insert or replace into agent_checkpoints (checkpoint_id, agent_id, session_id) values (?, 'a', 's')",
+                [made.checkpoint_id],
+            )
+        assert bus.checkpoint_show(made.checkpoint_id) == made
+
+
+def test_an_agent_written_again_by_hand_is_counted_once(hand: sqlite3.Connection, url: str) -> None:
+    text = "insert or replace into agent_registry (agent_id, agent_type, session_id) values ('a', 'validation', ?)"
+    for session in ("s", "s"):
+        hand.execute(text, [session])
+    with Bus.open(url) as bus:
+        assert bus.session_show("s").agent_count == 1
+
+
+def test_an_agent_removed_by_hand_is_not_counted(hand: sqlite3.Connection, url: str) -> None:
+    hand.execute("delete from agent_registry")
+    with Bus.open(url) as bus:
+        assert bus.session_show("s").agent_count == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("agent_registry", "last_heartbeat"),
+        ("agent_registry", "spawn_time"),
+        ("coordination_sessions", "last_activity"),
+        ("agent_state", "updated_at"),
+        ("agent_state", "expires_at"),
+        ("agent_checkpoints", "created_at"),
+    ],
+)
+def test_a_moment_that_is_none_breaks_no_list(hand: sqlite3.Connection, url: str, table: str, column: str) -> None:
+    with Bus.open(url) as bus:
+        bus.state_save("a", "k", "v")
+        bus.checkpoint_create("a", {})
+        with suppress(sqlite3.IntegrityError):
+            hand.execute(f"update {table} set {column} = 'yesterday'")
+        assert bus.agents()
+        assert bus.lives(bus.agents())
+        assert bus.session_list()
+        assert bus.checkpoint_list("a")
+        bus.state_list("a")
+
+
 def test_an_expiry_given_by_hand_is_kept(hand: sqlite3.Connection, url: str) -> None:
     id = insert(hand, expires_at="2026-01-01 00:00:00")
     with Bus.open(url) as bus:
@@ -95,6 +202,18 @@ def test_an_expiry_given_by_hand_is_kept(hand: sqlite3.Connection, url: str) -> 
         ({"status": "leased"}, "invalid_status"),
         ({"status": "dead"}, "invalid_status"),
         ({"dead_reason": "bored", "status": "dead"}, "invalid_dead_reason"),
+        ({"payload": '{"a/": 1, "a\\/": 1}'}, "invalid_json"),
+        ({"payload": '{"\U0001f600": 1, "\\ud83d\\ude00": 1}'}, "invalid_json"),
+        ({"payload": '{"\\u0000": 1}'}, "invalid_json"),
+        ({"payload": '{"a": -9223372036854775809}'}, "invalid_json"),
+        ({"payload": '{"a": 01}'}, "invalid_json"),
+        ({"payload": "{'a': 1}"}, "invalid_json"),
+        ({"payload": '{"a": 1,}'}, "invalid_json"),
+        ({"payload": '{"a": "\t"}'}, "invalid_json"),
+        ({"payload": '{"a": 1} {}'}, "invalid_json"),
+        ({"payload": "\ufeff{}"}, "invalid_json"),
+        ({"message_type": None}, "NOT NULL|unknown_type"),
+        ({"to_agent": None}, "NOT NULL"),
     ],
 )
 def test_a_bad_row_is_refused(hand: sqlite3.Connection, columns: dict[str, object], code: str) -> None:
