@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from bus import agents, checkpoints, config, doctor, messages, sessions, state, step, types, upkeep
+from bus import agents, checkpoints, config, doctor, messages, milestones, sessions, state, step, types, upkeep
 from bus.models import Checkpoint, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking
@@ -127,6 +127,8 @@ class Bus:
     session_complete = _now(sessions.complete)
     session_abandon = _now(sessions.abandon)
 
+    milestone_list = _now(milestones.list_)
+    milestone_show = _now(milestones.show)
     types_list = _now(types.list_)
     types_add = _now(types.add)
     config_list = _now(config.list_)
@@ -220,6 +222,8 @@ class AsyncBus:
     session_complete = _await(sessions.complete)
     session_abandon = _await(sessions.abandon)
 
+    milestone_list = _await(milestones.list_)
+    milestone_show = _await(milestones.show)
     types_list = _await(types.list_)
     types_add = _await(types.add)
     config_list = _await(config.list_)

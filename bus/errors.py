@@ -144,6 +144,7 @@ CATALOG: dict[str, Entry] = {
     "unknown_agent": Entry(NotFound, "no such agent", "register it with `bus register`"),
     "unknown_session": Entry(NotFound, "no such session", "see `bus session list`"),
     "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
+    "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),

@@ -9,6 +9,15 @@ import msgspec
 
 from bus import errors, models, payloads
 
+RECORDS = (
+    models.Message,
+    models.Agent,
+    models.Session,
+    models.StateValue,
+    models.Checkpoint,
+    models.Milestone,
+)
+
 HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
 --
 -- The message types with their payload schemas, each compiled into a check that holds for every writer.
@@ -18,7 +27,14 @@ HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
 def files(schemas: Path) -> dict[str, str]:
     """Path below schemas/ and text of each made file."""
     made = {"errors.tsv": errors.catalog_tsv(), "sqlite/0002_payloads.sql": payload_checks(schemas / "messages")}
-    for record in (models.Message, models.Agent, models.Session, models.StateValue, models.Checkpoint):
+    for record in (
+        models.Message,
+        models.Agent,
+        models.Session,
+        models.StateValue,
+        models.Checkpoint,
+        models.Milestone,
+    ):
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
         made[f"records/{record.__name__.lower()}.json"] = json.dumps(schema, indent=2) + "\n"
     return made

@@ -158,6 +158,18 @@ class Type(msgspec.Struct, frozen=True, omit_defaults=True):
     definition: Any = None
 
 
+class Milestone(msgspec.Struct, frozen=True, kw_only=True):
+    """What sessions work on; `data` is whatever its plan holds: tasks, timeline, dependencies."""
+
+    id: str
+    title: str
+    status: str
+    priority: int
+    data: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
 class Setting(msgspec.Struct, frozen=True):
     """A line of the configuration."""
 

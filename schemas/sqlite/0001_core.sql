@@ -407,7 +407,7 @@ create table milestones (
   title      text not null default '',
   status     text not null default 'planned',
   priority   integer not null default 5 constraint invalid_priority check (priority between 1 and 10),
-  data       text not null default '{}' constraint invalid_json check (json_valid(data)),
+  data       text not null default '{}' constraint invalid_json check (json_valid(data) and json_type(data) = 'object'),
   created_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 ) strict;
@@ -451,3 +451,8 @@ create view checkpoint_records as select *, rowid as sequence, json_object(
   'created_at', replace(created_at, ' ', 'T') || 'Z', 'retention_until', replace(retention_until, ' ', 'T') || 'Z',
   'parent_id', parent_id) as record
 from agent_checkpoints;
+
+create view milestone_records as select *, json_object(
+  'id', id, 'title', title, 'status', status, 'priority', priority, 'data', json(data),
+  'created_at', replace(created_at, ' ', 'T') || 'Z', 'updated_at', replace(updated_at, ' ', 'T') || 'Z') as record
+from milestones;

@@ -53,6 +53,7 @@ COMMANDS = {
     "state": "state",
     "checkpoint": "checkpoints",
     "session": "sessions",
+    "milestone": "milestones",
     "types": "settings",
     "config": "settings",
     "apply": "step",

@@ -1,0 +1,32 @@
+"""Design §5: milestones."""
+
+import sqlite3
+
+import pytest
+
+from bus import Bus
+from tests.conformance.refusal import refused
+
+
+def test_there_are_none_at_first(bus: Bus) -> None:
+    assert bus.milestone_list() == []
+    with refused("unknown_milestone", 66):
+        bus.milestone_show("m")
+
+
+def test_a_milestone_is_listed_shown_and_exported(url: str) -> None:
+    import yaml
+
+    from bus import milestones
+
+    with sqlite3.connect(url) as hand:
+        hand.execute("""insert into milestones (id, title, data) values ('m', 'Éa', '{"tasks": [1, "x"]}')""")
+        with pytest.raises(sqlite3.IntegrityError, match="invalid_json"):
+            hand.execute("insert into milestones (id, data) values ('n', '[]')")
+    hand.close()
+    with Bus.open(url) as bus:
+        (found,) = bus.milestone_list(status="planned")
+        assert found == bus.milestone_show("m")
+        assert bus.milestone_list(status="done") == []
+    document = yaml.safe_load(yaml.safe_dump(milestones.document(found)))
+    assert (document["title"], document["tasks"], document["created_at"]) == ("Éa", [1, "x"], found.created_at)
