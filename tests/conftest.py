@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bus import AsyncBus, Bus
+from bus.store.doorbell import Waiting
+from bus.store.sqlite import Connection
 
 COLOURS = ["file-blocking", "file-async", "memory-blocking", "memory-async"]
 
@@ -28,6 +33,19 @@ class Facade:
         if not inspect.iscoroutinefunction(found):
             return found
         return lambda *args, **kwargs: self._runner.run(found(*args, **kwargs))
+
+    def together(self, waiting: Call, acting: Call) -> Any:
+        """Begin one call, make another once the first one waits; what the first one returns."""
+
+        async def both() -> Any:
+            first = asyncio.create_task(getattr(self._bus, waiting[0])(*waiting[1:-1], **waiting[-1]))
+            while not listens.is_set():
+                await asyncio.sleep(0)
+            await getattr(self._bus, acting[0])(*acting[1:-1], **acting[-1])
+            return await asyncio.wait_for(first, 30)
+
+        with listening() as listens:
+            return self._runner.run(both())
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +78,42 @@ def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
         opened = runner.run(AsyncBus.open(where, create=True))
         yield Facade(runner, opened)  # type: ignore[misc]
         runner.run(opened.close())
+
+
+Call = tuple[Any, ...]  # a method's name, its arguments, and last a mapping of its keyword arguments
+Meanwhile = Callable[[Call, Call], Any]
+
+
+@pytest.fixture
+def meanwhile(bus: Bus) -> Meanwhile:
+    """Begin one call, which waits for something; make another once it waits; what the first one returns."""
+
+    def together(waiting: Call, acting: Call) -> Any:
+        if isinstance(bus, Facade):
+            return bus.together(waiting, acting)
+        with ThreadPoolExecutor(1) as thread, listening() as listens:
+            first = thread.submit(getattr(bus, waiting[0]), *waiting[1:-1], **waiting[-1])
+            assert listens.wait(20)
+            getattr(bus, acting[0])(*acting[1:-1], **acting[-1])
+            return first.result(30)
+
+    return together
+
+
+@contextmanager
+def listening() -> Iterator[threading.Event]:
+    """An event that is set when somebody begins to listen."""
+    event = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        listen = Connection.listen
+
+        def listen_and_tell(self: Connection, bells: Sequence[str]) -> Waiting:
+            found = listen(self, bells)
+            event.set()
+            return found
+
+        patch.setattr(Connection, "listen", listen_and_tell)
+        yield event
 
 
 Process = subprocess.Popen[bytes]

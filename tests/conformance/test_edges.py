@@ -1,0 +1,373 @@
+"""Design §7 at its edges: what two rules make together, many rows, odd times; and who wakes whom."""
+
+from contextlib import suppress
+
+import pytest
+
+from bus import Bus, BusError, clock, messages
+from tests.conformance.refusal import refused
+from tests.conformance.test_messages import TASK, phases, send, take
+from tests.conftest import Meanwhile, Process
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ('{"a": 1e2}', '{"a": 100}'),
+        ('{"a": "\\u00e9\\ud83d\\ude00"}', '{"a": "é\U0001f600"}'),
+        ('{"\\u0070hase": "x"}', '{"phase": "x"}'),
+        ('{"a\\/b": 1}', '{"a/b": 1}'),
+        ('{"é": [{"b c": 1}]}', '{ "\\u00e9" :[ {"b c":1.0} ] }'),
+    ],
+)
+def test_a_key_compares_payloads_as_json(team: Bus, first: str, again: str) -> None:
+    id = team.send("boss", "one", TASK, first, key="k")
+    assert team.send("boss", "one", TASK, again, key="k") == id
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ('{"a": true}', '{"a": 1}'),
+        ('{"a": "1"}', '{"a": 1}'),
+        ('{"a": null}', "{}"),
+        ('{"a.b": 1}', '{"a": {"b": 1}}'),
+        ('{"a": [1, 2]}', '{"a": [2, 1]}'),
+        ('{"a": [1]}', '{"a": {"0": 1}}'),
+        ('{"a": []}', '{"a": {}}'),
+        ('{"a": 9007199254740993}', '{"a": 9007199254740992}'),
+        ('{"a": "x"}', '{"a": "X"}'),
+    ],
+)
+def test_a_key_tells_payloads_apart(team: Bus, first: str, again: str) -> None:
+    team.send("boss", "one", TASK, first, key="k")
+    with refused("key_reused", 76):
+        team.send("boss", "one", TASK, again, key="k")
+
+
+def test_a_broadcast_that_breaks_a_rule_stores_none_of_its_copies(team: Bus) -> None:
+    send(team, "two", key="b", phase="other")
+    with refused("key_reused", 76):
+        team.broadcast("boss", TASK, {"phase": "x"}, key="b")
+    with refused("invalid_payload", 65):
+        team.broadcast("boss", TASK, {"phase": 7})
+    assert len(team.messages()) == 1
+
+
+def test_however_many_expired_none_is_handed_out(team: Bus) -> None:
+    team.apply([messages.send("boss", "one", TASK, {}, expires=1, priority=9) for _ in range(1500)])
+    send(team, phase="good")
+    with clock.moved(2):
+        assert phases(team, limit=2000) == ["good"]
+
+
+def test_however_many_expired_the_next_good_one_is_found(team: Bus) -> None:
+    team.apply([messages.send("boss", "one", TASK, {}, expires=1, priority=9) for _ in range(1000)])
+    send(team, delay=1, phase="good")
+    with clock.moved(2):
+        assert phases(team, limit=1) == ["good"]
+
+
+def test_an_expiry_ends_a_message_that_is_still_held_back(team: Bus) -> None:
+    id = send(team, delay=60, expires=30)
+    with clock.moved(31):
+        assert team.receive("one") == []
+        assert team.message(id).dead_reason == "expired"
+
+
+def test_a_lease_outlives_the_expiry_and_can_be_acknowledged(team: Bus) -> None:
+    send(team, expires=10)
+    receipt = take(team, lease=60)
+    with clock.moved(20):
+        team.ack(receipt)
+    assert team.message(1).status == "acknowledged"
+
+
+def test_a_lease_that_ran_out_after_the_expiry_is_dead(team: Bus) -> None:
+    send(team, expires=10)
+    receipt = take(team, lease=5)
+    with clock.moved(20):
+        assert team.receive("one") == []
+        assert team.message(1).dead_reason == "expired"
+        with refused("lease_lost", 76):
+            team.ack(receipt)
+
+
+def test_pending_has_the_order_of_receive(team: Bus) -> None:
+    team.config_set("priority_aging_seconds", "10")
+    send(team, phase="old", priority=1)
+    with clock.moved(100):
+        send(team, "@milestone-executor", "new", priority=9)
+        assert [m.payload["phase"] for m in team.pending("one")] == ["old", "new"]
+        assert phases(team) == ["old", "new"]
+
+
+def test_pending_shows_nothing_that_expired(team: Bus) -> None:
+    send(team, phase="late", expires=1)
+    send(team, phase="good")
+    with clock.moved(2):
+        assert [m.payload["phase"] for m in team.pending("one")] == ["good"]
+        assert phases(team) == ["good"]
+
+
+def test_aging_counts_in_both_queues_and_ties_go_by_age(team: Bus) -> None:
+    team.config_set("priority_aging_seconds", "10")
+    send(team, phase="first", priority=5)
+    with clock.moved(9):
+        send(team, "@milestone-executor", "urgent", priority=6)
+        send(team, phase="later", priority=5)
+    with clock.moved(30):
+        send(team, phase="last", priority=7)
+        assert phases(team) == ["urgent", "first", "later", "last"]
+
+
+def test_the_queue_of_a_type_is_that_of_the_session(team: Bus) -> None:
+    team.register("far", type="milestone-executor", session="other")
+    send(team, "@milestone-executor")
+    assert team.receive("far") == []
+    team.register("far", type="milestone-executor", session="s")
+    assert phases(team, "far") == ["x"]
+
+
+def test_a_message_goes_to_one_of_a_type_only(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    assert [phases(team, "one"), phases(team, "two"), phases(team, "boss")] == [["x"], [], []]
+
+
+def test_only_the_type_asked_for_is_taken(team: Bus) -> None:
+    send(team, phase="task", priority=10)
+    team.send("boss", "one", "progress_update", {"phase": "progress"})
+    assert [m.payload["phase"] for m in team.receive("one", type="progress_update", limit=5)] == ["progress"]
+    assert team.receive("one", type="gossip") == []
+    assert phases(team) == ["task"]
+
+
+def test_a_lapsed_lease_that_nobody_took_can_be_settled_in_every_way(team: Bus) -> None:
+    for settle in (team.ack, team.extend, team.release, lambda receipt: team.reject(receipt, reason="no")):
+        id = send(team, "two")
+        receipt = take(team, "two", lease=10)
+        with clock.moved(20):
+            settle(receipt)
+        assert team.message(id).receipt == receipt
+        if team.message(id).status not in ("acknowledged", "dead"):
+            team.cancel(id)
+
+
+def test_a_lapsed_lease_that_came_back_but_was_not_taken_can_still_be_settled(team: Bus) -> None:
+    for settle, retries in (("ack", 1), ("extend", 0), ("release", 1), ("reject", 1)):
+        id = send(team)
+        receipt = take(team, lease=10)
+        with clock.moved(20):
+            assert team.receive("one", type="progress_update") == []  # it comes back, and stays
+            assert team.message(id).status == "ready"
+            getattr(team, settle)(receipt, **({"reason": "no"} if settle == "reject" else {}))
+            assert team.message(id).retry_count == retries
+        if team.message(id).status not in ("acknowledged", "dead"):
+            team.cancel(id)
+
+
+def test_extending_what_came_back_keeps_others_off(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    receipt = take(team, lease=10)
+    with clock.moved(20):
+        assert team.receive("two", type="progress_update") == []
+        team.extend(receipt, lease=60)
+        assert team.receive("two") == []
+        team.ack(receipt)
+
+
+def test_a_stale_receipt_can_do_nothing(team: Bus) -> None:
+    send(team, "@milestone-executor")
+    stale = take(team, lease=10)
+    with clock.moved(20):
+        fresh = take(team, "two", lease=60)
+        for settle in (team.ack, team.extend, team.release, lambda receipt: team.reject(receipt, reason="no")):
+            with refused("lease_lost", 76):
+                settle(stale)
+        assert team.message(1).receipt == fresh
+        assert team.message(1).leased_by == "two"
+        team.ack(fresh)
+        with refused("lease_lost", 76):
+            team.ack(stale)
+
+
+def test_a_receipt_of_the_future_is_no_receipt(team: Bus) -> None:
+    send(team)
+    for receipt in ("1.0", "1.1", "1.2"):
+        with refused("lease_lost", 76):
+            team.ack(receipt)
+    take(team)
+    with refused("lease_lost", 76):
+        team.ack("1.2")
+
+
+def test_rejecting_or_releasing_several_is_all_or_nothing(team: Bus) -> None:
+    send(team)
+    send(team)
+    first, second = (message.receipt or "" for message in team.receive("one", limit=2))
+    team.ack(second)
+    for settle in (team.release, team.extend, lambda receipts: team.reject(receipts, reason="no")):
+        with refused("lease_lost", 76):
+            settle([first, second])
+        assert team.message(1).status == "leased"
+        with refused("unknown_message", 66):
+            settle([first, "99.1"])
+        assert team.message(1).status == "leased"
+    team.reject([first, first], reason="twice the same")
+    assert team.message(1).dead_reason == "rejected"
+
+
+def test_a_crash_loop_ends_and_redriving_keeps_the_delivery_growing(team: Bus, process: Process) -> None:
+    team.config_set("message_retry_limit", "1")
+    team.register("mortal", type="validation", session="s", pid=process.pid)
+    send(team, "mortal")
+    assert take(team, "mortal", lease=1) == "1.1"
+    with clock.moved(2):
+        assert take(team, "mortal", lease="1h") == "1.2"
+        process.kill()
+        process.wait()
+        team.register("mortal", type="validation", session="s")
+        assert team.message(1).dead_reason == "retries_exhausted"
+        assert team.redrive(["1"]) == [1]
+        assert take(team, "mortal") == "1.3"
+
+
+def test_retiring_counts_what_it_gives_back(team: Bus) -> None:
+    team.config_set("message_retry_limit", "0")
+    send(team)
+    take(team)
+    team.retire("one")
+    assert team.message(1).dead_reason == "retries_exhausted"
+
+
+def test_the_message_of_a_dead_holder_is_there_before_less_urgent_ones(team: Bus, process: Process) -> None:
+    team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
+    send(team, "@milestone-executor", "urgent", priority=10)
+    take(team, "mortal", lease="1h")
+    send(team, "@milestone-executor", "low", priority=1)
+    process.kill()
+    process.wait()
+    assert [m.payload["phase"] for m in team.receive("one")] == ["urgent"]
+
+
+def test_receiving_needs_a_registered_agent(bus: Bus) -> None:
+    with refused("unknown_agent", 66):
+        bus.receive("nobody")
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_001, True, "1", 1.5])
+def test_a_limit_is_a_number_of_messages(team: Bus, limit: object) -> None:
+    with refused("usage", 64):
+        team.receive("one", limit=limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lease", [0, "0s", -1, "soon", float("nan")])
+def test_a_lease_takes_time(team: Bus, lease: object) -> None:
+    with refused("usage", 64):
+        team.receive("one", lease=lease)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", ["0", "99999999999999", "9" * 400])
+def test_no_setting_of_the_lease_stops_a_receive(team: Bus, setting: str) -> None:
+    with suppress(BusError):
+        team.config_set("lease_seconds", setting)
+    send(team)
+    assert team.message(int(take(team).partition(".")[0])).status == "leased"
+    assert team.receive("one") == []
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e-7, 0.0004, 100 * 366 * 86400.0])
+def test_the_shortest_and_the_longest_times_are_kept(team: Bus, seconds: float) -> None:
+    id = send(team, delay=seconds, expires=seconds)
+    found = team.message(id)
+    assert found.due_at
+    assert (found.due_at - found.created_at).total_seconds() == pytest.approx(seconds, abs=0.002)
+
+
+def test_acknowledged_is_final(team: Bus) -> None:
+    send(team)
+    receipt = take(team)
+    team.ack(receipt)
+    for settle in (team.release, team.extend, lambda receipt: team.reject(receipt, reason="no")):
+        with refused("lease_lost", 76):
+            settle(receipt)
+    with refused("not_dead", 76):
+        team.redrive([1])
+    with refused("already_ended", 76):
+        team.cancel(1)
+    assert team.message(1).status == "acknowledged"
+
+
+def test_a_rejected_message_can_not_be_cancelled_and_a_cancelled_one_can(team: Bus) -> None:
+    send(team)
+    team.reject(take(team), reason="no")
+    with refused("already_ended", 76):
+        team.cancel(1)
+    send(team)
+    team.cancel(2)
+    team.cancel(2)
+    assert team.message(2).dead_reason == "cancelled"
+
+
+def test_redriving_lifts_an_expiry_that_is_past(team: Bus) -> None:
+    send(team, expires=1)
+    with clock.moved(2):
+        assert team.receive("one") == []
+        team.redrive()
+        assert phases(team) == ["x"]
+
+
+def test_redriving_nothing_is_nothing(team: Bus) -> None:
+    send(team)
+    team.cancel(1)
+    assert team.redrive([]) == []
+    assert team.message(1).status == "dead"
+
+
+def test_wait_ended_tells_how_it_stands_when_the_time_is_over(team: Bus) -> None:
+    assert team.wait_ended(send(team), wait=0.01).status == "ready"
+    with refused("unknown_message", 66):
+        team.wait_ended(99, wait=0)
+
+
+# --- waking up: somebody waits while somebody else acts
+
+
+def test_a_waiting_receiver_is_woken_by_a_send(team: Bus, meanwhile: Meanwhile) -> None:
+    found = meanwhile(("receive", "one", {"wait": 20}), ("send", "boss", "one", TASK, {"phase": "rung"}, {}))
+    assert [message.payload["phase"] for message in found] == ["rung"]
+
+
+def test_a_waiting_receiver_is_woken_by_a_release(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team, "@milestone-executor")
+    receipt = take(team, "two", lease="1h")
+    found = meanwhile(("receive", "one", {"wait": 20}), ("release", receipt, {}))
+    assert [message.receipt for message in found] == ["1.2"]
+
+
+def test_a_waiting_sender_is_woken_by_the_acknowledgement(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team)
+    receipt = take(team)
+    assert meanwhile(("wait_ended", 1, {"wait": 20}), ("ack", receipt, {})).status == "acknowledged"
+
+
+def test_a_waiting_sender_is_woken_by_the_death_of_its_message(team: Bus, meanwhile: Meanwhile) -> None:
+    team.config_set("message_retry_limit", "0")
+    send(team)
+    take(team)
+    begun = clock.monotonic()
+    assert meanwhile(("wait_ended", 1, {"wait": 8}), ("retire", "one", {})).dead_reason == "retries_exhausted"
+    assert clock.monotonic() - begun < 6
+
+
+def test_a_watcher_is_woken_by_a_save(team: Bus, meanwhile: Meanwhile) -> None:
+    assert meanwhile(("state_watch", "a", "k", {"wait": 20}), ("state_save", "a", "k", "v", {})) == ("v", 1)
+
+
+def test_a_watcher_notices_a_value_that_was_deleted_and_saved_again(team: Bus) -> None:
+    version = team.state_save("a", "k", "old")
+    team.state_delete("a", "k")
+    team.state_save("a", "k", "new")
+    assert team.state_watch("a", "k", after=version, wait=0) is not None
+    with refused("version_conflict", 76):
+        team.state_save("a", "k", "mine", if_version=version)
