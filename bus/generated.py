@@ -27,14 +27,7 @@ HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
 def files(schemas: Path) -> dict[str, str]:
     """Path below schemas/ and text of each made file."""
     made = {"errors.tsv": errors.catalog_tsv(), "sqlite/0002_payloads.sql": payload_checks(schemas / "messages")}
-    for record in (
-        models.Message,
-        models.Agent,
-        models.Session,
-        models.StateValue,
-        models.Checkpoint,
-        models.Milestone,
-    ):
+    for record in RECORDS:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
         made[f"records/{record.__name__.lower()}.json"] = json.dumps(schema, indent=2) + "\n"
     return made

@@ -3,52 +3,12 @@
 import json
 import os
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bus import Bus
-
-FUNCTIONS = Path(__file__).resolve().parents[2] / "clients" / "shell" / "bus.sh"
-Shell = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(params=["sqlite3", "bus"])
-def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Runs a script in which the functions are there and the bus has agents boss, one and two; `status` is asserted."""
-    command = tmp_path / "bus-command"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n')
-    command.chmod(0o700)
-    monkeypatch.setenv("BUS_COMMAND", str(command))
-    monkeypatch.setenv("BUS_SHELL_VIA", request.param)
-    with Bus.open(create=True) as bus:
-        bus.register("boss", type="milestone-coordinator", session="s", milestone="m")
-        bus.register("one", type="milestone-executor", session="s")
-        bus.register("two", type="milestone-executor", session="s")
-
-    def run(script: str, *arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
-        whole = f'set -euo pipefail\nsource "{FUNCTIONS}"\n{script}'
-        done = subprocess.run(["bash", "-c", whole, "test", *arguments], capture_output=True, check=False)
-        out, errors = done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
-        assert done.returncode == status, (out[:500], errors)
-        if status > 1:
-            assert errors.startswith("bus: "), errors
-            assert errors.count("\n") == 1, errors
-        else:
-            assert errors == ""
-        return subprocess.CompletedProcess(whole, status, out, errors)
-
-    return run
-
-
-@pytest.fixture
-def bus() -> Iterator[Bus]:
-    """The bus of the scripts, from Python."""
-    with Bus.open() as opened:
-        yield opened
+from tests.clients.conftest import FUNCTIONS, Shell
 
 
 def test_a_conversation(shell: Shell) -> None:
@@ -69,7 +29,7 @@ def test_a_conversation(shell: Shell) -> None:
         get_agent_messages three
         """
     )
-    assert done.stdout.splitlines() == [
+    assert done.splitlines() == [
         "1", "2", "3",
         '[[2,{"phase":"spec"}],[3,{"progress":5}],[1,{"phase":"design"}]]',
         "spec",
@@ -92,7 +52,7 @@ def test_the_scripts_that_exist_run_unchanged(shell: Shell) -> None:
         load_agent_state "$ID" never || echo "status $?"
         """
     )
-    assert done.stdout == "plain text, no JSON\nfirst\nstatus 1\n"
+    assert done == "plain text, no JSON\nfirst\nstatus 1\n"
 
 
 VALUES = [
@@ -112,10 +72,10 @@ def test_values_and_payloads_arrive_byte_for_byte(shell: Shell, bus: Bus) -> Non
       send_agent_message boss one task_assignment "$(jq -cn --arg v "$value" '{title: $v, n: 1.50}')" >/dev/null
     done
     """
-    assert shell(script, *VALUES).stdout == "".join(f"{value}\n" for value in VALUES)
+    assert shell(script, *VALUES) == "".join(f"{value}\n" for value in VALUES)
     for number, value in enumerate(VALUES, 1):
         assert bus.state_load("one", f"k{number}") == value
-    found = json.loads(shell("get_agent_messages one true").stdout)
+    found = json.loads(shell("get_agent_messages one true"))
     assert [message["payload"]["title"] for message in found] == VALUES
 
 
@@ -146,11 +106,11 @@ def test_a_state_value_can_run_out(shell: Shell) -> None:
         BUS_NOW=+3601 load_agent_state one k || echo "status $?"
         """
     )
-    assert done.stdout == "v\nstatus 1\n"
+    assert done == "v\nstatus 1\n"
 
 
 def test_a_broadcast_prints_an_id_a_line(shell: Shell) -> None:
-    assert shell("send_agent_message boss '*' task_assignment '{}'").stdout == "1\n2\n"
+    assert shell("send_agent_message boss '*' task_assignment '{}'") == "1\n2\n"
     shell("register_agent alone validation '' t; send_agent_message alone '*' task_assignment '{}'", status=1)
 
 
@@ -172,7 +132,7 @@ def test_a_wait_finds_what_comes(shell: Shell) -> None:
         wait
         """
     )
-    assert done.stdout == "rung\n"
+    assert done == "rung\n"
 
 
 def test_the_leases_of_a_dead_script_come_back(shell: Shell) -> None:
@@ -194,7 +154,7 @@ def test_the_leases_of_a_dead_script_come_back(shell: Shell) -> None:
         receive_agent_message mortal || echo kept
         """
     )
-    assert done.stdout.split() == ["1.1", "none", "1.2", "2.1", "kept", "kept"]
+    assert done.split() == ["1.1", "none", "1.2", "2.1", "kept", "kept"]
 
 
 def test_registering_again_gives_back_what_the_dead_process_held(shell: Shell) -> None:
@@ -209,7 +169,7 @@ def test_registering_again_gives_back_what_the_dead_process_held(shell: Shell) -
         receive_agent_message mortal | jq -r .receipt
         """
     )
-    assert done.stdout == "1.2\n"
+    assert done == "1.2\n"
 
 
 def test_checkpoints_sessions_and_statuses(shell: Shell, bus: Bus, tmp_path: Path) -> None:
@@ -227,7 +187,7 @@ def test_checkpoints_sessions_and_statuses(shell: Shell, bus: Bus, tmp_path: Pat
         """,
         name,
     )
-    first, second, *rest = done.stdout.splitlines()
+    first, second, *rest = done.splitlines()
     assert rest == ["3", "boss", "one", "two", "active completed paused"]
     restored = bus.checkpoint_restore("one")
     assert restored
@@ -238,7 +198,7 @@ def test_checkpoints_sessions_and_statuses(shell: Shell, bus: Bus, tmp_path: Pat
 
 def test_ending_gives_back(shell: Shell) -> None:
     shell("send_agent_message boss @milestone-executor task_assignment '{}'; receive_agent_message one 1h")
-    assert shell("update_agent_status one failed; receive_agent_message two | jq -r .receipt").stdout == "1.2\n"
+    assert shell("update_agent_status one failed; receive_agent_message two | jq -r .receipt") == "1.2\n"
 
 
 @pytest.mark.parametrize(
@@ -290,14 +250,14 @@ def test_ending_gives_back(shell: Shell) -> None:
     ],
 )
 def test_errors_have_their_status_and_change_nothing(shell: Shell, bus: Bus, script: str, status: int) -> None:
-    assert shell(script, status=status).stdout == ""
+    assert shell(script, status=status) == ""
     assert bus.messages() == []
     assert bus.state_list("one") == []
     assert {agent.agent_id for agent in bus.agents()} == {"boss", "one", "two"}
 
 
 def test_looking_at_a_mailbox_nobody_has_is_empty(shell: Shell) -> None:
-    assert shell("get_agent_messages nobody").stdout == "[]\n"
+    assert shell("get_agent_messages nobody") == "[]\n"
 
 
 def test_a_newer_bus_is_said_plainly(shell: Shell) -> None:
@@ -322,7 +282,7 @@ def test_many_shells_at_once_lose_nothing(shell: Shell, bus: Bus) -> None:
         wait
         """
     )
-    assert sorted(map(int, done.stdout.split())) == list(range(1, 61))
+    assert sorted(map(int, done.split())) == list(range(1, 61))
     assert len(bus.pending("one")) == 60
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from bus_cli.output import Output, command, given, me, safe
+from bus_cli.output import Output, command, given, me
+from bus_cli.text import safe
 
 
 @click.group()

@@ -32,7 +32,7 @@ COMMANDS = {
     "backup": "place",
     "status": "place",
     "prune": "place",
-    "shell": "place",
+    "shell": "shell",
     "demo": "place",
     "register": "agents",
     "heartbeat": "agents",

@@ -9,6 +9,7 @@ import click
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli.output import Output, command, given, me
+from bus_cli.text import safe
 
 COLUMNS = ("id", "to", "from", "type", "priority", "status", "sent", "redelivered", "held by", "why")
 
@@ -182,8 +183,6 @@ def _story(message: Message) -> str:
     else:
         until = f" until {at(message.due_at)}" if message.due_at else ""
         lines.append(f"{message.status:<13} {until.strip()}".rstrip())
-    from bus_cli.output import safe
-
     return "\n".join([*map(safe, lines), "payload       " + safe(bytes(message.raw).decode())])
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from bus import milestones
-from bus_cli.output import Output, command, safe
+from bus_cli.output import Output, command
+from bus_cli.text import safe
 
 
 @click.group()

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
-import msgspec
 
 from bus.api import Bus
 from bus.errors import BusError, error
-
-_WIDE = re.compile(r"[^\x20-\x7e]")
-# Control characters, C1, bidi marks, zero-width characters, line separators, surrogates: they could forge what is seen.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-
-def ascii_json(value: object) -> str:
-    """JSON in ASCII, on one line. Line ends and wide characters of raw payloads are escaped or become spaces."""
-    return _WIDE.sub(_escaped, msgspec.json.encode(value).decode())
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return " "  # white space between tokens: inside a string JSON has none of these
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
-
-
-def safe(text: object) -> str:
-    """Text for people, in which nothing can move the cursor or turn the direction."""
-    return _UNSAFE.sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", str(text)
-    )
+from bus_cli.text import ascii_json, safe
 
 
 class Output:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from bus.store.url import locate
-from bus_cli.output import Output, command, safe
+from bus_cli.output import Output, command
+from bus_cli.text import safe
 
 
 @click.command()
@@ -70,19 +71,6 @@ def prune(out: Output) -> None:
     with out.open() as bus:
         gone = bus.prune()
     out.show({"pruned": gone}, f"{gone} messages removed")
-
-
-def functions() -> Path:
-    """Where bus.sh is: in the package of a wheel, else in the tree."""
-    inside = Path(__file__).parent / "bus.sh"
-    return inside if inside.exists() else Path(__file__).parents[2] / "shell" / "bus.sh"
-
-
-@click.command()
-@command
-def shell(out: Output) -> None:
-    """Print the path of bus.sh: source "$(bus shell)"."""
-    out.show({"path": str(functions())}, str(functions()))
 
 
 @click.command()

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from bus.errors import error
-from bus_cli.output import Output, ascii_json, command, given
+from bus_cli.output import Output, command, given
+from bus_cli.text import ascii_json
 
 KINDS = click.Choice(["agent", "message", "state", "operation"])
 

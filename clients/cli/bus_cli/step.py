@@ -7,7 +7,8 @@ import msgspec
 
 from bus import step
 from bus.errors import BusError, error
-from bus_cli.output import Output, ascii_json, command, given
+from bus_cli.output import Output, command, given
+from bus_cli.text import ascii_json
 
 DOCUMENTS = ("payload", "snapshot")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bus_cli.output import safe
+from bus_cli.text import safe
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -14,7 +14,8 @@ from bus_cli.demonstration.coordinator import Coordinator, Outcome
 from bus_cli.demonstration.display import display
 from bus_cli.demonstration.plan import Plan, recount
 from bus_cli.demonstration.team import Team
-from bus_cli.output import Output, safe
+from bus_cli.output import Output
+from bus_cli.text import safe
 
 
 def run(out: Output, path: str | None) -> int:

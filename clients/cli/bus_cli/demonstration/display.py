@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from bus_cli.demonstration.plan import Plan
 from bus_cli.demonstration.team import KINDS
-from bus_cli.output import Output, safe
+from bus_cli.output import Output
+from bus_cli.text import safe
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from bus_cli.place import functions
+from bus_cli.shell import functions
 
 SESSION = "demo"
 COORDINATOR = "coordinator"

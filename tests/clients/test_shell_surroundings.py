@@ -7,47 +7,15 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bus import Bus
+from tests.clients.conftest import FUNCTIONS, Shell
 
-FUNCTIONS = Path(__file__).resolve().parents[2] / "clients" / "shell" / "bus.sh"
 FILE = Path(".milestones/coordination.db")
-Shell = Callable[..., str]
 only_sqlite3 = pytest.mark.parametrize("shell", ["sqlite3"], indirect=True)
-
-
-@pytest.fixture(params=["sqlite3", "bus"])
-def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Runs a script in which the functions and the agents boss, one and two are there; asserts its status."""
-    command = tmp_path / "bus-command"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n')
-    command.chmod(0o700)
-    monkeypatch.setenv("BUS_COMMAND", str(command))
-    monkeypatch.setenv("BUS_SHELL_VIA", request.param)
-    with Bus.open(create=True) as bus:
-        bus.register("boss", type="milestone-coordinator", session="s")
-        bus.register("one", type="milestone-executor", session="s")
-        bus.register("two", type="milestone-executor", session="s")
-
-    def run(script: str, *arguments: str, status: int = 0) -> str:
-        whole = f'set -euo pipefail\nsource "{FUNCTIONS}"\n{script}'
-        done = subprocess.run(["bash", "-c", whole, "test", *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == status, (done.stdout, done.stderr)
-        assert bool(done.stderr) == (status > 1), done.stderr
-        return done.stdout
-
-    return run
-
-
-@pytest.fixture
-def bus() -> Iterator[Bus]:
-    with Bus.open() as opened:
-        yield opened
 
 
 EVERY_FUNCTION = """

@@ -1,0 +1,33 @@
+"""Text that is safe to print: JSON in ASCII, and words in which nothing can move the cursor."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+_WIDE = re.compile(r"[^\x20-\x7e]")
+# Control characters, C1, bidi marks, zero-width characters, line separators, surrogates: they could forge what is seen.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def ascii_json(value: object) -> str:
+    """JSON in ASCII, on one line. Line ends and wide characters of raw payloads are escaped or become spaces."""
+    return _WIDE.sub(_escaped, msgspec.json.encode(value).decode())
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return " "  # white space between tokens: inside a string JSON has none of these
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def safe(text: object) -> str:
+    """Text for people, in which nothing can move the cursor or turn the direction."""
+    return _UNSAFE.sub(
+        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", str(text)
+    )
