@@ -1,0 +1,167 @@
+"""What callers give: durations, receipts, ids, documents."""
+
+import json
+from datetime import datetime, timezone
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus import BusError, inputs
+from tests.conformance.refusal import refused
+
+
+@pytest.mark.parametrize(
+    ("given_", "seconds"),
+    [
+        ("30s", 30), ("5m", 300), ("2h", 7200), ("7d", 604800), ("500ms", 0.5), ("90", 90), ("0", 0), ("0.5", 0.5),
+        (".5s", 0.5), ("1.", 1), (" 5s ", 5), (0, 0), (1.5, 1.5), (100 * 366 * 86400, 100 * 366 * 86400),
+    ],
+)  # fmt: skip
+def test_a_duration_is_so_many_seconds(given_: str | float, seconds: float) -> None:
+    assert inputs.duration(given_) == seconds
+    assert inputs.duration(None) is None
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        "", " ", "s", ".", ".s", "-1s", "+1s", "1w", "1y", "1S", "1 s", "1s1s", "1h30m", "1e3", "1_000", "0x10", "nan",
+        "inf", "٣s", "½", "1,5", "9" * 400, "36601d", -1, -0.001, float("nan"), float("inf"), 1e12, True, False,
+    ],
+)  # fmt: skip
+def test_what_is_no_duration_is_usage(given_: str | float) -> None:
+    with refused("usage", 64):
+        inputs.duration(given_)
+
+
+@pytest.mark.parametrize("given_", [[], {}, b"5s", object()])
+def test_a_duration_of_another_kind_is_usage(given_: object) -> None:
+    with refused("usage", 64):
+        inputs.duration(given_)  # type: ignore[arg-type]
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_duration_or_usage(text: str) -> None:
+    try:
+        found = inputs.duration(text)
+    except BusError as problem:
+        found = None if problem.code == "usage" else -1
+    assert found is None or 0 <= found <= inputs.LONGEST
+
+
+def test_receipts_are_one_or_several() -> None:
+    assert json.loads(inputs.receipts("42.3")) == ["42.3"]
+    assert json.loads(inputs.receipts(["1.1", "2.1"])) == ["1.1", "2.1"]
+    assert json.loads(inputs.receipts(receipt for receipt in ("1.1",))) == ["1.1"]
+
+
+@pytest.mark.parametrize(
+    "given_", ["", "1", "1.", ".1", "1.1 ", "-1.1", "1.1\n", [], [""], [7], [None], ["1.1", 2], b"1.1"]
+)
+def test_what_is_no_receipt_is_usage(given_: object) -> None:
+    with refused("usage", 64):
+        inputs.receipts(given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given_", [5, None, 1.1, True])
+def test_receipts_of_another_kind_are_usage(given_: object) -> None:
+    with refused("usage", 64):
+        inputs.receipts(given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given_", ["", "-1", "1.0", " 1", "1\n", "x", "٣", "9" * 19, None, 1.0, True, [1]])
+def test_what_is_no_message_id_is_usage(given_: object) -> None:
+    with refused("usage", 64):
+        inputs.message_id(given_)  # type: ignore[arg-type]
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
+    return opening * depth + closing * depth
+
+
+def test_documents_are_64_deep_at_most() -> None:
+    assert inputs.document(nested(64)) == nested(64)
+    with refused("invalid_json", 65):
+        inputs.document(nested(65))
+    with refused("invalid_json", 65):
+        inputs.document('{"a":' * 65 + "1" + "}" * 65)
+    assert inputs.document('{"a": "' + nested(500) + '\\"' + nested(500) + '"}')
+    assert inputs.document("[" + ",".join(["[]"] * 500) + "]")
+    value: object = []
+    for _ in range(64):
+        value = [value]
+    with refused("invalid_json", 65):
+        inputs.document(value)
+    for _ in range(100_000):
+        value = [value]
+    with refused("invalid_json", 65):
+        inputs.document(value)
+    while isinstance(value, list) and value:  # so that taking it apart needs no recursion either
+        value = value[0]
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {"a": float("nan")}, {"a": float("inf")}, {"a": [-float("inf")]}, {"a": None, "b": float("nan")},
+        {"a": "\ud800"}, {"\ud800": 1}, '{"a": "\\ud800"}', '{"a": "\\uDC00"}', '{"a": "\\uD800\\u0041"}', "\ud800",
+        b"\xff", b"\xed\xa0\x80", "{}\0", {"a": object()}, {object(): 1}, object(), {"a": {1, object()}},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_document_is_refused(given_: object) -> None:
+    with refused("invalid_json", 65):
+        inputs.document(given_)
+
+
+class Point(msgspec.Struct):
+    x: int
+    when: datetime | None = None
+
+
+def test_documents_may_be_mappings_structs_and_text() -> None:
+    assert json.loads(inputs.document({"a": [1, 2.5, None, True, "é\U0001f600"]})) == {
+        "a": [1, 2.5, None, True, "é\U0001f600"]
+    }
+    assert json.loads(inputs.document(Point(1))) == {"x": 1, "when": None}
+    moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert json.loads(inputs.document(Point(1, moment))) == {"x": 1, "when": "2026-01-01T00:00:00Z"}
+    assert json.loads(inputs.document({"a": Decimal("1.5"), "b": None, "c": moment})) == {
+        "a": "1.5", "b": None, "c": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    for text in ('{ "a" :1.0}', '{"a": "\\\\ud800"}', '{"a": "\\ud83d\\ude00"}'):
+        assert inputs.document(text) == inputs.document(text.encode()) == text
+
+
+leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+documents = st.recursive(
+    leaves | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=20,
+)
+
+
+@given(documents)
+def test_a_document_comes_back_as_it_was(value: object) -> None:
+    text = value if isinstance(value, str) else inputs.document(value)
+    assert json.loads(json.dumps(value) if isinstance(value, str) else text) == value
+
+
+@given(documents)
+def test_documents_as_text_stay_as_they_are(value: object) -> None:
+    for ascii_only in (True, False):
+        text = json.dumps(value, ensure_ascii=ascii_only)
+        assert inputs.document(text) == text
+
+
+def test_a_list_of_names_is_a_document_and_so_is_one_name() -> None:
+    assert inputs.document(["x"]) == '["x"]'
+
+
+@pytest.mark.parametrize("given_", [0, 11, -1, True, "5", 5.0, None])
+def test_a_priority_is_a_whole_number_from_1_to_10(given_: object) -> None:
+    with refused("invalid_priority", 65):
+        inputs.priority(given_)  # type: ignore[arg-type]
