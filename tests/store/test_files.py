@@ -1,15 +1,21 @@
 """The bus file on its disk: who may open what, and what happens when the disk is in the way."""
 
+import asyncio
+import gc
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bus import Bus, clock
+from bus import AsyncBus, Bus, BusError, clock, messages
 from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
@@ -341,3 +347,294 @@ def test_sixteen_processes_lose_nothing_and_do_nothing_twice(url: str) -> None:
     assert sorted(done) == sorted(f"sender-{n}/{m}" for n in range(8) for m in range(250))
     with Bus.open(url) as bus:
         assert bus.status()["messages"] == {"acknowledged": 2000}
+
+
+# --- what a connection is
+
+
+def pragma(url: str, name: str) -> object:
+    connection = sqlite3.connect(url)
+    (found,) = connection.execute(f"pragma {name}").fetchone()
+    connection.close()
+    return found
+
+
+def test_a_bus_is_kept_as_the_design_says(url: str) -> None:
+    for address, synchronous in ((url, 2), (f"{url}?synchronous=normal", 1)):
+        with Bus.open(address) as bus:
+            mine = bus.store.connection().sqlite
+            found = {
+                name: mine.execute(f"pragma {name}").fetchone()[0]
+                for name in ("synchronous", "wal_autocheckpoint", "mmap_size", "journal_mode", "auto_vacuum")
+            }
+            kept = {"wal_autocheckpoint": 0, "mmap_size": 0, "journal_mode": "wal", "auto_vacuum": 2}
+            assert found == {**kept, "synchronous": synchronous}
+    assert pragma(url, "application_id") == store.APPLICATION_ID
+    assert pragma(url, "user_version") == 2
+
+
+@pytest.mark.parametrize("how", ["vacuum into", "journal_mode = delete"])
+def test_a_bus_that_left_wal_mode_goes_back_to_it(url: str, tmp_path: Path, how: str) -> None:
+    path = url
+    hand = sqlite3.connect(url, isolation_level=None)
+    if how == "vacuum into":
+        path = str(tmp_path / "copy.db")
+        hand.execute("vacuum into ?", [path])
+        os.chmod(path, 0o600)
+    else:
+        hand.execute("pragma journal_mode = delete").fetchall()
+    hand.close()
+    with Bus.open(path) as bus:
+        bus.register("a", type="validation", session="s")
+        assert bus.store.connection().sqlite.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+def test_pruning_gives_pages_back(url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        bus.apply([messages.send("a", "a", "task_assignment", {"title": "x" * 5000}) for _ in range(300)])
+        while bus.receive("a", limit=100, ack=True):
+            pass
+        before = pragma(url, "page_count")
+        with clock.moved(8 * 86400):
+            assert bus.prune() == 299
+        assert isinstance(before, int)
+        assert before > 300
+        assert pragma(url, "freelist_count") == 0
+        assert int(str(pragma(url, "page_count"))) < before / 2
+
+
+def test_a_bus_in_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+    for name in ("a b", "a%20b", "é\U0001f600", "a#b", "a'b\"c", "a;b&c=d", "-x", "~", "a\nb"):
+        folder = tmp_path / name
+        with Bus.open(str(folder / "coordination.db"), create=True) as bus:
+            bus.register("a", type="validation", session="s")
+            bus.receive("a", wait=0.01)
+        assert (folder / "coordination.db").exists()
+
+
+def test_a_name_that_is_not_utf8_is_used_or_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db")
+    try:
+        Bus.open(path, create=True).close()
+    except BusError:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_can_only_be_read_is_said_plainly(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    Bus.open(str(folder / "coordination.db"), create=True).close()
+    with read_only(folder):
+        with refused("unsafe_file", 66):
+            Bus.open(str(folder / "coordination.db"))
+        with refused("no_bus", 66):
+            Bus.open(str(folder / "other" / "new.db"), create=True)
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A folder in which nothing can be written: by its mode, or, as root, by its mount."""
+    if os.geteuid():
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+        return
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_checkpoint_of_what_is_no_file_is_refused_and_hangs_nobody(url: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    code = """
+bus = Bus.open(url)
+bus.register("a", type="validation", session="s")
+for path in sys.argv[2:]:
+    try:
+        bus.checkpoint_create("a", {}, files=[path])
+    except BusError as problem:
+        print(problem.code)
+"""
+    process = python(code, url, tmp_path / "fifo", "/dev/zero", tmp_path)
+    try:
+        text, _ = process.communicate(timeout=5)
+    finally:
+        process.kill()
+    assert text.split() == ["usage"] * 3
+
+
+def test_a_file_that_became_a_fifo_is_changed_and_hangs_nobody(url: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        bus.checkpoint_create("a", {}, files=[tmp_path / "empty"])
+    (tmp_path / "empty").unlink()
+    os.mkfifo(tmp_path / "empty")
+    process = python("print(Bus.open(url).checkpoint_restore('a').files[0].status)", url)
+    try:
+        text, _ = process.communicate(timeout=5)
+    finally:
+        process.kill()
+    assert text.strip() in ("changed", "missing")
+
+
+def test_waiting_works_where_no_more_inotify_instances_are_to_be_had(url: str) -> None:
+    code = """
+import ctypes
+bus = Bus.open(url)
+bus.register("a", type="validation", session="s")
+libc = ctypes.CDLL(None)
+while libc.inotify_init1(0) >= 0:
+    pass
+assert bus.receive("a", wait=0.05) == []
+bus.send("a", "a", "task_assignment", {}, delay=0.1)
+print(len(bus.receive("a", wait=20)))
+"""
+    limits = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+    assert output(python(limits + code, url)) == "1"
+
+
+def test_a_child_that_ends_in_order_takes_nothing_from_its_parent(url: str) -> None:
+    code = """
+import os
+bus = Bus.open(url)
+bus.register("a", type="validation", session="s")
+for n in range(5):
+    bus.send("a", "a", "task_assignment", {})
+    if not os.fork():
+        with Bus.open(url) as mine:
+            mine.send("a", "a", "task_assignment", {})
+        bus.send("a", "a", "task_assignment", {})
+        bus.close()
+        sys.exit()
+    bus.send("a", "a", "task_assignment", {})
+for n in range(5):
+    assert os.wait()[1] == 0
+bus.send("a", "a", "task_assignment", {})
+assert next(f.verdict for f in bus.doctor() if f.subject == "file") == "ok"
+print(bus.status()["messages"]["ready"])
+"""
+    assert output(python(code, url)) == "21"
+
+
+def test_threads_have_connections_of_their_own(url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+
+        def work(n: int) -> None:
+            for _ in range(10):
+                bus.send("a", "a", "task_assignment", {"task_id": str(n)})
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(work, range(8)))
+        assert bus.status()["messages"] == {"ready": 80}
+
+
+def test_threads_share_a_bus_in_memory() -> None:
+    with Bus.open(":memory:", create=True) as bus:
+        bus.register("a", type="validation", session="s")
+        with ThreadPoolExecutor(8) as threads:
+            waiting = [threads.submit(bus.receive, "a", wait=20, ack=True) for _ in range(4)]
+            sending = [threads.submit(bus.send, "a", "a", "task_assignment", {}) for _ in range(4)]
+            assert sorted(future.result() for future in sending) == [1, 2, 3, 4]
+            assert sorted(future.result()[0].id for future in waiting) == [1, 2, 3, 4]
+
+
+def test_an_open_that_fails_leaves_no_thread_and_no_descriptor(url: str, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database " * 500)
+
+    async def failing() -> None:
+        for _ in range(3):
+            with refused("not_a_bus"):
+                await AsyncBus.open(str(tmp_path / "text.db"))
+            with refused("no_bus"):
+                await AsyncBus.open(str(tmp_path / "missing.db"))
+
+    asyncio.run(failing())
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    asyncio.run(failing())
+    for _ in range(3):
+        with refused("not_a_bus"):
+            Bus.open(str(tmp_path / "text.db"))
+    gc.collect()
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+def test_a_bus_can_be_closed_twice_and_leaves_no_descriptor(url: str) -> None:
+    async def used() -> None:
+        async with await AsyncBus.open(url) as bus:
+            await bus.register("a", type="validation", session="s")
+            assert await bus.receive("a", wait=0.01) == []
+            await bus.close()
+
+    asyncio.run(used())
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(used())
+    for _ in range(3):
+        with Bus.open(url) as bus:
+            assert bus.receive("a", wait=0.01) == []
+            bus.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_wal_stays_small_through_many_small_commits(url: str) -> None:
+    with Bus.open(f"{url}?synchronous=normal") as bus:
+        bus.register("a", type="validation", session="s")
+        largest = 0
+        for n in range(20_000):
+            bus.state_save("a", "k", str(n))
+            if n % 50 == 0:
+                largest = max(largest, os.stat(f"{url}-wal").st_size)
+    assert largest < 8 << 20
+
+
+def test_a_stopped_writer_that_goes_on_finds_all_as_it_was(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+bus = Bus.open(url)
+connection = bus.store.connection()
+connection._turnstile.enter(1)
+connection.sqlite.execute("begin immediate")
+print("held", flush=True)
+input()
+connection.sqlite.execute("commit")
+connection._turnstile.leave()
+bus.register("late", type="validation", session="s")
+"""
+    with python(code, url, stdin=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(signal.SIGSTOP)
+        with monkeypatch.context() as patch, Bus.open(url) as bus:
+            patch.setattr(store, "TIMEOUT", 0.2)
+            with refused("busy", 75):
+                bus.register("a", type="validation", session="s")
+        process.send_signal(signal.SIGCONT)
+        process.communicate("\n", timeout=20)
+        assert process.returncode == 0
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        assert sorted(agent.agent_id for agent in bus.agents()) == ["a", "late"]
+
+
+def test_a_writer_that_dies_in_the_middle_leaves_nothing_and_holds_up_nobody(url: str) -> None:
+    code = """
+bus = Bus.open(url)
+connection = bus.store.connection()
+connection._turnstile.enter(1)
+connection.sqlite.execute("begin immediate")
+connection.sqlite.execute("insert into agent_state (agent_id, state_key, state_value) values ('a', 'k', 'half')")
+print("held", flush=True)
+input()
+"""
+    with python(code, url, stdin=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+    with Bus.open(url) as bus:
+        assert bus.state_load("a", "k") is None
+        assert bus.state_save("a", "k", "whole", if_version=0) == 1
