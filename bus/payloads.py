@@ -4,34 +4,64 @@ The keywords that a database can enforce are a subset of JSON Schema 2020-12: ty
 additionalProperties (false), minimum, maximum, minLength, maxLength, items, minItems, maxItems; title, description,
 $schema and $comment say nothing. Any other is refused by name. This is the one place where Python writes SQL text.
 
-The check walks `json_each`, whose `key` column is decoded: a path such as `$.phase` would miss {"\\u0070hase": 7}.
+A check is a list of searches for something wrong: one for each object or array that the schema describes. A search
+walks down to it by a chain of `json_each`, whose `key` column is decoded (a path such as `$.phase` would miss
+{"\\u0070hase": 7}), and looks at all that lies in it in one pass. So SQL is never nested, however deep a schema is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from itertools import count
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from bus.errors import error
 
+DEEPEST = 32
 SILENT = {"title", "description", "$schema", "$comment"}
-LIMITS = {
-    "minimum": ("in ('integer', 'real')", "atom < {}"),
-    "maximum": ("in ('integer', 'real')", "atom > {}"),
-    "minLength": ("= 'text'", "length(atom) < {}"),
-    "maxLength": ("= 'text'", "length(atom) > {}"),
-}
+DEEPER = {"properties", "items"}
 TYPES = {
-    "string": "type = 'text'",
-    "number": "type in ('integer', 'real')",
-    "integer": "(type = 'integer' or (type = 'real' and atom = cast(atom as integer)))",
-    "boolean": "type in ('true', 'false')",
-    "null": "type = 'null'",
-    "array": "type = 'array'",
-    "object": "type = 'object'",
+    "string": "{row}.type = 'text'",
+    "number": "{row}.type in ('integer', 'real')",
+    "integer": "({row}.type = 'integer' or ({row}.type = 'real' and {row}.atom = round({row}.atom)))",
+    "boolean": "{row}.type in ('true', 'false')",
+    "null": "{row}.type = 'null'",
+    "array": "{row}.type = 'array'",
+    "object": "{row}.type = 'object'",
 }
+BOUNDS = {
+    "minimum": "({row}.type in ('integer', 'real') and {row}.atom < {bound})",
+    "maximum": "({row}.type in ('integer', 'real') and {row}.atom > {bound})",
+    "minLength": "({row}.type = 'text' and length({row}.atom) < {bound})",
+    "maxLength": "({row}.type = 'text' and length({row}.atom) > {bound})",
+    "minItems": "({row}.type = 'array' and (select count(*) from json_each({inside})) < {bound})",
+    "maxItems": "({row}.type = 'array' and (select count(*) from json_each({inside})) > {bound})",
+}
+ROOT = "(select 'object' as type, null as atom, iif(json_valid(new.payload), new.payload, '{}') as value) r0"
+
+
+class Place(NamedTuple):
+    """Where in a payload a schema applies: the tables that lead there, the conditions on the way, the last row."""
+
+    tables: tuple[str, ...] = (ROOT,)
+    conditions: tuple[str, ...] = ()
+
+    @property
+    def row(self) -> str:
+        return f"r{len(self.tables) - 1}"
+
+    def below(self, kind: str, condition: str = "1") -> Place:
+        """What lies in this object or array; `{row}` in the condition is it."""
+        if len(self.tables) > DEEPEST:
+            raise error("invalid_schema", f"the schema is deeper than {DEEPEST} levels")
+        deeper = Place((*self.tables, f"json_each({_inside(self.row)}) r{len(self.tables)}"), self.conditions)
+        found = condition.replace("{row}", deeper.row)
+        return deeper._replace(conditions=(*self.conditions, f"{self.row}.type = '{kind}'", found))
+
+    def search(self, wrong: str) -> str:
+        """Whether there is something wrong here."""
+        return f"exists (select 1 from {', '.join(self.tables)} where {' and '.join((*self.conditions, wrong))})"
 
 
 def trigger(name: str, schema: Mapping[str, Any]) -> str:
@@ -41,126 +71,149 @@ def trigger(name: str, schema: Mapping[str, Any]) -> str:
     """
     if schema.get("type", "object") != "object":
         raise error("invalid_schema", "a payload schema describes an object")
-    wrong = _wrong(schema, "iif(json_valid(new.payload), new.payload, '{}')", count(1))
+    wrong = [Place().search(_wrong(schema, "r0")), *_searches(schema, Place())]
     return (
-        f"create trigger {_identifier('payload_' + name)} before insert on agent_messages\n"
-        f"when new.message_type = {_literal(name)} and json_valid(new.payload)\n"
-        f"  and exists (select 1 from (select 'object' as type, null as atom) where {wrong})\n"
+        f"create trigger {_trigger(name)} before insert on agent_messages\n"
+        f"when new.message_type = {_literal(name)} and ({_any(wrong)})\n"
         f"begin\n  select raise(abort, {_literal('invalid_payload: ' + name)});\nend"
     )
 
 
 def drop(name: str) -> str:
     """The statement that lifts the check of a message type."""
-    return f"drop trigger if exists {_identifier('payload_' + name)}"
+    return f"drop trigger if exists {_trigger(name)}"
 
 
 def explain(schema: Mapping[str, Any], payload: str) -> str:
-    """What is wrong with a payload, in one line; empty when a validator finds nothing."""
+    """What is wrong with a payload, in one line."""
     from jsonschema import Draft202012Validator
 
     found = sorted(Draft202012Validator(schema).iter_errors(json.loads(payload)), key=lambda e: list(map(str, e.path)))
-    return "; ".join(f"{'.'.join(map(str, e.path)) or 'payload'}: {e.message:.200}" for e in found[:3])
+    words = (f"{'.'.join(map(str, e.path))[:80] or 'payload'}: {' '.join(e.message.split())[:120]}" for e in found[:3])
+    return "; ".join(words) or "it breaks the schema"
 
 
-def _wrong(schema: object, value: str, names: count[int]) -> str:
-    """SQL that is true of a json_each row (columns key, type, atom; `value` its JSON) against the schema."""
+def _searches(schema: Mapping[str, Any], place: Place) -> Iterator[str]:
+    """The searches of what lies in an object or array that the schema describes, and below."""
+    properties, items = schema.get("properties", {}), schema.get("items", {})
+    if not isinstance(properties, Mapping):
+        raise error("invalid_schema", "properties is an object")
+    members = place.below("object")
+    cases = [(key, _wrong(inner, members.row)) for key, inner in properties.items()]
+    if telling := "".join(f" when {_literal(key)} then {wrong}" for key, wrong in cases if wrong != "0"):
+        yield members.search(f"case {members.row}.key{telling} else 0 end")
+    for key, inner in properties.items():
+        if not DEEPER.isdisjoint(inner):
+            yield from _searches(inner, place.below("object", f"{{row}}.key = {_literal(key)}"))
+    elements = place.below("array")
+    if (wrong := _wrong(items, elements.row)) != "0":
+        yield elements.search(wrong)
+    if not DEEPER.isdisjoint(items):
+        yield from _searches(items, elements)
+
+
+def _wrong(schema: object, row: str) -> str:
+    """SQL that is true of a json_each row that breaks what the schema says of it itself; `0` when it says nothing."""
     if not isinstance(schema, Mapping):
         raise error("invalid_schema", "a schema is an object")
-    parts = [_keyword(key, schema, value, names) for key in schema if key not in SILENT]
-    return " or ".join(part for part in parts if part) or "0"
+    parts = [_keyword(key, schema, row) for key in schema if key not in SILENT | DEEPER]
+    return _any([part for part in parts if part])
 
 
-def _keyword(key: str, schema: Mapping[str, Any], value: str, names: count[int]) -> str:
+def _keyword(key: str, schema: Mapping[str, Any], row: str) -> str:
     given = schema[key]
+    if key in BOUNDS:
+        return BOUNDS[key].format(row=row, inside=_inside(row), bound=_bound(key, given))
     match key:
         case "type":
-            return f"not ({_types(given)})"
-        case "enum" | "const":
-            choices = given if key == "enum" else [given]
-            if not isinstance(choices, list):
-                raise error("invalid_schema", "enum is an array")
-            return f"not ({' or '.join(_equals(choice) for choice in choices) or '0'})"
-        case "minimum" | "maximum" | "minLength" | "maxLength":
-            kind, test = LIMITS[key]
-            return f"(type {kind} and {test.format(_number(key, given))})"
-        case "minItems" | "maxItems":
-            sign = "<" if key == "minItems" else ">"
-            return f"(type = 'array' and (select count(*) from json_each({value})) {sign} {_number(key, given)})"
-        case "items":
-            row = f"item{next(names)}"
-            inner = _wrong(given, _document(row), names)
-            return f"(type = 'array' and exists (select 1 from json_each({value}) {row} where {inner}))"
+            return f"not ({_types(given, row)})"
+        case "const":
+            return f"not ({_equals([given], row)})"
+        case "enum":
+            return f"not ({_equals(given, row)})"
         case "required":
-            return _required(given, value)
-        case "properties":
-            return _properties(given, value, names)
+            return _required(given, row)
         case "additionalProperties":
-            return _closed(given, schema, value)
+            return _closed(given, schema, row)
     raise error("invalid_schema", f"the database can't enforce the keyword {key!r}")
 
 
-def _document(row: str) -> str:
-    """The JSON of a json_each row to walk on in; of a scalar there is nothing, and its text need not be JSON."""
-    return f"iif({row}.type in ('array', 'object'), {row}.value, '[]')"
-
-
-def _types(given: object) -> str:
+def _types(given: object, row: str) -> str:
     kinds: list[Any] = given if isinstance(given, list) else [given]
     if not kinds or not all(isinstance(kind, str) and kind in TYPES for kind in kinds):
         raise error("invalid_schema", f"type is one of {', '.join(TYPES)}, or a list of them")
-    return " or ".join(TYPES[kind] for kind in kinds)
+    return " or ".join(TYPES[kind].format(row=row) for kind in kinds)
 
 
-def _required(given: object, value: str) -> str:
+def _required(given: object, row: str) -> str:
     if not isinstance(given, list) or not all(isinstance(key, str) for key in given):
         raise error("invalid_schema", "required is a list of keys")
-    missing = (f"not exists (select 1 from json_each({value}) where key = {_literal(key)})" for key in given)
-    return f"(type = 'object' and ({' or '.join(missing) or '0'}))"
-
-
-def _properties(given: object, value: str, names: count[int]) -> str:
-    if not isinstance(given, Mapping):
-        raise error("invalid_schema", "properties is an object")
-    row = f"property{next(names)}"
-    cases = [f"when {_literal(key)} then {_wrong(inner, _document(row), names)}" for key, inner in given.items()]
-    if not cases:
+    if not given:
         return ""
-    test = " ".join(cases)
-    return f"(type = 'object' and exists (select 1 from json_each({value}) {row} where case key {test} else 0 end))"
+    keys = set(given)
+    known = f"select count(*) from json_each({_inside(row)}) where key in ({', '.join(map(_literal, sorted(keys)))})"
+    return f"({row}.type = 'object' and ({known}) < {len(keys)})"
 
 
-def _closed(given: object, schema: Mapping[str, Any], value: str) -> str:
+def _closed(given: object, schema: Mapping[str, Any], row: str) -> str:
     if given is not False:
         raise error("invalid_schema", "additionalProperties can only be false")
-    known = ", ".join(_literal(key) for key in schema.get("properties", {})) or "null"
-    return f"(type = 'object' and exists (select 1 from json_each({value}) where coalesce(key not in ({known}), 1)))"
+    known = ", ".join(map(_literal, schema.get("properties", {}))) or "null"
+    others = f"select 1 from json_each({_inside(row)}) where coalesce(key not in ({known}), 1)"
+    return f"({row}.type = 'object' and exists ({others}))"
 
 
-def _equals(choice: object) -> str:
-    if choice is None or isinstance(choice, bool):
-        return f"type = {_literal(json.dumps(choice))}"
-    if isinstance(choice, str):
-        return f"(type = 'text' and atom = {_literal(choice)})"
-    if isinstance(choice, int | float):
-        return f"(type in ('integer', 'real') and atom = {choice!r})"
-    raise error("invalid_schema", "enum and const hold strings, numbers, true, false and null")
+def _equals(choices: object, row: str) -> str:
+    """Whether the row is one of these scalars."""
+    if not isinstance(choices, list) or not all(choice is None or isinstance(choice, SCALARS) for choice in choices):
+        raise error("invalid_schema", "enum is a list, and it and const hold strings, numbers, true, false and null")
+    names = [_literal(json.dumps(choice)) for choice in choices if choice is None or isinstance(choice, bool)]
+    texts = [_literal(choice) for choice in choices if isinstance(choice, str)]
+    numbers = [_number("enum", c) for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]
+    tests = [f"{row}.type in ({', '.join(names) or 'null'})"]
+    tests += [f"({row}.type = 'text' and {row}.atom in ({', '.join(texts)}))"] if texts else []
+    tests += [f"({row}.type in ('integer', 'real') and {row}.atom in ({', '.join(numbers)}))"] if numbers else []
+    return "coalesce(" + " or ".join(tests) + ", 0)"
+
+
+SCALARS = (str, bool, int, float)
+
+
+def _bound(key: str, given: object) -> str:
+    if key not in ("minimum", "maximum") and (not isinstance(given, int) or given < 0):
+        raise error("invalid_schema", f"{key} is a whole number, 0 or more")
+    return _number(key, given)
 
 
 def _number(key: str, given: object) -> str:
-    if isinstance(given, bool) or not isinstance(given, int | float) or given != given or abs(given) > 2**62:
-        raise error("invalid_schema", f"{key} is a number")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or abs(given) > 2**62:
+        raise error("invalid_schema", f"{key} holds what is no number, or one too large")
     return repr(given)
+
+
+def _inside(row: str) -> str:
+    """The JSON that lies in a row; of a scalar there is nothing, and its text need not be JSON."""
+    return f"iif({row}.type in ('array', 'object'), {row}.value, '[]')"
+
+
+def _any(tests: list[str]) -> str:
+    """Whether any holds; as a balanced tree, since SQLite bounds the depth of an expression."""
+    if len(tests) < 2:
+        return tests[0] if tests else "0"
+    half = len(tests) // 2
+    return f"({_any(tests[:half])} or {_any(tests[half:])})"
+
+
+def _trigger(name: str) -> str:
+    """The name of a type's trigger; SQLite takes upper and lower case for the same there."""
+    own = f"payload_{name}" if name == name.lower() else f"payload {name.encode().hex()}"
+    return _quoted(own, '"')
 
 
 def _literal(text: str) -> str:
     if "\0" in text:
         raise error("invalid_schema", "text with a NUL")
     return _quoted(text, "'")
-
-
-def _identifier(name: str) -> str:
-    return _quoted(name, '"')
 
 
 def _quoted(text: str, mark: str) -> str:

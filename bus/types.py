@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from bus.errors import error
 from bus.models import Type
 from bus.operation import Operation, Query, Statement, Steps, reading, writing
 
+_KEY = re.compile(r"[A-Za-z0-9_:/][A-Za-z0-9._:@/-]{0,127}")
 KINDS = ("agent", "message", "operation", "state")
 
 
@@ -61,12 +63,26 @@ def _add_message(name: str, description: str, schema: Mapping[str, Any]) -> Step
 
 
 def _schema(given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
-    found = json.loads(inputs.document({} if given is None else given))
+    text = inputs.document({} if given is None else given)
+    try:
+        found = json.loads(text, object_pairs_hook=_pairs)
+    except ValueError as problem:
+        raise error("invalid_json", f"the schema is not JSON: {problem}") from problem
     if not isinstance(found, dict):
         raise error("invalid_schema", "a payload schema is a JSON object")
     return {"type": "object", **found}
 
 
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise error("invalid_json", "a key stands twice in the schema")
+    return dict(pairs)
+
+
 def _weighed(artifacts: Sequence[str] | Mapping[str, float]) -> str:
     weights = artifacts if isinstance(artifacts, Mapping) else dict.fromkeys(artifacts, 100 / max(len(artifacts), 1))
+    if len(weights) < len(artifacts) or not all(_KEY.fullmatch(key) for key in weights):
+        raise error("invalid_key", "artifacts are different state keys")
+    if not all(0 < weight <= 1e6 for weight in weights.values()):
+        raise error("invalid_value", "the weight of an artifact is a number above 0")
     return json.dumps([{"key": key, "weight": weight} for key, weight in weights.items()])
