@@ -241,3 +241,316 @@ def test_help_helps() -> None:
     assert "Commands:" in bus("--help")
     assert "PAYLOAD is a JSON object" in bus("send", "--help")
     assert bus("--version").strip() == "0.1.0"
+
+
+# --- bad input, each once
+
+
+ODD = {
+    64: [
+        ["state", "fly"],
+        ["receive", "a", "--limit", "0"],
+        ["receive", "a", "--limit", "9" * 30],
+        ["receive", "a", "--lease", "0"],
+        ["receive"],
+        ["message", "9" * 30],
+        ["message", "x"],
+        ["redrive", "x"],
+        ["ack"],
+        ["ack", "1.1", "1"],
+        ["reject", "1.1"],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--reply-to", "-5"],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--delay", "1w"],
+        ["send", "*", "task_assignment", "{}", "--from", "a", "--wait-ack", "1"],
+        ["send", "b", "task_assignment", "{}"],
+        ["session", "progress", "s", "abc"],
+        ["state", "save", "a", "k", "v", "--ttl", "-5"],
+        ["state", "save", "a", "k", "v", "--if-version", "-1"],
+        ["register", "c", "--type", "validation", "--session", "s", "--pid", "99999999"],
+        ["register", "c", "--type", "validation", "--session", "s", "--pid", "-3"],
+        ["register", "c", "--type", "validation"],
+        ["checkpoint", "create", "a", "--file", "missing"],
+        ["checkpoint", "create", "a", "--retention", "soon"],
+        ["types", "list", "colour"],
+        ["types", "add", "message", "m", "--schema", "missing.json"],
+        ["types", "add", "operation", "o", "--artifact", "a=b"],
+        ["types", "add", "operation", "o", "--artifact", "a=1", "--artifact", "b"],
+        ["--bus", "mysql://x", "status"],
+        ["--bus", "x.db?mode=rw", "status"],
+    ],
+    65: [
+        ["send", "", "task_assignment", "{}", "--from", "a"],
+        ["send", "b", "task_assignment", "", "--from", "a"],
+        ["send", "b", "task_assignment", '{"a": NaN}', "--from", "a"],
+        ["send", "b", "task_assignment", '{"a": 1, "a": 2}', "--from", "a"],
+        ["send", "b", "task_assignment", '{"a": "\\ud800"}', "--from", "a"],
+        ["send", "b", "task_assignment", '{"a": "\\u0000"}', "--from", "a"],
+        ["send", "b", "task_assignment", '{"a": 99999999999999999999}', "--from", "a"],
+        ["send", "b", "task_assignment", '{"a":' * 65 + "1" + "}" * 65, "--from", "a"],
+        ["send", "b", "task_assignment", os.fsdecode(b'{"a":"\xff"}'), "--from", "a"],
+        ["send", "b", "task_assignment", "{}", "--from", os.fsdecode(b"\xff")],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--key", os.fsdecode(b"\xff")],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--priority", "0"],
+        ["state", "save", "a", "k k", "v"],
+        ["state", "save", "a", "k", "v", "--type", "gossip"],
+        ["state", "list", os.fsdecode(b"\xff")],
+        ["register", "c", "--type", "validation", "--session", "s", "--capabilities", '{"a": 1}'],
+        ["heartbeat", "a", "--status", "asleep"],
+        ["retire", "a", "--status", "active"],
+        ["messages", "--status", "lost"],
+        ["session", "progress", "s", "nan"],
+        ["session", "progress", "s", "101"],
+        ["checkpoint", "create", "a", "--type", "weekly"],
+        ["checkpoint", "create", "a", "--snapshot", "{"],
+        ["config", "set", "lease_seconds", "soon"],
+        ["types", "add", "message", "m", "--schema", "{"],
+        ["types", "add", "operation", "o", "--artifact", "bad key"],
+        ["types", "add", "agent", "a b"],
+    ],
+    66: [
+        ["receive", "nobody"],
+        ["heartbeat", "nobody"],
+        ["retire", "nobody"],
+        ["update", "nobody"],
+        ["ack", "99.1"],
+        ["cancel", "99"],
+        ["redrive", "99"],
+        ["session", "complete", "nowhere"],
+        ["checkpoint", "show", "none"],
+        ["checkpoint", "create", "nobody"],
+        ["--bus", "folder/missing.db", "status"],
+        ["--bus", "/dev/null/x.db", "status"],
+        ["--bus", ".", "status"],
+    ],
+}
+
+
+@pytest.mark.parametrize("status", ODD)
+def test_bad_input_is_one_line_and_its_status(here: str, status: int, capfd: pytest.CaptureFixture[str]) -> None:
+    wrong = []
+    for arguments in ODD[status]:
+        found, out, errors = inside(arguments, capfd)
+        if (found, out) != (status, "") or errors.count("\n") != 1 or "Traceback" in errors:
+            wrong.append((arguments, found, out, errors))
+    assert not wrong
+
+
+def inside(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """What a command does in a child of this process, which saves it the start of Python."""
+    if not (child := os.fork()):
+        from bus_cli.main import main
+
+        main(arguments)
+    _, status = os.waitpid(child, 0)
+    return (os.waitstatus_to_exitcode(status), *capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ({"op": "messages.ack", "receipt": 5}, 64),
+        ({"op": "messages.ack", "receipt": None}, 64),
+        ({"op": "messages.ack", "receipt": []}, 64),
+        ({"op": "messages.redrive", "ids": 5}, 64),
+        ({"op": "messages.cancel", "id": None}, 64),
+        ({"op": "state.save", "agent": ["a"], "key": "k", "value": "v"}, (64, 65)),
+        ({"op": "state.save", "agent": "a", "key": {"a": 1}, "value": "v"}, (64, 65)),
+        ({"op": "state.save", "agent": "a", "key": "k", "value": "v", "ttl": {}}, 64),
+        ({"op": "state.save", "agent": "a", "key": "k", "value": {"a": 1}}, 65),
+        ({"op": "state.save", "agent": "a", "key": "k", "value": "v", "type": 7}, (64, 65)),
+        ({"op": "session.progress", "session": "s", "progress": "40"}, (64, 65)),
+        ({"op": "session.progress", "session": "s", "progress": True}, (64, 65)),
+        ({"op": "checkpoints.create", "agent": "a", "file": 5}, (64, 65)),
+        ({"op": "messages.send", "from": "a", "to": "b", "type": {}, "payload": {}}, (64, 65)),
+        ({"op": "messages.send", "from": "a", "to": "b", "type": "task_assignment", "payload": {}, "delay": []}, 64),
+        ({"op": "agents.heartbeat", "agent": "a", "status": 5}, (64, 65)),
+        ({"op": "__class__"}, 64),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_a_line_of_a_step_with_values_of_another_kind_is_refused(
+    here: str, line: dict[str, object], status: int | tuple[int, ...]
+) -> None:
+    done = subprocess.run([*BUS, "apply"], input=json.dumps(line).encode(), capture_output=True, check=False)
+    assert done.returncode in (status if isinstance(status, tuple) else (status,)), done.stderr
+    assert done.stderr.startswith(b"bus: line 1: ")
+    assert done.stderr.count(b"\n") == 1
+    assert done.stdout == b""
+
+
+def test_a_step_takes_one_value_where_a_list_may_stand(here: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    lines = [
+        {"op": "checkpoints.create", "agent": "a", "file": "notes.txt"},
+        {"op": "agents.register", "agent": "c", "type": "validation", "session": "s", "capability": "paint"},
+    ]
+    made, registered = map(json.loads, bus("apply", stdin="\n".join(map(json.dumps, lines))).splitlines())
+    assert [file["path"] for file in made["result"]["file_references"]] == [str(tmp_path / "notes.txt")]
+    assert registered["result"]["capabilities"] == ["paint"]
+
+
+def test_the_lines_of_a_step_end_at_line_feeds_only(here: str) -> None:
+    value = "a\u2028b\u2029c\x85d\x7fe"
+    line = json.dumps({"op": "state.save", "agent": "a", "key": "k", "value": value}, ensure_ascii=False)
+    assert bus("apply", stdin=f"{line}\r\n") == '{"result":1}\n'
+    assert bus("state", "load", "a", "k") == f"{value}\n"
+
+
+def test_a_key_that_stands_twice_in_a_line_of_a_step_is_refused(here: str) -> None:
+    bus("apply", stdin='{"op":"state.save","agent":"a","key":"k","value":"x","value":"y"}', status=65)
+
+
+# --- streams
+
+
+def redirected(shell: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    """A command run by bash with a redirection."""
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {shell}', "x", *BUS, *arguments], input=stdin, capture_output=True, text=True, check=False
+    )
+
+
+def test_an_error_never_goes_to_stdout(here: str) -> None:
+    done = redirected("2>&-", "message", "9")
+    assert (done.returncode, done.stdout) == (66, "")
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&- 2>&-", "<&- >/dev/null", "| true"])
+def test_whatever_the_streams_nothing_breaks(here: str, redirection: str) -> None:
+    for arguments in (["status"], ["agents", "--json"], ["--help"]):
+        done = redirected(redirection, *arguments)
+        assert done.returncode in (0, 70)
+        assert done.stderr.count("\n") <= 1
+        assert "Traceback" not in done.stderr
+    assert json.loads(bus("status", "--json"))["agents"] == {"active": 2}
+
+
+def test_a_closed_stdin_is_said_plainly(here: str) -> None:
+    done = redirected("<&-", "state", "save", "a", "k")
+    assert (done.returncode, done.stderr.count("\n")) == (64, 1)
+
+
+def test_a_folder_that_is_gone_is_no_place_for_a_bus(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", 'mkdir gone; cd gone; rmdir ../gone; "$@"', "x", *BUS, "where"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (66, "", 1)
+
+
+# --- what people and programs see
+
+HOSTILE = "\x1b]0;x\x07\u202e\u200b\u2066\x7f\x9b31m\r\n\tpayload"
+
+
+def test_what_strangers_wrote_moves_no_cursor(here: str) -> None:
+    with Bus.open(here) as opened:
+        id = opened.send("a", "b", "task_assignment", {"phase": HOSTILE}, key=HOSTILE, correlation=HOSTILE)
+        opened.reject(opened.receive("b")[0].receipt or "", reason=HOSTILE)
+        opened.heartbeat("a", task=HOSTILE, phase=HOSTILE)
+        opened.update("a", command=HOSTILE)
+        opened.state_save("a", "k", HOSTILE)
+        opened.checkpoint_create("a", {"k": HOSTILE})
+        opened.session_progress("s", 5, phase=HOSTILE)
+        opened.types_add("agent", "odd", description=HOSTILE)
+    for arguments in (
+        ["message", str(id)],
+        ["messages"],
+        ["dead"],
+        ["agents"],
+        ["state", "list", "a"],
+        ["checkpoint", "list", "a"],
+        ["checkpoint", "restore", "a"],
+        ["session", "list"],
+        ["session", "show", "s"],
+        ["types", "list"],
+    ):
+        shown = bus(*arguments)
+        assert not set(shown) & set("\x1b\x07\u202e\u200b\u2066\x7f\x9b\r\t"), arguments
+        as_json = bus(*arguments, "--json")
+        assert as_json.isascii(), arguments
+        assert as_json.count("\n") == 1, arguments
+        json.loads(as_json)
+
+
+def test_an_error_shows_nothing_that_moves_the_cursor(here: str) -> None:
+    for arguments in (
+        ["message", HOSTILE],
+        [HOSTILE],
+        ["receive", "a", "--wait", HOSTILE],
+        ["--bus", HOSTILE, "status"],
+    ):
+        done = subprocess.run([*BUS, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode in (64, 66), arguments
+        assert done.stderr.count("\n") == 1
+        assert not set(done.stderr) & set("\x1b\x07\u202e\u200b\u2066\x7f\x9b\r\t"), arguments
+
+
+def test_no_colour_off_a_terminal(here: str) -> None:
+    for environment in ({"FORCE_COLOR": "1"}, {"CLICOLOR_FORCE": "1"}, {"TERM": "xterm-256color"}):
+        assert "\x1b" not in bus("agents", **environment)
+
+
+@pytest.mark.parametrize("locale", [{"LANG": "C", "LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii"}])
+def test_any_locale_will_do(here: str, locale: dict[str, str]) -> None:
+    bus("send", "b", "task_assignment", '{"phase": "é\U0001f600"}', "--from", "a", "--correlation", "é", **locale)
+    (message,) = json.loads(bus("receive", "b", **locale))
+    assert (message["payload"], message["correlation_id"]) == ({"phase": "é\U0001f600"}, "é")
+    assert "é" in bus("message", "1", **locale)
+    bus("register", "é", "--type", "validation", "--session", "s", status=65, **locale)
+
+
+def test_bus_and_json_stand_before_or_after(url: str) -> None:
+    for arguments in (
+        ["--bus", url, "--json", "status"],
+        ["status", "--bus", url, "--json"],
+        ["--json", "status", "--bus", url],
+        ["--bus", url, "status", "--json"],
+        ["--bus", "elsewhere.db", "status", "--bus", url, "--json"],
+    ):
+        assert json.loads(bus(*arguments))["messages"] == {}
+
+
+def test_the_time_of_a_process_can_be_moved(here: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a", "--delay", "1h")
+    assert bus("receive", "b", status=1) == "[]\n"
+    assert len(json.loads(bus("receive", "b", BUS_NOW="+3601"))) == 1
+
+
+def test_a_polite_kill_ends_a_wait_too(here: str) -> None:
+    process = subprocess.Popen([*BUS, "receive", "b", "--wait", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        while not Path(f"{here}.bells/b").exists():
+            os.sched_yield()
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out, errors.count(b"\n")) == (143, b"", 1)
+
+
+def test_a_waiting_receive_prints_what_comes(here: str) -> None:
+    process = subprocess.Popen([*BUS, "receive", "b", "--wait", "60", "--ack"], stdout=subprocess.PIPE)
+    with process:
+        while not Path(f"{here}.bells/b").exists():
+            os.sched_yield()
+        with Bus.open(here) as opened:
+            id = opened.send("a", "b", "task_assignment", {"phase": "rung"})
+            out, _ = process.communicate(timeout=20)
+            assert opened.message(id).status == "acknowledged"
+    assert process.returncode == 0
+    assert json.loads(out)[0]["payload"] == {"phase": "rung"}
+
+
+def test_waiting_for_the_acknowledgement_of_what_is_rejected_is_a_conflict(here: str) -> None:
+    process = subprocess.Popen(
+        [*BUS, "send", "b", "task_assignment", "{}", "--from", "a", "--wait-ack", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process, Bus.open(here) as opened:
+        (message,) = opened.receive("b", wait=30)
+        opened.reject(message.receipt or "", reason="nonsense")
+        out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out) == (76, b"1\n")
+    assert b"nonsense" in errors
