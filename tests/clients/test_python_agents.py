@@ -1,9 +1,12 @@
 """`Agent` and `AsyncAgent`: the loop over messages, steps, the keeper."""
 
 import asyncio
+import gc
 import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 
 import pytest
 from bus_client import Agent, AsyncAgent, Conflict
@@ -220,3 +223,367 @@ def test_many_tasks_share_one_async_bus(bus: Bus, url: str) -> None:
             assert found[0].payload["phase"] == "rung"
 
     asyncio.run(main())
+
+
+# --- every way out of a loop
+
+
+def by_break_in_with(agent: Agent) -> None:
+    for _ in agent.messages():
+        with threading.Lock():
+            break
+
+
+def by_break_in_try(agent: Agent) -> None:
+    for _ in agent.messages():
+        try:
+            break
+        finally:
+            threading.get_ident()
+
+
+def by_return_in_nested_loops(agent: Agent) -> int:
+    for message in agent.messages():
+        for number in range(3):
+            if number == 1:
+                return message.id
+    return 0
+
+
+def by_return_in_with(agent: Agent) -> str:
+    for message in agent.messages():
+        with threading.Lock():
+            return message.receipt or ""
+    return ""
+
+
+def by_break_after_a_caught_error(agent: Agent) -> None:
+    for _ in agent.messages():
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            break
+
+
+def by_enumerate(agent: Agent) -> None:
+    for number, _ in enumerate(agent.messages()):
+        if number == 0:
+            break
+
+
+def by_break_into_else(agent: Agent) -> None:
+    for _ in agent.messages():
+        break
+    else:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        by_break_in_with,
+        by_break_in_try,
+        by_return_in_nested_loops,
+        by_return_in_with,
+        by_break_after_a_caught_error,
+        by_enumerate,
+        by_break_into_else,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_leaving_a_loop_in_order_acknowledges(bus: Bus, worker: Agent, leave: Callable[[Agent], object]) -> None:
+    leave(worker)
+    assert statuses(bus) == ["acknowledged", "ready", "ready"]
+
+
+def raising_in_a_call(agent: Agent) -> None:
+    for _ in agent.messages():
+        int("x")
+
+
+def raising_in_a_nested_loop(agent: Agent) -> None:
+    for _ in agent.messages():
+        for number in (1, 0):
+            print(1 / number)
+
+
+def raising_in_a_with(agent: Agent) -> None:
+    for _ in agent.messages():
+        with threading.Lock():
+            raise ValueError
+
+
+def raising_after_finally(agent: Agent) -> None:
+    for _ in agent.messages():
+        try:
+            raise ValueError
+        finally:
+            threading.get_ident()
+
+
+def raising_by_an_assertion(agent: Agent) -> None:
+    for message in agent.messages():
+        assert message.id == 0
+
+
+def raising_by_an_unknown_name(agent: Agent) -> None:
+    for _ in agent.messages():
+        unknown  # type: ignore[name-defined]  # noqa: B018, F821
+
+
+def raising_system_exit(agent: Agent) -> None:
+    for _ in agent.messages():
+        raise SystemExit
+
+
+def raising_through_a_generator(agent: Agent) -> None:
+    def inner() -> Iterator[int]:
+        for message in agent.messages():
+            yield message.id
+
+    for id in inner():
+        print(id / 0)
+
+
+RAISING = [
+    raising_in_a_call,
+    raising_in_a_nested_loop,
+    raising_in_a_with,
+    raising_after_finally,
+    raising_by_an_assertion,
+    raising_by_an_unknown_name,
+    raising_system_exit,
+    raising_through_a_generator,
+]
+
+
+@pytest.mark.parametrize("leave", RAISING, ids=lambda function: function.__name__)
+def test_leaving_a_loop_by_an_exception_gives_back(bus: Bus, worker: Agent, leave: Callable[[Agent], object]) -> None:
+    caught = None
+    try:
+        leave(worker)
+    except BaseException as problem:
+        caught = problem
+    assert caught
+    assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
+def test_an_error_that_is_caught_around_the_loop_in_the_same_function_gives_back(bus: Bus, worker: Agent) -> None:
+    try:
+        for _ in worker.messages():
+            int("x")
+    except ValueError:
+        pass
+    assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
+def test_a_message_that_was_given_back_waits_up_to_a_minute(bus: Bus, worker: Agent) -> None:
+    bus.config_set("message_retry_limit", "20")
+    for attempt in range(9):
+        with clock.moved(attempt * 1000):
+            with pytest.raises(ValueError, match="invalid literal"):
+                raising_in_a_call(worker)
+            due = bus.message(1).due_at
+            assert due
+            assert due.timestamp() - clock.seconds() == pytest.approx(min(60, 2**attempt), abs=0.5)
+            for id in (2, 3):
+                if bus.message(id).status == "ready":
+                    bus.cancel(id)
+
+
+def test_past_the_retry_limit_a_body_that_raises_buries(bus: Bus, worker: Agent) -> None:
+    bus.config_set("message_retry_limit", "0")
+    with pytest.raises(ValueError, match="invalid literal"):
+        raising_in_a_call(worker)
+    assert bus.message(1).dead_reason == "retries_exhausted"
+
+
+def test_a_step_without_a_message_and_an_empty_one(bus: Bus, worker: Agent) -> None:
+    with worker.step() as step:
+        step.state.save("k", "v")
+        step.broadcast("progress_update", {})
+    assert step.results == [1, [4]]
+    with worker.step() as step:
+        pass
+    assert step.results == []
+    (message,) = worker.receive()
+    with worker.step(message):
+        pass
+    assert statuses(bus)[0] == "acknowledged"
+
+
+def test_a_step_checks_its_arguments_at_once(worker: Agent) -> None:
+    with refused("invalid_priority"), worker.step() as step:
+        step.send("boss", "progress_update", {}, priority=11)
+    with refused("invalid_value"), worker.step() as step:
+        step.state.save("k", "a\0b")
+
+
+def test_a_step_in_a_loop_that_raises_gives_back(bus: Bus, worker: Agent) -> None:
+    with pytest.raises(ZeroDivisionError):
+        for message in worker.messages():
+            with worker.step(message) as step:
+                step.state.save("k", "v")
+                print(1 / 0)
+    assert worker.state.load("k") is None
+    assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
+def test_the_keeper_outlives_many_leases(bus: Bus, worker: Agent) -> None:
+    bus.config_set("message_retry_limit", "0")  # were the lease to run out, the message would be dead
+    bus.register("rival", type="milestone-executor", session="s")
+    for message in worker.messages(lease=0.3):
+        for _ in range(20):
+            threading.Event().wait(0.05)
+            assert bus.receive("worker", type="progress_update") == []  # promotes what ran out
+        assert bus.message(message.id).receipt == message.receipt
+        assert bus.message(message.id).status == "leased"
+        break
+    assert statuses(bus)[0] == "acknowledged"
+
+
+def test_settling_by_oneself_is_no_lost_lease(bus: Bus, worker: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    for message in worker.messages(lease=0.2):
+        if message.id == 1:
+            worker.ack(message.receipt or "")
+        elif message.id == 2:
+            with worker.step(message):
+                pass
+        else:
+            worker.reject(message.receipt or "", reason="no")
+        threading.Event().wait(0.2)
+    assert caplog.text == ""
+
+
+def test_an_agent_that_is_not_let_in_leaves_nothing_behind(bus: Bus, url: str) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(3):
+        with refused("unknown_type"), Agent("x", type="plumber", session="s", bus=url):
+            raise AssertionError
+    gc.collect()
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+def test_agents_share_a_bus_that_is_given(bus: Bus) -> None:
+    with (
+        Agent("x", type="validation", session="s", bus=bus) as x,
+        Agent("y", type="validation", session="s", bus=bus) as y,
+    ):
+        x.send("y", TASK, {"phase": "hello"})
+        assert [message.payload["phase"] for message in y.messages()] == ["hello"]
+    assert {a.agent_id: a.status for a in bus.agents()}["x"] == "completed"
+
+
+def test_agents_work_in_memory() -> None:
+    with Bus.open(":memory:", create=True) as bus, Agent("x", type="validation", session="s", bus=bus) as agent:
+        agent.send("x", TASK, {"phase": "self"})
+        for message in agent.messages(lease=0.3):
+            threading.Event().wait(0.4)
+            assert bus.message(message.id).receipt == "1.1"
+            assert bus.message(message.id).status == "leased"
+        assert bus.message(1).status == "acknowledged"
+
+
+def finish(body: Coroutine[None, None, None]) -> None:
+    """Run a coroutine that must end soon."""
+    asyncio.run(asyncio.wait_for(body, 5))
+
+
+async def leave_async(agent: AsyncAgent, way: str) -> int:
+    async for message in agent.messages():
+        if way == "continue":
+            continue
+        if way == "break":
+            break
+        if way == "return":
+            return message.id
+        async with asyncio.Lock():
+            if way == "break in with":
+                break
+            if way == "return in with":
+                return message.id
+        raise ZeroDivisionError
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("continue", ["acknowledged", "acknowledged", "acknowledged"]),
+        ("break", ["acknowledged", "ready", "ready"]),
+        ("return", ["acknowledged", "ready", "ready"]),
+        ("break in with", ["acknowledged", "ready", "ready"]),
+        ("return in with", ["acknowledged", "ready", "ready"]),
+        ("raise", ["scheduled", "ready", "ready"]),
+    ],
+)
+def test_every_way_out_of_an_async_loop(bus: Bus, url: str, way: str, expected: list[str]) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            with suppress(ZeroDivisionError):
+                await leave_async(agent, way)
+
+    finish(main())
+    assert statuses(bus) == expected
+
+
+def test_an_async_keeper_outlives_many_leases(bus: Bus, url: str) -> None:
+    bus.config_set("message_retry_limit", "0")
+
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            async for message in agent.messages(lease=0.3):
+                for _ in range(20):
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(asyncio.Event().wait(), 0.05)
+                    assert await agent.receive(type="progress_update") == []
+                assert (await agent.bus.message(message.id)).status == "leased"
+                break
+
+    finish(main())
+    assert statuses(bus)[0] == "acknowledged"
+
+
+def test_an_async_step_on_a_lost_lease_changes_nothing(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            (message,) = await agent.receive(lease=1)
+            with clock.moved(2):
+                await agent.receive()
+                with pytest.raises(Conflict):
+                    async with agent.step(message) as step:
+                        step.state.save("k", "v")
+            assert await agent.state.load("k") is None
+            with pytest.raises(ZeroDivisionError):
+                async with agent.step() as step:
+                    step.state.save("k", "v")
+                    raise ZeroDivisionError
+            assert await agent.state.load("k") is None
+
+    finish(main())
+
+
+def test_a_waiting_receive_that_is_cancelled_leaves_the_bus_usable(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("idle", type="validation", session="s", bus=url) as agent:
+            for _ in range(5):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(agent.receive(wait=60), 0.05)
+            await agent.send("idle", TASK, {"phase": "after"})
+            assert (await agent.receive(wait=5))[0].payload == {"phase": "after"}
+
+    finish(main())
+
+
+def test_a_task_group_that_falls_apart_leaves_nothing_leased(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            with pytest.raises(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(agent.receive(wait=30, type="progress_update"))
+                    group.create_task(leave_async(agent, "raise"))
+            assert (await agent.bus.status())["messages"].get("leased") is None
+
+    finish(main())
+    assert set(statuses(bus)) <= {"ready", "scheduled"}
