@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from bus import Bus, BusError
@@ -220,3 +222,77 @@ def test_artifacts_are_state_keys_with_weights(painter: Bus) -> None:
     painter.types_add("operation", "o", artifacts=["a/b", "c"])
     (found,) = [kind.definition for kind in painter.types_list(kind="operation") if kind.name == "o"]
     assert found == [{"key": "a/b", "weight": 50}, {"key": "c", "weight": 50}]
+
+
+# --- the compiled checks judge as a validator does, also deep, wide and odd
+
+KEYS = ["", "a", "A", "é", "a'b", 'a"b', "key", "type", "0"]
+numbers = st.integers(-3, 3) | st.sampled_from(
+    [2**63 - 1, -(2**63), 1e19, -1e300, 5e-324, 0.1, -0.0, 1.0, 2.5, 2.0**53]
+)
+scalars = (
+    st.none() | st.booleans() | numbers | st.sampled_from(["", "a", "A", "0", "1", "é\U0001f600", "a'b", "null", "[]"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+choices = scalars.filter(lambda value: not isinstance(value, int | float) or abs(value) < 2**62)
+kinds = st.sampled_from(["string", "number", "integer", "boolean", "null", "array", "object"])
+
+
+def schemas(inner: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[dict[str, object]]:
+    keywords = {
+        "type": kinds | st.lists(kinds, min_size=1, max_size=3, unique=True),
+        "enum": st.lists(choices, max_size=4),
+        "const": choices,
+        "required": st.lists(st.sampled_from(KEYS), max_size=2, unique=True),
+        "properties": st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+        "additionalProperties": st.just(False),
+        "minimum": st.sampled_from([-1, 0, 0.5, 2, 2**60]),
+        "maximum": st.sampled_from([-1, 0, 0.5, 2, 2**60]),
+        "minLength": st.integers(0, 3),
+        "maxLength": st.integers(0, 3),
+        "items": inner,
+        "minItems": st.integers(0, 3),
+        "maxItems": st.integers(0, 3),
+        "description": st.just("nothing"),
+    }
+    some = st.sets(st.sampled_from(sorted(keywords)), max_size=3)
+    return some.flatmap(lambda names: st.fixed_dictionaries({name: keywords[name] for name in sorted(names)}))
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
+    """A bus with agent a, for many schemas, one after the other."""
+    path = tmp_path_factory.mktemp("checked") / "coordination.db"
+    with Bus.open(f"{path}?synchronous=normal", create=True) as opened:
+        opened.register("a", type="validation", session="s")
+        yield opened
+
+
+def accepts(bus: Bus, payload: str) -> bool:
+    try:
+        bus.send("a", "a", "m", payload)
+    except BusError as problem:
+        if problem.code != "invalid_payload":
+            raise
+        return False
+    return True
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    schema=st.recursive(schemas(st.just({})), schemas, max_leaves=8),
+    given_=st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=4), min_size=1, max_size=5),
+    ascii_only=st.booleans(),
+)
+def test_the_database_accepts_what_a_validator_accepts(
+    checked: Bus, schema: dict[str, object], given_: list[dict[str, object]], ascii_only: bool
+) -> None:
+    schema = {**schema, "type": "object"}
+    checked.types_add("message", "m", schema=schema)
+    for payload in given_:
+        text = json.dumps(payload, ensure_ascii=ascii_only)
+        assert accepts(checked, text) == Draft202012Validator(schema).is_valid(json.loads(text)), (schema, text)
