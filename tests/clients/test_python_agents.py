@@ -462,7 +462,8 @@ def test_an_agent_that_is_not_let_in_leaves_nothing_behind(bus: Bus, url: str) -
         with refused("unknown_type"), Agent("x", type="plumber", session="s", bus=url):
             raise AssertionError
     gc.collect()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert threading.active_count() <= before[1]
 
 
 def test_agents_share_a_bus_that_is_given(bus: Bus) -> None:

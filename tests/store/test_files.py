@@ -559,7 +559,8 @@ def test_an_open_that_fails_leaves_no_thread_and_no_descriptor(url: str, tmp_pat
         with refused("not_a_bus"):
             Bus.open(str(tmp_path / "text.db"))
     gc.collect()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert threading.active_count() <= before[1]
 
 
 def test_a_bus_can_be_closed_twice_and_leaves_no_descriptor(url: str) -> None:
@@ -577,7 +578,7 @@ def test_a_bus_can_be_closed_twice_and_leaves_no_descriptor(url: str) -> None:
         with Bus.open(url) as bus:
             assert bus.receive("a", wait=0.01) == []
             bus.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_the_wal_stays_small_through_many_small_commits(url: str) -> None:
