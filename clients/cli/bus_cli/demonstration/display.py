@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bus_cli.demonstration.plan import Plan
 from bus_cli.demonstration.team import KINDS
 from bus_cli.output import Output
 from bus_cli.text import safe
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.console import Console, Group
 
 
 class Screen:
@@ -23,19 +23,20 @@ class Screen:
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = dict.fromkeys(KINDS, 0)
-        self.fates = dict.fromkeys(KINDS, "")
+        self.states = dict.fromkeys(KINDS, "not started")
+        self.styles = dict.fromkeys(KINDS, "")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str = "", style: str = "") -> None:
         """A line for people."""
 
     def advance(self, agent: str) -> None:
         """One more file was done by this agent."""
         self.done[agent] += 1
 
-    def killed(self, agent: str, message: int) -> None:
-        """This agent was killed in the middle of a message."""
-        self.fates[agent] = f"killed in the middle of message {message}"
-        self.say(f"{agent} {self.fates[agent]}; its message goes to another")
+    def becomes(self, agent: str, state: str, style: str = "") -> None:
+        """What this agent does now."""
+        self.states[agent] = state
+        self.styles[agent] = style
 
 
 class Lines(Screen):
@@ -46,52 +47,65 @@ class Lines(Screen):
         self._out = out
         self._next = time.monotonic() + 1
 
-    def say(self, text: str) -> None:
+    def say(self, text: str = "", style: str = "") -> None:
         self._out.line(safe(text))
         self._out.flush()
 
     def advance(self, agent: str) -> None:
         super().advance(agent)
-        if time.monotonic() >= self._next or sum(self.done.values()) == self.total:
+        done = sum(self.done.values())
+        if time.monotonic() >= self._next or done == self.total:
             self._next = time.monotonic() + 1
-            each = ", ".join(f"{name} {number}" for name, number in self.done.items())
-            self.say(f"{sum(self.done.values()):>5} of {self.total} files: {each}")
+            each = ", ".join(f"{name} {number:,}" for name, number in self.done.items())
+            self.say(f"{done:>7,} of {self.total:,} files: {each}")
+
+    def becomes(self, agent: str, state: str, style: str = "") -> None:
+        super().becomes(agent, state, style)
+        self.say(f"{agent} ({KINDS[agent]}): {state}")
 
 
-class Bars(Screen):
-    """A bar for all and one for each executor."""
+class Terminal(Screen):
+    """A bar for all files, and a line for each executor."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, console: Console, total: int) -> None:
         super().__init__(total)
-        self._progress = progress
-        self._all = progress.add_task("all files", total=total, note="")
-        self._bars: dict[str, TaskID] = {
-            agent: progress.add_task(f"{agent} ({kind})", total=total, note="") for agent, kind in KINDS.items()
-        }
+        self._console = console
+        self._begun = time.monotonic()
 
-    def say(self, text: str) -> None:
-        self._progress.console.print(safe(text), highlight=False, markup=False)
+    def say(self, text: str = "", style: str = "") -> None:
+        self._console.print(safe(text), style=style or None, highlight=False, markup=False, soft_wrap=True)
 
-    def advance(self, agent: str) -> None:
-        super().advance(agent)
-        self._progress.advance(self._all)
-        self._progress.advance(self._bars[agent])
+    def picture(self) -> Group:
+        """What is seen while the work goes on."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
-    def killed(self, agent: str, message: int) -> None:
-        super().killed(agent, message)
-        self._progress.update(self._bars[agent], note="killed")
+        done, seconds = sum(self.done.values()), time.monotonic() - self._begun
+        bar, team = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
+        rate = f"{done / max(seconds, 0.1):,.0f}/s"
+        bar.add_row(
+            "", ProgressBar(self.total, done, width=40), f"{done:,} of {self.total:,} files", rate, f"{seconds:.0f} s"
+        )
+        for agent, kind in KINDS.items():
+            files = Text(f"{self.done[agent]:,}".rjust(6))
+            team.add_row("", agent, kind, files, Text(self.states[agent], self.styles[agent]))
+        return Group("", bar, "", team)
 
 
 @contextmanager
-def display(out: Output, plan: Plan) -> Iterator[Screen]:
-    """The screen that fits where the output goes."""
+def display(out: Output, total: int) -> Iterator[Screen]:
+    """The screen that fits where the output goes; it may be talked to after the work too."""
     if out.as_json:
-        yield Screen(len(plan.tasks))
-    elif sys.stdout is not None and sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TextColumn("[red]{task.fields[note]}")) as progress:
-            yield Bars(progress, len(plan.tasks))
+        yield Screen(total)
+    elif sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        yield Lines(out, total)
     else:
-        yield Lines(out, len(plan.tasks))
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console()
+        screen = Terminal(console, total)
+        with Live(get_renderable=screen.picture, console=console, refresh_per_second=10, transient=True):
+            yield screen
