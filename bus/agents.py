@@ -11,7 +11,7 @@ import msgspec
 from bus import clock, inputs, liveness
 from bus.errors import error
 from bus.liveness import Identity, Life
-from bus.models import TERMINAL, Agent
+from bus.models import TERMINAL, Agent, MessageStatus
 from bus.operation import Operation, Query, Ring, Row, Steps, reading
 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
@@ -176,7 +176,18 @@ def _give_back_of_dead(holder: Holder) -> Steps[int]:
     return (yield from _give_back(holder.agent_id))
 
 
+def came_back(id: int, address: str, status: str) -> str:
+    """Whose doorbell is to be rung for a message that was given back: its receivers', or, when it died of it, of those
+    who wait for its end."""
+    return ended(id) if status == MessageStatus.DEAD else address
+
+
+def ended(id: int) -> str:
+    """The doorbell of those who wait for a message's end."""
+    return f"message={id}"
+
+
 def _give_back(agent: str) -> Steps[int]:
     rows = yield Query("messages/give_back", {"agent": agent})
-    yield Ring([address for _, address in rows])
+    yield Ring([came_back(*row) for row in rows])
     return len(rows)

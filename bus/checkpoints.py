@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -94,6 +95,8 @@ def prune(agent: str | None = None, *, keep: int | None = None) -> Steps[list[st
 
 def _reference(path: str) -> FileReference:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise error("usage", f"{path} is not a file", "name a readable file")
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return FileReference(inputs.text(path), digest, file.tell())
@@ -105,7 +108,8 @@ def _reference(path: str) -> FileReference:
 
 def _fate(file: FileReference) -> str:
     try:
-        if os.stat(file.path).st_size != file.size:
+        found = os.stat(file.path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
             return "changed"
         with open(file.path, "rb") as opened:
             return "ok" if hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256 else "changed"

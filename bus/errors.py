@@ -119,6 +119,7 @@ CATALOG: dict[str, Entry] = {
     ),
     "invalid_progress": Entry(Refused, "not a legal progress", "progress is a number from 0 to 100"),
     "invalid_status": Entry(Refused, "not a legal status", "see the statuses in README"),
+    "invalid_moment": Entry(Refused, "not a moment", "write UTC as YYYY-MM-DD HH:MM:SS.SSS"),
     "invalid_dead_reason": Entry(Refused, "not a legal reason to be dead", "see the life cycle in README"),
     "invalid_value": Entry(Refused, "not a legal value", "give text without NUL, and numbers where numbers belong"),
     "invalid_json": Entry(

@@ -31,7 +31,7 @@ def duration(given: Duration | None) -> float | None:
         if not match:
             raise error("usage", f"not a duration: {given[:40]!r}", "write 30s, 5m, 2h, 7d or plain seconds")
         given = float(match[1]) * _UNITS[match[2]]
-    if isinstance(given, bool) or not 0 <= given <= LONGEST:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= LONGEST:
         raise error("usage", f"not a duration: {given}", "give 0 to 100 years")
     return float(given)
 
@@ -60,7 +60,7 @@ def priority(given: int) -> int:
 
 def receipts(given: str | Iterable[str]) -> str:
     """The JSON array of receipts that the SQL takes. Raises `usage` for what is no receipt, or for none at all."""
-    several = [given] if isinstance(given, str) else list(given)
+    several = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     if not several:
         raise error("usage", "no receipt", "give at least one, such as 42.3")
     for receipt in several:

@@ -16,7 +16,7 @@ from bus import agents, clock, inputs, payloads
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Steps, reading, writing
+from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Steps, reading
 
 EVERYBODY = "*"
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
@@ -24,18 +24,23 @@ ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 def decode(rows: list[Row]) -> list[Message]:
     """The messages of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
-    return [_sound(row[0]) or msgspec.json.decode(_readable(row[0]), type=Message) for row in rows]
+    return [_sound(row[0]) or _shown(row[0]) for row in rows]
 
 
 def _sound(record: str) -> Message | None:
     try:
         return msgspec.json.decode(record, type=Message)
-    except UnicodeError:
+    except (UnicodeError, msgspec.DecodeError, RecursionError):
         return None
 
 
-def _readable(record: str) -> str:
-    return record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _shown(record: str) -> Message:
+    """A record that can't be read as it is: without its payload, if that is what can't."""
+    readable = record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    before, _, rest = readable.partition('"payload":')
+    _, mark, after = rest.rpartition(',"priority":')
+    without = f'{before}"payload":{{}}{mark}{after}'
+    return _sound(readable) or msgspec.json.decode(without, type=Message)
 
 
 def send(
@@ -197,7 +202,7 @@ def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
             found.append(message)
         else:
             yield Query("messages/bury", {"id": id})
-            yield Ring([ended(id)])
+            yield Ring([agents.ended(id)])
     return found
 
 
@@ -215,7 +220,7 @@ def ack(receipts: str | Iterable[str]) -> Operation[None]:
 
 def _ack(receipts: str) -> Steps[None]:
     rows = yield Query("messages/ack", {"receipts": receipts})
-    yield Ring([ended(id) for (id,) in rows])
+    yield Ring([agents.ended(id) for (id,) in rows])
 
 
 def release(
@@ -232,7 +237,7 @@ def release(
 
 def _release(parameters: Mapping[str, object]) -> Steps[None]:
     rows = yield Query("messages/release", parameters)
-    yield Ring([ended(id) if status == MessageStatus.DEAD else address for id, address, status in rows])
+    yield Ring([agents.came_back(*row) for row in rows])
 
 
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
@@ -258,7 +263,7 @@ def _quiet(name: str, parameters: Mapping[str, object]) -> Steps[None]:
 
 def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
     rows = yield Query(name, parameters)
-    yield Ring([ended(id) for (id,) in rows])
+    yield Ring([agents.ended(id) for (id,) in rows])
 
 
 @reading
@@ -298,14 +303,17 @@ def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message
     return decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
 
 
-@writing
-def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = None) -> Steps[list[int]]:
+def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:
     """Give dead messages another life: those named, all or none, or (None) all of a session or of the bus.
 
     Raises `unknown_message`, `not_dead`.
     """
     given = None if ids is None else json.dumps([inputs.message_id(id) for id in ids])
-    rows = yield Query("messages/redrive", {"ids": given, "session": session})
+    return Operation(partial(_redrive, {"ids": given, "session": session}), True)
+
+
+def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
+    rows = yield Query("messages/redrive", parameters)
     yield Ring([address for _, address in rows])
     return sorted(id for id, _ in rows)
 
@@ -318,9 +326,4 @@ def wait_ended(id: int, *, wait: Duration) -> Routine[Message]:
         left = end - clock.monotonic()
         if found.status in ENDED or left <= 0:
             return found
-        yield Pause([ended(id)], left)
-
-
-def ended(id: int) -> str:
-    """The doorbell of those who wait for a message's end."""
-    return f"message={id}"
+        yield Pause([agents.ended(id)], left)

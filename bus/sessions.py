@@ -36,7 +36,7 @@ def show(session: str) -> Steps[Session]:
 @writing
 def progress(session: str, progress: float, *, phase: str | None = None) -> Steps[Session]:
     """Say how far a session is, 0 to 100, and its phase. Raises `unknown_session`, `invalid_progress`."""
-    if not 0 <= progress <= 100:
+    if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
         raise error("invalid_progress")
     parameters = {"session": session, "progress": float(progress), "phase": phase}
     return decode((yield Query("sessions/progress", parameters)))[0]

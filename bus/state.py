@@ -72,7 +72,7 @@ def delete(agent: str, key: str) -> Steps[bool]:
     """Forget a value; whether there was one."""
     rows = yield Query("state/delete", {"agent": agent, "key": key})
     yield Ring([changed(agent)])
-    return bool(rows and rows[0][0])
+    return bool(rows)
 
 
 def watch(agent: str, key: str, *, after: int | None = None, wait: Duration) -> Routine[Versioned | None]:

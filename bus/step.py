@@ -29,6 +29,7 @@ OPERATIONS: dict[str, Callable[..., Operation[Any]]] = {
     "sessions.complete": sessions.complete,
     "sessions.abandon": sessions.abandon,
 }
+REPEATED = ("file", "capability", "ids")  # options that may be repeated: one value stands for a list of one
 SPELLINGS = {"from": "sender", "receipt": "receipts", "file": "files", "capability": "capabilities"}
 
 
@@ -52,7 +53,9 @@ def named(line: Mapping[str, Any]) -> Operation[Any]:
     """
     if not isinstance(line, Mapping) or not isinstance(line.get("op"), str):
         raise error("usage", "a line of a step is an object with an op", f"the operations are {', '.join(OPERATIONS)}")
-    arguments = {SPELLINGS.get(key, key.replace("-", "_")): value for key, value in line.items() if key != "op"}
+    listed = {key: [line[key]] for key in REPEATED if isinstance(line.get(key), str)}
+    arguments = {SPELLINGS.get(key, key.replace("-", "_")): value for key, value in {**line, **listed}.items()}
+    del arguments["op"]
     name = line["op"]
     if name == "messages.send" and arguments.get("to") == messages.EVERYBODY:
         name, _ = "messages.broadcast", arguments.pop("to")
@@ -63,4 +66,9 @@ def named(line: Mapping[str, Any]) -> Operation[Any]:
         inspect.signature(function).bind(**arguments)
     except TypeError as problem:
         raise error("usage", f"{name}: {problem}", "the keys are the long options of the command") from problem
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except TypeError as problem:
+        raise error(
+            "usage", f"{name}: a value is of the wrong kind: {problem}", "see the help of the command"
+        ) from problem

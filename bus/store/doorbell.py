@@ -37,10 +37,12 @@ class Listener:
     def __init__(self, folder: str, wal: str, bells: Sequence[str]) -> None:
         self._wal = wal
         self._wal_watch = -1
-        self._poll = select.epoll()
-        self._pids: dict[int, int] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._inotify < 0:
+            raise OSError(ctypes.get_errno(), "there are no more inotify instances")
+        self._pids: dict[int, int] = {}
+        self._poll = select.epoll()
         self._poll.register(self._inotify, select.EPOLLIN)
         os.makedirs(folder, 0o700, exist_ok=True)
         for bell in bells:
@@ -104,7 +106,7 @@ class Listener:
 
 
 class Glance:
-    """Stands in for a `Listener` where there is no inotify: looks every 50 ms."""
+    """Stands in for a `Listener` where there is no inotify, or none left: looks every 50 ms."""
 
     def __init__(self) -> None:
         self._ends = os.pipe()
@@ -167,4 +169,7 @@ Waiting = Listener | Glance | Guest
 
 def listen(folder: str, wal: str, bells: Sequence[str]) -> Listener | Glance:
     """Wait at these bells, and for writes to the WAL, from now on."""
-    return Listener(folder, wal, bells) if sys.platform == "linux" else Glance()
+    try:
+        return Listener(folder, wal, bells) if sys.platform == "linux" else Glance()
+    except OSError:
+        return Glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify

@@ -160,7 +160,7 @@ class Connection:
         return rows
 
     def _statement(self, statement: Statement) -> None:
-        self.sqlite.execute(statement.sql)
+        self.sqlite.execute(statement.sql).fetchall()
 
     def _rollback(self) -> None:
         if not self._broken and self.sqlite.in_transaction:
@@ -224,11 +224,11 @@ class _Border:
 
 
 def _target(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)
+    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, isolation_level=None)
 
 
 def _connect(url: Url) -> sqlite3.Connection:
-    place = MEMORY if url.path == MEMORY else f"file:{quote(url.path)}?mode=rw"
+    place = MEMORY if url.path == MEMORY else f"file:{quote(os.fsencode(url.path))}?mode=rw"
     connection = sqlite3.connect(
         place,
         timeout=TIMEOUT,
@@ -273,6 +273,7 @@ def _prepare(connection: sqlite3.Connection, url: Url) -> None:
         raise error("newer_bus", f"{url.path} was made by a newer version ({version}, this one knows {newest})")
     if found == 0:
         connection.execute("pragma auto_vacuum = incremental")
+    if url.path != MEMORY and connection.execute("pragma journal_mode").fetchone() != ("wal",):
         _switch_to_wal(connection)
     for number, text in steps:
         if number > version:
@@ -337,6 +338,8 @@ def translate(problem: Exception, path: str) -> BusError:
     result: Any = getattr(problem, "sqlite_errorcode", None)
     primary = result & 0xFF if isinstance(result, int) else None
     text = str(problem)
+    if "binding parameter" in text:
+        return error("invalid_value", "a value is of a kind that can't be stored here", "give text or numbers")
     if primary == _CONSTRAINT:
         return _refusal(text)
     if primary in _BY_RESULT:

@@ -50,7 +50,10 @@ def locate(given: str | None = None) -> Url:
     named = given or os.environ.get("BUS_URL")
     if named:
         return parse(named)
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError as problem:
+        raise error("no_bus", "the working directory is gone") from problem
     for folder in (here, *here.parents):
         if os.path.lexists(folder / DEFAULT):
             return Url(str(folder / DEFAULT))

@@ -99,9 +99,10 @@ insert into agent_coordination_config (key, value, description) values
 
 create trigger agent_coordination_config_numbers before update of value on agent_coordination_config
 when old.value <> '' and old.value not glob '*[^0-9.]*'
-  and (new.value = '' or new.value glob '*[^0-9.]*' or new.value glob '*.*.*' or new.value not glob '*[0-9]*')
+  and (new.value = '' or new.value glob '*[^0-9.]*' or new.value glob '*.*.*' or new.value not glob '*[0-9]*'
+    or cast(new.value as real) > 3162240000 or (new.key = 'lease_seconds' and cast(new.value as real) < 0.001))
 begin
-  select raise(abort, 'invalid_value: this setting is a number');
+  select raise(abort, 'invalid_value: this setting is a number, 0 to 100 years, and a lease takes some time');
 end;
 
 -- Refusals: `insert into refusals select 'code' where …` stops the operation that runs it.
@@ -139,7 +140,10 @@ create table coordination_sessions (
   configuration  text not null default '{}' constraint invalid_json check (json_valid(configuration)),
   created_at     text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   last_activity  text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  completed_at   text
+  completed_at   text,
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and substr(created_at, 20) not glob '*[^.0-9]*', created_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', last_activity) = substr(last_activity, 1, 19) and length(last_activity) <= 23 and substr(last_activity, 20) not glob '*[^.0-9]*', last_activity is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', completed_at) = substr(completed_at, 1, 19) and length(completed_at) <= 23 and substr(completed_at, 20) not glob '*[^.0-9]*', completed_at is null))
 ) strict;
 
 create trigger coordination_sessions_type before insert on coordination_sessions
@@ -175,7 +179,10 @@ create table agent_registry (
   pid_namespace      text,
   process_started_at integer,  -- clock ticks after the boot, as in /proc/PID/stat
   boot_id            text,
-  command            text      -- how to start the agent again
+  command            text,      -- how to start the agent again
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', spawn_time) = substr(spawn_time, 1, 19) and length(spawn_time) <= 23 and substr(spawn_time, 20) not glob '*[^.0-9]*', spawn_time is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', last_heartbeat) = substr(last_heartbeat, 1, 19) and length(last_heartbeat) <= 23 and substr(last_heartbeat, 20) not glob '*[^.0-9]*', last_heartbeat is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', completion_time) = substr(completion_time, 1, 19) and length(completion_time) <= 23 and substr(completion_time, 20) not glob '*[^.0-9]*', completion_time is null))
 ) strict;
 create index agent_registry_session on agent_registry (session_id);
 
@@ -193,7 +200,8 @@ end;
 -- A session counts its agents, and is as active as the most active of them.
 create trigger agent_registry_joins after insert on agent_registry
 begin
-  update coordination_sessions set agent_count = agent_count + 1, last_activity = max(last_activity, new.last_heartbeat)
+  update coordination_sessions set last_activity = max(last_activity, new.last_heartbeat),
+    agent_count = (select count(*) from agent_registry where session_id = new.session_id)
   where session_id = new.session_id;
 end;
 create trigger agent_registry_leaves after delete on agent_registry
@@ -213,7 +221,8 @@ begin
 end;
 
 create table agent_messages (
-  id              integer primary key,  -- grows, never reused: the newest row is never deleted
+  id              integer primary key  -- grows, never reused: the newest row is never deleted
+    constraint invalid_value check (id between 1 and 1000000000000000),
   session_id      text not null,
   from_agent      text not null constraint invalid_id check (length(from_agent) between 1 and 128
     and from_agent not glob '*[^A-Za-z0-9._:@-]*' and from_agent not glob '[-.@]*' and instr(from_agent, char(0)) = 0),
@@ -231,7 +240,8 @@ create table agent_messages (
   due_at          text,
   expires_at      text,
   leased_by       text,  -- kept when a lease runs out: until somebody takes it, its holder may still acknowledge
-  delivery        integer not null default 0,  -- the fencing token: only ever grows
+  delivery        integer not null default 0  -- the fencing token: only ever grows
+    constraint invalid_value check (delivery between 0 and 1000000000000),
   idempotency_key text,
   correlation_id  text,
   reply_to        integer,
@@ -244,7 +254,12 @@ create table agent_messages (
   constraint invalid_status check (status not in ('scheduled', 'leased') or due_at is not null),
   constraint invalid_status check (status <> 'leased' or (leased_by is not null and delivery > 0)),
   constraint invalid_status check ((status = 'acknowledged') = (acknowledged_at is not null)),
-  constraint invalid_status check ((status = 'dead') = (dead_reason is not null))
+  constraint invalid_status check ((status = 'dead') = (dead_reason is not null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and substr(created_at, 20) not glob '*[^.0-9]*', created_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', delivered_at) = substr(delivered_at, 1, 19) and length(delivered_at) <= 23 and substr(delivered_at, 20) not glob '*[^.0-9]*', delivered_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', acknowledged_at) = substr(acknowledged_at, 1, 19) and length(acknowledged_at) <= 23 and substr(acknowledged_at, 20) not glob '*[^.0-9]*', acknowledged_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', due_at) = substr(due_at, 1, 19) and length(due_at) <= 23 and substr(due_at, 20) not glob '*[^.0-9]*', due_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', expires_at) = substr(expires_at, 1, 19) and length(expires_at) <= 23 and substr(expires_at, 20) not glob '*[^.0-9]*', expires_at is null))
 ) strict;
 
 create index agent_messages_ready on agent_messages (mailbox, priority desc) where status = 'ready';
@@ -314,6 +329,12 @@ begin
   select raise(abort, 'immutable: the delivery number only grows');
 end;
 
+create trigger agent_messages_grows after insert on agent_messages
+when new.id < (select max(id) from agent_messages)
+begin
+  select raise(abort, 'immutable: an id is given once, and the next is larger');
+end;
+
 create trigger agent_messages_newest before delete on agent_messages
 when old.id = (select max(id) from agent_messages)
 begin
@@ -331,7 +352,10 @@ create table agent_state (
   updated_at  text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   expires_at  text,
   state_value text not null constraint invalid_value check (instr(state_value, char(0)) = 0),
-  primary key (agent_id, state_key)
+  primary key (agent_id, state_key),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and substr(created_at, 20) not glob '*[^.0-9]*', created_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and substr(updated_at, 20) not glob '*[^.0-9]*', updated_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', expires_at) = substr(expires_at, 1, 19) and length(expires_at) <= 23 and substr(expires_at, 20) not glob '*[^.0-9]*', expires_at is null))
 ) strict;
 create index agent_state_expiry on agent_state (expires_at) where expires_at is not null;
 
@@ -358,7 +382,9 @@ create table agent_checkpoints (
   retention_until text,
   file_references text not null default '[]'
     constraint invalid_json check (json_valid(file_references) and json_type(file_references) = 'array'),
-  state_snapshot  text not null default '{}'
+  state_snapshot  text not null default '{}',
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and substr(created_at, 20) not glob '*[^.0-9]*', created_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', retention_until) = substr(retention_until, 1, 19) and length(retention_until) <= 23 and substr(retention_until, 20) not glob '*[^.0-9]*', retention_until is null))
 ) strict;
 create index agent_checkpoints_agent on agent_checkpoints (agent_id);  -- and the rowid: in the order they were made
 
@@ -379,6 +405,11 @@ begin
     when exists (select 1 from json_tree(new.state_snapshot) where key is not null group by parent, key having count(*) > 1)
       then raise(abort, 'invalid_json: a key stands twice')
   end;
+end;
+create trigger agent_checkpoints_new before insert on agent_checkpoints
+when exists (select 1 from agent_checkpoints where checkpoint_id = new.checkpoint_id)
+begin
+  select raise(abort, 'immutable: a checkpoint does not change');
 end;
 create trigger agent_checkpoints_frozen before update on agent_checkpoints
 when new.state_snapshot is not old.state_snapshot or new.file_references is not old.file_references
@@ -409,7 +440,9 @@ create table milestones (
   priority   integer not null default 5 constraint invalid_priority check (priority between 1 and 10),
   data       text not null default '{}' constraint invalid_json check (json_valid(data) and json_type(data) = 'object'),
   created_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+  updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and substr(created_at, 20) not glob '*[^.0-9]*', created_at is null)),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and substr(updated_at, 20) not glob '*[^.0-9]*', updated_at is null))
 ) strict;
 
 -- Records: what the doors print, one JSON object a row, times as RFC 3339, payloads as JSON.

@@ -164,7 +164,7 @@ def test_a_step_is_applied_whole_and_names_the_line_of_its_error(here: str) -> N
     given = "\n".join(json.dumps(x) for x in lines)
     assert [json.loads(x) for x in bus("apply", "-", stdin=given).splitlines()] == [{"result": 1}, {"result": 1}]
     for wrong in ("{", "[]", '{"op": "fly"}', '{"op": "messages.send", "payload": {"a": 1, "a": 2}}'):
-        bus("apply", stdin=wrong, status=65 if wrong in ("{", "[]") else 64)
+        bus("apply", stdin=wrong, status=64 if "fly" in wrong else 65)
     twice = '{"op":"messages.send","from":"a","to":"b","type":"task_assignment","payload":{"a":1,"a":2}}'
     bus("apply", stdin=twice, status=65)
 

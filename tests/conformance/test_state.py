@@ -47,7 +47,7 @@ def test_an_expired_value_is_not_there(bus: Bus) -> None:
         assert bus.state_load("a", "k") is None
         assert bus.state_list("a") == []
         assert bus.state_delete("a", "k") is False
-        assert bus.state_save("a", "k", "new", if_version=0) == 1
+        assert bus.state_save("a", "k", "new", if_version=0) == 2
         assert bus.state_list("a")[0].expires_at is None
 
 

@@ -89,8 +89,9 @@ def fail(problem: BusError, as_json: bool, status: int | None = None) -> int:
         text = ascii_json({"error": {"code": problem.code, "message": problem.message, "hint": problem.hint}})
     else:
         text = f"bus: {safe(problem)}"
-    with suppress(OSError, ValueError, AttributeError):
-        print(text, file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
     return problem.exit_status if status is None else status
 
 

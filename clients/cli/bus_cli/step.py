@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import msgspec
 
@@ -22,7 +24,7 @@ def apply(out: Output, lines: str | None) -> None:
     {"op": "messages.ack", "receipt": "42.3"} and so on: the keys are the long options of the command. Prints a line of
     JSON for each. An error names its line.
     """
-    numbered = [(number, text) for number, text in enumerate(given(lines).splitlines(), 1) if text.strip()]
+    numbered = [(number, text) for number, text in enumerate(given(lines).split("\n"), 1) if text.strip()]
     operations = []
     for number, text in numbered:
         try:
@@ -41,10 +43,16 @@ def apply(out: Output, lines: str | None) -> None:
 def _parsed(text: str) -> dict[str, object]:
     """The keys of a line; its documents stay the text they are, so that they are stored as they were given."""
     try:
+        json.loads(text, object_pairs_hook=_pairs)
         found = msgspec.json.decode(text.encode(), type=dict[str, msgspec.Raw])
         return {key: bytes(raw) if _is_document(key, raw) else msgspec.json.decode(raw) for key, raw in found.items()}
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise error("invalid_json", f"not a JSON object: {problem}") from problem
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
 
 
 def _is_document(key: str, raw: msgspec.Raw) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -15,10 +16,9 @@ from bus_cli.text import safe
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; off a terminal without colour, and wide enough for all of it."""
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, no_color=True, width=10_000)
-    table = Table(*columns, box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False) if terminal else Console(force_terminal=False, no_color=True, width=10_000)
+    table = Table(*columns, box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)

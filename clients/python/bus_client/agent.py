@@ -80,6 +80,16 @@ class Agent(Identity):
         self._stopped = False
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self._close()
+            raise
+        self._keeper = threading.Thread(target=self._keep, args=(threading.current_thread(),), daemon=True)
+        self._keeper.start()
+        return self
+
+    def _begin(self) -> None:
         self.bus.register(
             self.id,
             type=self._type,
@@ -90,9 +100,10 @@ class Agent(Identity):
         )
         settings = {setting.key: setting.value for setting in self.bus.config_list()}
         self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
-        self._keeper = threading.Thread(target=self._keep, args=(threading.current_thread(),), daemon=True)
-        self._keeper.start()
-        return self
+
+    def _close(self) -> None:
+        if self._owns_bus:
+            self.bus.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
@@ -103,8 +114,7 @@ class Agent(Identity):
         try:
             self.bus.retire(self.id, status="failed" if problem else "completed")
         finally:
-            if self._owns_bus:
-                self.bus.close()
+            self._close()
 
     send = _mine(Bus.send)
     broadcast = _mine(Bus.broadcast)

@@ -83,6 +83,15 @@ class AsyncAgent(AsyncIdentity):
     async def __aenter__(self) -> Self:
         self._bus = self._given if isinstance(self._given, AsyncBus) else await AsyncBus.open(self._given)
         self.state._bus = self._bus
+        try:
+            await self._begin()
+        except BaseException:
+            await self._close()
+            raise
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def _begin(self) -> None:
         await self.bus.register(
             self.id,
             type=self._type,
@@ -94,19 +103,20 @@ class AsyncAgent(AsyncIdentity):
         settings = {setting.key: setting.value for setting in await self.bus.config_list()}
         self._wake = asyncio.Event()
         self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
-        self._keeper = asyncio.create_task(self._keep())
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
     ) -> None:
         self._keeper.cancel()
-        await asyncio.gather(self._keeper, *self._settling, return_exceptions=True)
         try:
+            await asyncio.gather(self._keeper, *self._settling, return_exceptions=True)
             await self.bus.retire(self.id, status="failed" if problem else "completed")
         finally:
-            if not isinstance(self._given, AsyncBus):
-                await self.bus.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        if not isinstance(self._given, AsyncBus):
+            await self.bus.close()
 
     send = _mine(AsyncBus.send)
     broadcast = _mine(AsyncBus.broadcast)
@@ -158,7 +168,8 @@ class AsyncAgent(AsyncIdentity):
     async def _keep(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self.held.interval())
+                async with asyncio.timeout(self.held.interval()):
+                    await self._wake.wait()
                 self._wake.clear()
                 continue
             try:

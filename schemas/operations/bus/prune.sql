@@ -1,6 +1,6 @@
 -- Remove what is old: acknowledged messages and health records after cleanup_retention_days, state whose time is over.
 -- The newest message stays, so that its id is never used again. Returns how many messages went, then frees pages.
-delete from agent_state where expires_at <= :now;
+delete from agent_state where expires_at <= strftime('%Y-%m-%d %H:%M:%f', :now, '-1 days');
 
 delete from agent_health_log where timestamp < strftime('%Y-%m-%d %H:%M:%f', :now,
   '-' || (select value from agent_coordination_config where key = 'cleanup_retention_days') || ' days');

@@ -4,15 +4,22 @@ insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :from);
 
 insert into refusals
-select 'key_reused' from agent_registry me
-join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
-join agent_messages m on m.from_agent = :from and m.to_agent = r.agent_id and m.idempotency_key = :key
-where me.agent_id = :from and :key is not null
-  and (m.message_type <> :type
-    or exists (select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(m.payload)
-               except select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(:payload))
-    or exists (select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(:payload)
-               except select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(m.payload)));
+with recursive
+  documents (pair, side, payload) as (
+    select m.id, 1, m.payload from sent m union all select m.id, 2, :payload from sent m),
+  nodes (pair, side, id, path, kind, atom) as (
+    select d.pair, d.side, j.id, '', j.type, j.atom from documents d, json_tree(d.payload) j where j.parent is null
+    union all
+    select n.pair, n.side, j.id, n.path || '/' || json_quote(j.key), iif(j.type = 'integer', 'real', j.type), j.atom
+    from nodes n join documents d on d.pair = n.pair and d.side = n.side, json_tree(d.payload) j where j.parent = n.id),
+  sent (id, message_type, payload) as (
+    select m.id, m.message_type, m.payload from agent_registry me
+    join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
+    join agent_messages m on m.from_agent = :from and m.to_agent = r.agent_id and m.idempotency_key = :key
+    where me.agent_id = :from and :key is not null)
+select 'key_reused' from sent where message_type <> :type
+union all
+select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
   expires_at, idempotency_key, correlation_id, reply_to, payload)

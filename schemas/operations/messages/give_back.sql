@@ -1,4 +1,4 @@
--- Give back at once everything that an agent has leased, because it is dead or retired; returns id and address.
+-- Give back at once everything that an agent has leased, because it is dead or retired; returns id, address and status.
 -- Past the retry limit a message is dead instead.
 update agent_messages set
   status = iif(retry_count
@@ -12,4 +12,4 @@ update agent_messages set
     + (retry_count < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
   leased_by = null
 where due_at is not null and leased_by = :agent and status = 'leased'
-returning id, to_agent;
+returning id, to_agent, status;

@@ -39,7 +39,7 @@ where id in (
   select id from agent_messages
   where mailbox in (:agent, (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent))
     and due_at <= :now
-  limit 1000);
+  order by due_at limit 10000);
 
 update agent_messages set
   status = 'leased', leased_by = :agent, delivery = delivery + 1, delivered_at = :now,
@@ -50,6 +50,7 @@ where id in (
     select * from (
       select id, -priority as rank from agent_messages
       where mailbox = :agent and status = 'ready' and (:type is null or message_type = :type)
+        and (expires_at is null or expires_at > :now)
         and (select cast(value as real) from agent_coordination_config where key = 'priority_aging_seconds') = 0
       order by priority desc, id limit :limit)
     union all
@@ -57,6 +58,7 @@ where id in (
       select id, -priority as rank from agent_messages
       where mailbox = (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent)
         and status = 'ready' and (:type is null or message_type = :type)
+        and (expires_at is null or expires_at > :now)
         and (select cast(value as real) from agent_coordination_config where key = 'priority_aging_seconds') = 0
       order by priority desc, id limit :limit)
     union all
@@ -69,7 +71,7 @@ where id in (
     where aging.seconds > 0 and m.id in (
       select id from agent_messages
       where mailbox = box.name and status = 'ready' and priority = level.value
-        and (:type is null or message_type = :type)
+        and (:type is null or message_type = :type) and (expires_at is null or expires_at > :now)
       order by id limit :limit))
   order by rank, id limit :limit)
 returning

@@ -2,15 +2,23 @@
 --
 -- The session is the sender's; a sender that is not registered has none, and the table refuses the row for it
 -- (unknown_agent). With an idempotency key the first message sent under it answers for every later one, provided that
--- they say the same: type and payload are compared as JSON, so that spaces and the order of keys don't matter.
+-- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
+-- spaces, escapes and the order of keys don't matter.
 insert into refusals
-select 'key_reused' from agent_messages m
-where :key is not null and m.idempotency_key = :key and m.from_agent = :from and m.to_agent = :to
-  and (m.message_type <> :type
-    or exists (select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(m.payload)
-               except select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(:payload))
-    or exists (select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(:payload)
-               except select fullkey, iif(type = 'integer', 'real', type), atom from json_tree(m.payload)));
+with recursive
+  documents (pair, side, payload) as (
+    select m.id, 1, m.payload from sent m union all select m.id, 2, :payload from sent m),
+  nodes (pair, side, id, path, kind, atom) as (
+    select d.pair, d.side, j.id, '', j.type, j.atom from documents d, json_tree(d.payload) j where j.parent is null
+    union all
+    select n.pair, n.side, j.id, n.path || '/' || json_quote(j.key), iif(j.type = 'integer', 'real', j.type), j.atom
+    from nodes n join documents d on d.pair = n.pair and d.side = n.side, json_tree(d.payload) j where j.parent = n.id),
+  sent (id, message_type, payload) as (
+    select id, message_type, payload from agent_messages
+    where :key is not null and idempotency_key = :key and from_agent = :from and to_agent = :to)
+select 'key_reused' from sent where message_type <> :type
+union all
+select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
   expires_at, idempotency_key, correlation_id, reply_to, payload)

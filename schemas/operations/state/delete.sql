@@ -1,3 +1,5 @@
--- Forget a value; returns whether there was one. (In `returning`, SQLite 3.40 takes `x is null` for false.)
-delete from agent_state where agent_id = :agent and state_key = :key
-returning coalesce(expires_at, '9999') > :now;
+-- Forget a value; returns a row when there was one. The row stays, expired, until `prune`: so that the versions of a key
+-- go on growing, and whoever still knows an old one can't take a new value for it.
+update agent_state set state_value = '', expires_at = :now, updated_at = :now
+where agent_id = :agent and state_key = :key and (expires_at is null or expires_at > :now)
+returning 1;
