@@ -25,7 +25,8 @@ def run(out: Output, path: str | None) -> int:
     with Coordinator(bus, plan) as coordinator, Team(bus.parent, str(bus)) as team:
         with display(out, len(plan.tasks)) as screen:
             screen.say(_intention(plan), "bold")
-            screen.say(f"The bus is {bus}")
+            screen.say(f"  in   {plan.folder}")
+            screen.say(f"  bus  {bus}")
             outcome = coordinator.work(team, screen)
         seconds = time.monotonic() - begun
     report = Report(plan, outcome, seconds, recount(plan, outcome.results), bus)
@@ -35,6 +36,6 @@ def run(out: Output, path: str | None) -> int:
 
 
 def _intention(plan: Plan) -> str:
-    some = "" if len(plan.tasks) == plan.found - plan.unreadable else ", big and small ones"
+    some = "" if len(plan.tasks) == plan.found - plan.unreadable else " (big and small ones)"
     unreadable = f"; {plan.unreadable} can't be read" if plan.unreadable else ""
-    return f"Counting {len(plan.tasks):,} of {plan.found:,} files below {plan.folder}{some}{unreadable}"
+    return f"Counting {len(plan.tasks):,} of {plan.found:,} files{some}{unreadable}"

@@ -63,10 +63,8 @@ class Report(NamedTuple):
             fate, style = self._fate(agent)
             screen.say(f"  {agent:<12} {KINDS[agent]:<7} {len(done):>6,} files   {fate}".rstrip(), style)
         screen.say()
-        screen.say(
-            f"  message {came_back.id} ({came_back.payload['title']}) was delivered {self.outcome.deliveries} times: "
-            f"to {VICTIM}, and again to {self.outcome.finisher or 'nobody'}"
-        )
+        times, finisher = self.outcome.deliveries, self.outcome.finisher or "nobody"
+        screen.say(f"  message {came_back.id} came back: delivered {times} times, finished by {finisher}")
         screen.say(f"  {self.outcome.messages:,} messages in {self.seconds:.1f} s: {self.rate:,} a second")
         self._judge(screen)
         screen.say()
@@ -76,15 +74,16 @@ class Report(NamedTuple):
 
     def _fate(self, agent: str) -> tuple[str, str]:
         if agent == VICTIM:
-            return f"killed (SIGKILL) in the middle of message {self.outcome.redelivered.id}", "red"
+            return f"killed (SIGKILL), holding message {self.outcome.redelivered.id}", "red"
         if agent == self.outcome.finisher:
             return f"finished message {self.outcome.redelivered.id} of {VICTIM}", ""
         return "", ""
 
     def _judge(self, screen: Screen) -> None:
         counted = f"{len(self.plan.tasks):,} files, {self.recount.lines:,} lines, {self.recount.bytes:,} bytes"
-        verdict = f"{len(self.wrong)} things are wrong" if self.wrong else "every file exactly once, all values right"
-        screen.say(f"  recounted {counted}: {verdict}", "bold red" if self.wrong else "bold green")
+        screen.say(f"  recounted {counted}:")
+        verdict = f"wrong: {len(self.wrong)}" if self.wrong else "every file exactly once, all values right"
+        screen.say(f"  {verdict}", "bold red" if self.wrong else "bold green")
         for line in self.wrong[:10]:
             screen.say(f"    {line}", "red")
 
