@@ -141,39 +141,40 @@ class Holder(NamedTuple):
 
 class Outlook(NamedTuple):
     """What an agent with nothing to do waits for: its doorbells, the processes of those who hold what it could take,
-    and how many seconds until something is due at the latest. `dead` are holders known to be gone."""
+    and how many seconds until something is due at the latest. `dead`: one of them is gone already."""
 
     bells: list[str]
     seconds: float
     pids: list[int]
-    dead: list[Holder]
+    dead: bool
 
 
 @reading
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
-    holders = [Holder(row[0], Identity(*row[1:])) for row in (yield Query("messages/holders", {"agent": agent}))]
-    lives = {holder: liveness.life(holder.identity) for holder in holders}
+    lives = yield from _holders(agent)
     ((due, type),) = yield Query("messages/next_due", {"agent": agent})
     seconds = BEAT if due is None else min(BEAT, max(clock.parse(due) - clock.seconds(), 0.001))
     return Outlook(
         [agent, f"@{type}"],
         seconds,
         [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
-        [holder for holder, life in lives.items() if life is Life.DEAD],
+        Life.DEAD in lives.values(),
     )
 
 
-def give_back(holder: Holder) -> Operation[int]:
-    """Give back what a dead agent had leased, unless it has been started again; how many messages."""
-    return Operation(partial(_give_back_of_dead, holder), True)
+def _holders(agent: str) -> Steps[dict[Holder, Life]]:
+    """Who else holds leases that an agent could take, and whether they live."""
+    rows = yield Query("messages/holders", {"agent": agent})
+    holders = [Holder(row[0], Identity(*row[1:])) for row in rows]
+    return {holder: liveness.life(holder.identity) for holder in holders}
 
 
-def _give_back_of_dead(holder: Holder) -> Steps[int]:
-    rows = yield Query("agents/identity", {"agent": holder.agent_id})
-    if [Identity(*row[1:]) for row in rows] != [holder.identity]:
-        return 0
-    return (yield from _give_back(holder.agent_id))
+def relieve_the_dead(agent: str) -> Steps[None]:
+    """Give back what holders that are known to be dead have leased of what an agent could take."""
+    for holder, life in (yield from _holders(agent)).items():
+        if life is Life.DEAD:
+            yield from _give_back(holder.agent_id)
 
 
 def came_back(id: int, address: str, status: str) -> str:

@@ -158,14 +158,12 @@ def receive(
         found: list[Message] = yield claiming
         if found:
             return found
-        news: agents.Outlook = yield agents.outlook(agent)
-        for holder in news.dead:
-            yield agents.give_back(holder)
         left = end - clock.monotonic()
-        if news.dead:
-            continue
         if left <= 0:
             return []
+        news: agents.Outlook = yield agents.outlook(agent)
+        if news.dead:
+            continue
         yield Pause(news.bells, min(left, news.seconds), news.pids)
 
 
@@ -183,6 +181,7 @@ def claim(
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
+    yield from agents.relieve_the_dead(str(parameters["agent"]))
     found: list[Message] = []
     rows: list[Row] = [()]
     while rows and not found:

@@ -240,6 +240,16 @@ def test_retiring_counts_what_it_gives_back(team: Bus) -> None:
     assert team.message(1).dead_reason == "retries_exhausted"
 
 
+def test_the_message_of_a_dead_holder_is_there_before_less_urgent_ones(team: Bus, process: Process) -> None:
+    team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
+    send(team, "@milestone-executor", "urgent", priority=10)
+    take(team, "mortal", lease="1h")
+    send(team, "@milestone-executor", "low", priority=1)
+    process.kill()
+    process.wait()
+    assert [m.payload["phase"] for m in team.receive("one")] == ["urgent"]
+
+
 def test_receiving_needs_a_registered_agent(bus: Bus) -> None:
     with refused("unknown_agent", 66):
         bus.receive("nobody")

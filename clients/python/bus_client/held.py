@@ -50,8 +50,8 @@ def pause_after(message: Message) -> float:
 def left_in_order() -> bool:
     """Whether the loop that now drops its iterator was left by `break` or `return`, not by an exception.
 
-    An iterator is not told why it is dropped. CPython drops it with POP_TOP for break and return, and while unwinding
-    (at the instruction that raised) for an exception; anything else counts as an exception, which is the safe side.
+    An iterator is not told why it is dropped. CPython drops it with POP_TOP (3.14: POP_ITER) for break and return, and
+    while unwinding (at the instruction that raised) for an exception; anything else counts as one, which is safe.
     """
     frame = sys._getframe(1).f_back
-    return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] == "POP_TOP"
+    return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("POP_TOP", "POP_ITER")
