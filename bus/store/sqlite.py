@@ -38,6 +38,7 @@ class Connection:
             if create:
                 files.make(url.path)
             files.check(url.path)
+        self._process = os.getpid()
         self.sqlite = self._open()
         self._broken = False
         self._room = doorbell.Room()
@@ -69,9 +70,16 @@ class Connection:
         return connection
 
     def close(self) -> None:
+        """Close it; a second time is done."""
         self.sqlite.close()
         if self._turnstile:
             self._turnstile.close()
+            self._turnstile = None
+
+    def __del__(self) -> None:
+        # A thread that ends drops its connection, perhaps from another thread. A child never closes its parent's.
+        if hasattr(self, "_turnstile") and self._process == os.getpid():
+            self.close()
 
     def listen(self, bells: Sequence[str]) -> doorbell.Waiting:
         """Hear these doorbells, and what other programs write, from now on."""
@@ -235,7 +243,7 @@ def _connect(url: Url) -> sqlite3.Connection:
         isolation_level=None,
         uri=True,
         cached_statements=256,
-        check_same_thread=url.path != MEMORY,
+        check_same_thread=False,  # each has one thread (in memory they take turns), but may be closed by another
     )
     try:
         _configure(connection, url)

@@ -15,11 +15,11 @@ from tests.conformance.refusal import refused
 
 
 @pytest.fixture
-def painter(url: str) -> Bus:
+def painter(url: str) -> Iterator[Bus]:
     """A bus with agent a, for messages of type m."""
-    opened = Bus.open(url)
-    opened.register("a", type="validation", session="s")
-    return opened
+    with Bus.open(url) as opened:
+        opened.register("a", type="validation", session="s")
+        yield opened
 
 
 def nested(keyword: str, depth: int) -> dict[str, object]:
