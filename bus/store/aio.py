@@ -27,11 +27,17 @@ class Database(aiosqlite.Connection):
     def __init__(self, url: Url, create: bool) -> None:
         self._url = url
         self._create = create
+        self.refused: BaseException | None = None
         super().__init__(self._open, 64)
 
     def _open(self) -> sqlite3.Connection:
-        self.bus = Connection(self._url, self._create)
-        return self.bus.sqlite
+        # A connector that raises would leave aiosqlite's thread behind; so what is raised is kept for `Store.open`.
+        try:
+            self.bus = Connection(self._url, self._create)
+            return self.bus.sqlite
+        except BaseException as problem:
+            self.refused = problem
+            return sqlite3.connect(":memory:", check_same_thread=False)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function on the database's thread."""
@@ -54,6 +60,9 @@ class Store:
     async def open(cls, url: Url, create: bool = False) -> Store:
         database = Database(url, create)
         await database
+        if database.refused:
+            await database.close()
+            raise database.refused
         return cls(database)
 
     async def run(self, operation: Operation[T]) -> T:
