@@ -134,7 +134,11 @@ _bus_locate() {
   [[ -e $_bus_file ]] || { _bus_fail no_bus "there is no bus at $_bus_file"; return; }
   [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
   [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
-    _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"
+    { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
+  # Under two names it would have two WALs, and lose what is written through the other one.
+  local names
+  names=$(stat -c %h -- "$_bus_file" 2>/dev/null) || names=1
+  ((names == 1)) || _bus_fail unsafe_file "$_bus_file has $names names (hard links)" "SQLite would lose data"
 }
 
 # --- values as SQL ----------------------------------------------------------------------------------------------------
