@@ -29,12 +29,13 @@ EDGES = {
 }  # fmt: skip
 STATUSES = ("scheduled", "ready", "leased", "acknowledged", "dead")
 OPENS_WITHIN = 2.0  # seconds
+LATER = 40 * 86400.0  # seconds after which every lease and every delay is over
 WAL_MOST = 8 << 20  # bytes: the limit at which the bus checkpoints, and a transaction over it
 
 WATCH = """
 create table watched_messages (n integer primary key, id, old, new, old_delivery, delivery, old_due, due, at, by);
 create table watched_state (n integer primary key, agent, key, old, new);
-create table watched_ends (n integer primary key, id, status);
+create table watched_ends (n integer primary key, id, status, answered);
 create trigger watched_sent after insert on agent_messages begin
   insert into watched_messages (id, new, delivery, due) values (new.id, new.status, new.delivery, new.due_at);
 end;
@@ -47,7 +48,7 @@ begin
     new.leased_by);
 end;
 create trigger watched_removed after delete on agent_messages begin
-  insert into watched_ends (id, status) values (old.id, old.status);
+  insert into watched_ends (id, status, answered) values (old.id, old.status, old.reply_to);
 end;
 create trigger watched_saved after insert on agent_state begin
   insert into watched_state (agent, key, old, new) values (new.agent_id, new.state_key, 0, new.version);
@@ -231,7 +232,9 @@ def _one_effect(connection: sqlite3.Connection, world: World) -> Iterator[str]:
     done = Counter[int]()
     for key, version in connection.execute("select state_key, version from agent_state where state_key glob 'done/*'"):
         done[int(key.removeprefix("done/"))] += version
-    query = "select reply_to from agent_messages where reply_to is not null"
+    query = """
+      select reply_to from agent_messages where reply_to is not null
+      union all select answered from watched_ends where answered is not null"""
     answers = Counter(id for (id,) in connection.execute(query))
     kept = Counter(json.loads(snapshot)["at"] for (snapshot,) in connection.execute(
         "select state_snapshot from agent_checkpoints"))  # fmt: skip
@@ -253,6 +256,9 @@ def _counts_agree(connection: sqlite3.Connection, world: World) -> Iterator[str]
     for agent, count, version, marks, kept in connection.execute(query):
         if not count == version == marks == kept:
             yield f"{agent} counted {count} in version {version}, marked {marks}, and its checkpoint says {kept}"
+    query = "select state_value, version from agent_state where state_key = 'tally' and state_value <> version"
+    for count, version in connection.execute(query):
+        yield f"who counts together by compare-and-set came to {count} in version {version}"
 
 
 def _versions(connection: sqlite3.Connection, world: World) -> Iterator[str]:
@@ -300,7 +306,7 @@ def dump(bus: Bus) -> dict[str, list[Any]]:
 def _drains(bus: Bus, world: World) -> Iterator[str]:
     """Dead letters are redriven, time goes by, and fresh workers take what there is, until nothing comes any more."""
     bus.redrive()
-    with clock.moved(by=2 * 86400):
+    with clock.moved(by=LATER):
         while sum(_drain(bus, world, to, session) for to, session in _boxes(bus)):
             pass
     with reading(bus) as connection:
