@@ -73,6 +73,9 @@ class Breach(AssertionError):
         shown = "\n  ".join(lines[:20])
         super().__init__(f"{len(lines)} breaches:\n  {shown}")
 
+    def __reduce__(self) -> tuple[type[Breach], tuple[list[str]]]:
+        return type(self), (self.lines,)
+
 
 @contextmanager
 def reading(bus: Bus) -> Iterator[sqlite3.Connection]:

@@ -14,7 +14,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from typing import Any
 from unittest import mock
@@ -71,6 +71,28 @@ class Fated(Connection):
 
     def _ring(self, bells: Any) -> None:
         self.heard(list(bells))
+
+
+class Nested:
+    """A connection whose transactions are savepoints of one around a whole seed: taking that back leaves an empty bus,
+    and costs a tenth of making one."""
+
+    def __init__(self, sqlite: sqlite3.Connection) -> None:
+        self._sqlite = sqlite
+        self.in_transaction = False
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
+        if statement in ("begin", "begin immediate"):
+            statement, self.in_transaction = "savepoint inner", True
+        elif statement == "commit":
+            statement, self.in_transaction = "release inner", False
+        elif statement == "rollback":
+            self._sqlite.execute("rollback to inner")
+            statement, self.in_transaction = "release inner", False
+        return self._sqlite.execute(statement, parameters)
+
+    def close(self) -> None:
+        self._sqlite.close()
 
 
 class Actor:
@@ -354,8 +376,8 @@ class Stage:
             invariants.watch(self.bus)
             self.bus.register(work.BOSS, type="milestone-coordinator", session=work.SESSION)
             self.bus.register("one", type=work.EXECUTOR, session=work.SESSION)
-        self._empty = enter(closing(sqlite3.connect(":memory:")))
-        self.connection.sqlite.backup(self._empty)
+        self._sqlite = connection.sqlite
+        connection.sqlite = Nested(self._sqlite)  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -363,13 +385,15 @@ class Stage:
 
     def play(self, seed: int, cast: dict[str, Role]) -> Counter[str]:
         """One seed; raises `Breach`."""
-        self._empty.backup(self.connection.sqlite)
         simulation = Simulation(seed, self.bus, self.connection, cast)
         self.processes = simulation.processes
+        self._sqlite.execute("begin")
         try:
             return simulation.play()
         except BusError as problem:
             raise Breach([f"an operation failed: {problem!r}"]) from problem
+        finally:
+            self._sqlite.execute("rollback")
 
 
 def play(first: int, number: int, cast: dict[str, Role]) -> Counter[str]:
