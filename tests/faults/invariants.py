@@ -201,21 +201,24 @@ def _edges(connection: sqlite3.Connection, world: World) -> Iterator[str]:
 
 
 def _leases(connection: sqlite3.Connection, world: World) -> Iterator[str]:
-    until: dict[int, str] = {}
+    leases: dict[int, tuple[int, str]] = {}  # the claims so far when it was last prolonged, and its end
+    claims: list[str] = []  # the moments of all claims, in the order in which they happened
     query = """
       select id, old, new, old_delivery, delivery, due, at, by from watched_messages where old is not null order by n"""
     for id, old, new, before, delivery, due, at, by in connection.execute(query):
         if delivery > before:
+            claims.append(at)
             if old != "ready" or new != "leased":
                 yield f"message {id}: delivery {delivery} began {old} and ended {new}"
-            if id in until and at < until[id]:
-                yield f"message {id}: delivery {delivery} at {at}, while {before} was leased until {until[id]}"
+            begun, until = leases.get(id, (0, ""))
+            if at < until and max(claims[begun:]) < until:  # a clock set back makes no lease alive again
+                yield f"message {id}: delivery {delivery} at {at}, while {before} was leased until {until}"
         elif delivery < before:
             yield f"message {id}: delivery {before} was followed by {delivery}"
         if new == "leased":
-            until[id] = due
+            leases[id] = len(claims), due
         elif by is None or new in ("acknowledged", "dead"):
-            until.pop(id, None)
+            leases.pop(id, None)
     for (id, delivery), takers in world.taken.items():
         if takers > 1:
             yield f"delivery {id}.{delivery} was handed to {takers}"
