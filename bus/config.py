@@ -17,3 +17,9 @@ def list_() -> Steps[list[Setting]]:
 def set_(key: str, value: str) -> Steps[None]:
     """Change a setting. Raises `unknown_setting`, and `invalid_value` for words where a number belongs."""
     yield Query("config/set", {"key": key, "value": inputs.text(value)})
+
+
+def number(key: str) -> Steps[float]:
+    """A setting that is a number."""
+    ((value,),) = yield Query("config/get", {"key": key})
+    return float(value)

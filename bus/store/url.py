@@ -45,6 +45,12 @@ def _options(path: str, query: str) -> Url:
     return Url(path if path == MEMORY else os.path.abspath(os.path.expanduser(path)), synchronous)
 
 
+def folder(url: Url) -> Path:
+    """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's."""
+    beside = Path(url.path).parent
+    return beside if beside.name == DEFAULT.parent.name else Path.cwd() / DEFAULT.parent
+
+
 def locate(given: str | None = None) -> Url:
     """The bus that is meant from here. Raises `no_bus` when nothing names one."""
     named = given or os.environ.get("BUS_URL")
