@@ -338,11 +338,17 @@ def recoverer(sim: Simulation, name: str, pid: int | None) -> Script:
     """Recovers and prunes from time to time."""
     while True:
         yield Pause([], sim.chance.random() * 30)
-        yield lambda: invariants.recover(sim.bus)
+        yield lambda: recovering(sim.bus)
         try:
             sim.world.prune(len((yield PRUNE)))
         except (TryAgain, Fault):
             continue
+
+
+def recovering(bus: Bus) -> None:
+    """One recovery, at one moment."""
+    invariants.tell_time(bus)
+    invariants.recover(bus)
 
 
 def _prune() -> Steps[list[Any]]:
