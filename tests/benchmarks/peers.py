@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import queue
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,9 @@ class PersistQueue:
     """persist-queue: put, get, ack of SQLiteAckQueue."""
 
     def __init__(self, folder: Path, mode: str, worker: int) -> None:
-        from persistqueue import SQLiteAckQueue
+        from persistqueue import Empty, SQLiteAckQueue
 
+        self.empty = Empty
         # auto_resume would hand out again what other processes have in hand.
         self.queue: Any = SQLiteAckQueue(
             str(folder / "persist-queue"), auto_resume=False, multithreading=True, timeout=30
@@ -51,7 +51,7 @@ class PersistQueue:
         self.queue.put(body(number))
 
     def take(self) -> int | None:
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(self.empty):
             payload = self.queue.get(block=False)
             self.queue.ack(payload)
             return number(payload)

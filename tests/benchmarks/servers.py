@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ PORTS = {"redis": 6379, "beanstalkd": 11300, "nats": 4222, "rabbitmq": 5672}
 
 def port(name: str) -> int:
     return int(os.environ.get(f"BENCH_{name.upper()}", PORTS[name]))
+
+
+def name_of(folder: Path) -> str:
+    """A name for the queue of a folder, which no earlier run used."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{folder.parent.name}-{folder.name}")
 
 
 class Line:
@@ -51,7 +57,7 @@ class Redis:
 
     def __init__(self, folder: Path, mode: str, worker: int) -> None:
         self.line = Line("redis")
-        self.stream = f"bench-{folder.name}"
+        self.stream = name_of(folder)
         self.worker = str(worker)
         with contextlib.suppress(RuntimeError):  # the group is there
             self._ask("XGROUP", "CREATE", self.stream, "g", "0", "MKSTREAM")
@@ -94,7 +100,7 @@ class Beanstalkd:
 
     def __init__(self, folder: Path, mode: str, worker: int) -> None:
         self.line = Line("beanstalkd")
-        tube = f"bench-{folder.name}".replace("_", "-")
+        tube = name_of(folder)
         self._ask(f"use {tube}")
         self._ask(f"watch {tube}")
         self._ask("ignore default")
@@ -125,7 +131,7 @@ class Nats:
     def __init__(self, folder: Path, mode: str, worker: int) -> None:
         self.line = Line("nats")
         self.line.line()  # INFO
-        self.stream = "bench-" + folder.name.replace(".", "-")
+        self.stream = name_of(folder)
         self.inbox = f"_INBOX.{os.getpid()}.{id(self)}"
         self.line.send(b'CONNECT {"verbose":false}\r\nSUB %s 1\r\n' % self.inbox.encode())
         stream = {"name": self.stream, "subjects": [self.stream], "storage": "file", "retention": "workqueue"}
@@ -169,7 +175,7 @@ class RabbitMQ:
 
         self.connection: Any = pika.BlockingConnection(pika.ConnectionParameters(HOST, port("rabbitmq")))
         self.channel: Any = self.connection.channel()
-        self.queue = f"bench-{folder.name}"
+        self.queue = name_of(folder)
         self.channel.queue_declare(self.queue, durable=True)
         self.channel.confirm_delivery()
         self.persistent: Any = pika.BasicProperties(delivery_mode=2)

@@ -216,8 +216,8 @@ def _sends(queue: Any, numbers: range) -> tuple[list[int], list[float], float]:
 
 
 def _receives(queue: Any, over: Any) -> tuple[list[int], list[float], float]:
-    """Take until the senders have ended and nothing is left; an empty queue is looked at again half a millisecond later.
-    Each message is two operations, claim and acknowledgement, timed as one."""
+    """Take until the senders have ended and nothing is left; an empty queue is looked at again
+    half a millisecond later. Each message is two operations, claim and acknowledgement, timed as one."""
     arrived, times, last = [], [], time.perf_counter()
     ending = False
     while True:
