@@ -48,6 +48,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     reply_to: int | None
     dead_reason: str | None
     reason: str | None
+    traceparent: str | None = None
 
     @cached_property
     def payload(self) -> dict[str, Any]:
@@ -168,6 +169,37 @@ class Milestone(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+
+
+class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's life on record: spawned → running → completed, failed or killed. Durations are in milliseconds, from
+    spawn to completion and from spawn to start; `unseen`: it was found gone, and ended when it was last seen."""
+
+    agent_id: int
+    pid: int
+    agent_type: str
+    task_id: str
+    task_type: str | None
+    priority_number: str | None
+    spawned_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    status: str
+    exit_code: int | None
+    duration_ms: int | None
+    idle_time_ms: int | None
+    command: str
+    worktree_path: str | None
+    error_message: str | None
+    metadata: Any
+    registry_id: str | None
+    session_id: str | None
+    host: str | None
+    last_seen_at: datetime | None
+    unseen: bool
+    origin: str
+    output_tail: str | None
+    traceparent: str | None
 
 
 class Setting(msgspec.Struct, frozen=True):

@@ -57,6 +57,8 @@ COMMANDS = {
     "types": "settings",
     "config": "settings",
     "apply": "step",
+    "run": "run",
+    "trace": "trace",
 }
 
 
