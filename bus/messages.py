@@ -55,16 +55,18 @@ def send(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[int]:
     """Store a message for an agent's id or for `@TYPE`, any one agent of a type in the sender's session; its id.
 
     `priority` is 1 to 10, 10 the most urgent. `delay` holds it back, `expires` ends it. Under an idempotency `key` the
-    first message sent to this address answers for all. Raises `unknown_agent` for a sender that is not registered,
-    `unknown_type`, `invalid_priority`, `invalid_payload`, `invalid_json`, `payload_too_large`, `key_reused`.
+    first message sent to this address answers for all. `traceparent` is the W3C trace context it is sent in. Raises
+    `unknown_agent` for a sender that is not registered, `unknown_type`, `invalid_priority`, `invalid_payload`,
+    `invalid_json`, `payload_too_large`, `key_reused`, `invalid_traceparent`.
     """
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
-    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation)
+    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
     return Operation(partial(_send, parameters), True)
 
 
@@ -79,12 +81,15 @@ def broadcast(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[list[int]]:
     """Store a copy for each agent of the sender's session that has not ended, itself excepted; their ids, maybe none.
 
     Arguments and errors as in `send`.
     """
-    parameters = _envelope(sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation)
+    parameters = _envelope(
+        sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
+    )
     return Operation(partial(_store, "messages/broadcast", parameters), True)
 
 
@@ -122,6 +127,7 @@ def _envelope(
     key: str | None,
     reply_to: int | None,
     correlation: str | None,
+    traceparent: str | None,
 ) -> dict[str, object]:
     return {
         "from": sender,
@@ -134,6 +140,7 @@ def _envelope(
         "key": None if key is None else inputs.text(key),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
+        "traceparent": traceparent,
     }
 
 
