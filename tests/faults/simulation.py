@@ -19,7 +19,7 @@ from itertools import repeat
 from typing import Any
 from unittest import mock
 
-from bus import Bus, agents, clock, liveness, messages, state, step
+from bus import Bus, agents, clock, liveness, messages, monitor, state, step
 from bus.errors import BusError, Conflict, Fault, TryAgain, error
 from bus.models import Message, MessageStatus
 from bus.operation import Operation, Pause, Query, Ring, Statement, Steps
@@ -338,11 +338,17 @@ def recoverer(sim: Simulation, name: str, pid: int | None) -> Script:
     """Recovers and prunes from time to time."""
     while True:
         yield Pause([], sim.chance.random() * 30)
-        yield lambda: invariants.recover(sim.bus)
+        yield sim.chance.choice((lambda: invariants.recover(sim.bus), lambda: _monitor(sim)))
         try:
             sim.world.prune(len((yield PRUNE)))
         except (TryAgain, Fault):
             continue
+
+
+def _monitor(sim: Simulation) -> None:
+    """What a monitor does at each of its checks."""
+    invariants.tick(sim.bus)
+    sim.world.prune(sim.bus.store.carry_out(monitor.check()).pruned)
 
 
 def _prune() -> Steps[list[Any]]:
