@@ -155,6 +155,8 @@ def check(bus: Bus, world: World) -> list[str]:
 
 
 def _sound(connection: sqlite3.Connection, world: World) -> Iterator[str]:
+    if connection.execute("select file = '' from pragma_database_list where name = 'main'").fetchone()[0]:
+        return  # in memory there is no disk that could have lost anything
     for (line,) in connection.execute("pragma integrity_check(5)"):
         if line != "ok":
             yield f"integrity_check: {line}"

@@ -236,18 +236,20 @@ class Model:
         if message["delivery"] != delivery or not (held or (over and message["status"] == "acknowledged")):
             raise Refusal("lease_lost")
         if message["status"] == "ready":
-            message["retries"] -= 0 if over else 1
             message["status"] = "leased"
+            message["came back"] = True  # its lease ran out, and was counted then
         return message
 
     def ack(self, receipt: str) -> None:
         self._held(receipt, over=True).update(status="acknowledged", due=None)
 
     def extend(self, receipt: str, lease: float) -> None:
-        self._held(receipt).update(due=self.now + lease)
+        message = self._held(receipt)
+        message.update(due=self.now + lease, retries=message["retries"] - message.pop("came back", False))
 
     def release(self, receipt: str, delay: float) -> None:
         message = self._held(receipt)
+        message["retries"] -= message.pop("came back", False)
         self._return(message)
         if delay and message["status"] == "ready":
             due = min(self.now + delay, 9e9 if message["expires"] is None else message["expires"])
