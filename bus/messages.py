@@ -216,16 +216,20 @@ def _give_up(found: list[Message]) -> Operation[None] | None:
     return release([message.receipt or "" for message in found]) if found else None
 
 
-def ack(receipts: str | Iterable[str]) -> Operation[None]:
-    """Acknowledge: the work is done. All receipts or none. A second time is done.
+def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]:
+    """Acknowledge: the work is done. All receipts or none. A second time is done, but not with `once`: a step that is
+    repeated because nobody knows how it ended must not happen twice.
 
-    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`.
+    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
+    `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipts(receipts)), True)
+    return Operation(partial(_ack, inputs.receipts(receipts), once), True)
 
 
-def _ack(receipts: str) -> Steps[None]:
+def _ack(receipts: str, once: bool) -> Steps[None]:
     rows = yield Query("messages/ack", {"receipts": receipts})
+    if once and len(rows) < len(set(json.loads(receipts))):
+        raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
     yield Ring([agents.ended(id) for (id,) in rows])
 
 

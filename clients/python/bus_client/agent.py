@@ -160,7 +160,8 @@ class Agent(Identity):
     def step(self, message: Message | None = None) -> Iterator[Step]:
         """Gather operations in the body and commit them in one transaction at its end, acknowledging `message`.
 
-        All or none: raises what the first refused operation raises, `lease_lost` when the message went to another.
+        All or none: raises what the first refused operation raises, `lease_lost` when the message went to another,
+        `already_ended` when this step was committed before.
         """
         step = Step(self.id, self.session, message)
         yield step
