@@ -16,6 +16,7 @@ from bus import (
     lifecycle,
     messages,
     milestones,
+    reports,
     sessions,
     state,
     step,
@@ -149,6 +150,12 @@ class Bus:
     trace_leave = _now(lifecycle.leave)
     trace_bury_the_dead = _in_time(lifecycle.bury_the_dead)
     trace_survey = _in_time(lifecycle.survey)
+    trace_active = _in_time(reports.active)
+    trace_velocity = _in_time(reports.velocity)
+    trace_bottlenecks = _in_time(reports.bottlenecks)
+    trace_timeline = _in_time(reports.timeline)
+    trace_throughput = _in_time(reports.throughput)
+    trace_waiting = _in_time(reports.waiting)
 
     milestone_list = _now(milestones.list_)
     milestone_show = _now(milestones.show)
@@ -254,6 +261,12 @@ class AsyncBus:
     trace_leave = _await(lifecycle.leave)
     trace_bury_the_dead = _await_in_time(lifecycle.bury_the_dead)
     trace_survey = _await_in_time(lifecycle.survey)
+    trace_active = _await_in_time(reports.active)
+    trace_velocity = _await_in_time(reports.velocity)
+    trace_bottlenecks = _await_in_time(reports.bottlenecks)
+    trace_timeline = _await_in_time(reports.timeline)
+    trace_throughput = _await_in_time(reports.throughput)
+    trace_waiting = _await_in_time(reports.waiting)
 
     milestone_list = _await(milestones.list_)
     milestone_show = _await(milestones.show)

@@ -1,7 +1,7 @@
 """`bus run`: a command as a traced agent.
 
-The process is forked before the bus is opened and held back until its record is written; so nothing it does comes before
-its record, and a record that can't be written stops it before it does anything.
+The process is forked before the bus is opened and held back until its record is written; so nothing it does comes
+before its record, and a record that can't be written stops it before it does anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bus_cli.child import Child
 from bus_cli.output import Output, command, fail
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--type", required=True, help="The agent's type.")
 @click.option("--task", required=True, help="The id of what it works on.")
 @click.option("--task-type", help="What kind of task that is.")

@@ -54,7 +54,7 @@ class Agent(Identity):
 
     A thread in the background keeps the heartbeat and the leases of messages in hand, as long as the thread that
     entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too. Its
-    life is on record (`bus trace`), with the `task` it works on (default: its session) and the task's `priority` number.
+    life is on record (`bus trace`), with the `task` it works on (default: its session) and that task's `priority`.
     """
 
     def __init__(
