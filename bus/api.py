@@ -13,6 +13,7 @@ from bus import (
     checkpoints,
     config,
     doctor,
+    exports,
     lifecycle,
     messages,
     milestones,
@@ -20,6 +21,7 @@ from bus import (
     sessions,
     state,
     step,
+    trace_import,
     types,
     upkeep,
 )
@@ -156,6 +158,12 @@ class Bus:
     trace_timeline = _in_time(reports.timeline)
     trace_throughput = _in_time(reports.throughput)
     trace_waiting = _in_time(reports.waiting)
+    trace_import = _now(trace_import.import_)
+
+    export_claim = _now(exports.claim)
+    export_release = _now(exports.release)
+    export_batch = _now(exports.batch)
+    export_advance = _now(exports.advance)
 
     milestone_list = _now(milestones.list_)
     milestone_show = _now(milestones.show)
@@ -166,6 +174,7 @@ class Bus:
     apply = _now(step.apply)
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
+    data_version = _now(upkeep.data_version)
 
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
@@ -267,6 +276,12 @@ class AsyncBus:
     trace_timeline = _await_in_time(reports.timeline)
     trace_throughput = _await_in_time(reports.throughput)
     trace_waiting = _await_in_time(reports.waiting)
+    trace_import = _await(trace_import.import_)
+
+    export_claim = _await(exports.claim)
+    export_release = _await(exports.release)
+    export_batch = _await(exports.batch)
+    export_advance = _await(exports.advance)
 
     milestone_list = _await(milestones.list_)
     milestone_show = _await(milestones.show)
@@ -277,6 +292,7 @@ class AsyncBus:
     apply = _await(step.apply)
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
+    data_version = _await(upkeep.data_version)
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""

@@ -18,6 +18,13 @@ def status() -> Steps[Mapping[str, Any]]:
     return found
 
 
+@reading
+def data_version() -> Steps[int]:
+    """A number that changes when another connection has written: whether looking again is worth it."""
+    ((version,),) = yield Query("bus/data_version", {})
+    return int(version)
+
+
 @writing
 def prune() -> Steps[int]:
     """Remove acknowledged messages past cleanup_retention_days, health records past health_retention_days, records of

@@ -38,6 +38,8 @@ LIBRARIES = {
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
     "rich": {"bus_cli.tables", "bus_cli.demonstration.display"},
+    "opentelemetry": {"bus_cli.otlp"},
+    "google": {"bus_cli.otlp"},
     "yaml": {"bus.milestones", "bus_cli.milestones"},
 }
 

@@ -58,13 +58,13 @@ class Run:
         self.type = options["type"]
         self.words = _shown(words)
         options["worktree"] = options["worktree"] or os.getcwd()
-        self.parent = trace_context.parse(os.environ.get("TRACEPARENT"))
+        self.parent = trace_context.parse(lifecycle.surrounding())
         self.id: int = bus.trace_spawn(
             options.pop("type"),
             options.pop("task"),
             pid=child.pid,
             command=self.words,
-            traceparent=self.parent and os.environ["TRACEPARENT"],
+            traceparent=lifecycle.surrounding(),
             **options,
         )
 
