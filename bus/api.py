@@ -16,6 +16,7 @@ from bus import (
     exports,
     lifecycle,
     messages,
+    metrics,
     milestones,
     reports,
     sessions,
@@ -175,6 +176,8 @@ class Bus:
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
     data_version = _now(upkeep.data_version)
+    overview = _now(upkeep.overview)
+    metrics = _in_time(metrics.metrics)
 
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
@@ -293,6 +296,8 @@ class AsyncBus:
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
     data_version = _await(upkeep.data_version)
+    overview = _await(upkeep.overview)
+    metrics = _await_in_time(metrics.metrics)
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""

@@ -1,8 +1,8 @@
 """Exports of traces: what is to be told to a collector, and how far that has come.
 
 A `target` is a collector. Its cursor stands in the bus, so that an export goes on where it stopped: everything up to
-two ids was looked at, and what had not ended by then is pending. A batch is told first and committed then; the spans' ids
-are worked out from what they are about, so that a batch that is told again after a crash in between is the same.
+two ids was looked at, and what had not ended by then is pending. A batch is told first and committed then; the
+ids of spans are worked out from what they are about: a batch that is told again after a crash in between is the same.
 """
 
 from __future__ import annotations

@@ -162,11 +162,12 @@ def _shown(found: Lifecycle, elapsed: int, life: Life) -> Active:
 
 def velocity(*, type: str | None = None, days: float | None = None) -> Routine[list[Velocity]]:
     """How fast the agents are, by type; of one type, or of those spawned in the last `days`, when given."""
-    return _truthful(_velocity(type, days_ago(days)))
+    return _truthful(by_type(type, days_ago(days)))
 
 
 @reading
-def _velocity(type: str | None, since: str | None) -> Steps[list[Velocity]]:
+def by_type(type: str | None, since: str | None) -> Steps[list[Velocity]]:
+    """As `velocity`, of what is on record as it stands, since a moment of the database."""
     return [Velocity(*row) for row in (yield Query("lifecycle/velocity", {"type": type, "since": since}))]
 
 

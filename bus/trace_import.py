@@ -1,8 +1,8 @@
 """What an agent_state.json knows of agents' lives, put on record.
 
 Such a file is `{"active_agents": {"<pid>": {…}}, "completed_agents": [{…}]}`. An agent is told by its pid and start:
-the same file twice adds nothing, and a later one that says how an agent ended updates its record. The spawn and the exit
-code are not known; durations come from the times that are there.
+the same file twice adds nothing, and a later one that says how an agent ended updates its record. The spawn and the
+exit code are not known; durations come from the times that are there.
 """
 
 from __future__ import annotations

@@ -59,6 +59,8 @@ COMMANDS = {
     "apply": "step",
     "run": "run",
     "trace": "trace",
+    "top": "top",
+    "metrics": "metrics",
 }
 
 

@@ -26,8 +26,8 @@ def active(out: Output) -> None:
     with out.open() as bus:
         found = bus.trace_active()
     columns = ("id", "pid", "type", "task", "priority", "status", "life", "for", "agent", "session")
-    shown = ("agent_id", "pid", "agent_type", "task_id", "priority_number", "status", "life", "elapsed_ms")
-    shown = (*shown, "registry_id", "session_id")
+    shown = ["agent_id", "pid", "agent_type", "task_id", "priority_number", "status", "life", "elapsed_ms"]
+    shown += ["registry_id", "session_id"]
     out.table(found, columns, _rows(found, shown))
 
 
