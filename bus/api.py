@@ -13,14 +13,18 @@ from bus import (
     checkpoints,
     config,
     doctor,
+    exports,
     lifecycle,
     messages,
+    metrics,
     milestones,
     monitor,
     recovery,
+    reports,
     sessions,
     state,
     step,
+    trace_import,
     types,
     upkeep,
 )
@@ -171,6 +175,18 @@ class Bus:
     trace_leave = _now(lifecycle.leave)
     trace_bury_the_dead = _in_time(lifecycle.bury_the_dead)
     trace_survey = _in_time(lifecycle.survey)
+    trace_active = _in_time(reports.active)
+    trace_velocity = _in_time(reports.velocity)
+    trace_bottlenecks = _in_time(reports.bottlenecks)
+    trace_timeline = _in_time(reports.timeline)
+    trace_throughput = _in_time(reports.throughput)
+    trace_waiting = _in_time(reports.waiting)
+    trace_import = _now(trace_import.import_)
+
+    export_claim = _now(exports.claim)
+    export_release = _now(exports.release)
+    export_batch = _now(exports.batch)
+    export_advance = _now(exports.advance)
 
     milestone_list = _now(milestones.list_)
     milestone_show = _now(milestones.show)
@@ -181,6 +197,9 @@ class Bus:
     apply = _now(step.apply)
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
+    data_version = _now(upkeep.data_version)
+    overview = _now(upkeep.overview)
+    metrics = _in_time(metrics.metrics)
 
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
@@ -298,6 +317,18 @@ class AsyncBus:
     trace_leave = _await(lifecycle.leave)
     trace_bury_the_dead = _await_in_time(lifecycle.bury_the_dead)
     trace_survey = _await_in_time(lifecycle.survey)
+    trace_active = _await_in_time(reports.active)
+    trace_velocity = _await_in_time(reports.velocity)
+    trace_bottlenecks = _await_in_time(reports.bottlenecks)
+    trace_timeline = _await_in_time(reports.timeline)
+    trace_throughput = _await_in_time(reports.throughput)
+    trace_waiting = _await_in_time(reports.waiting)
+    trace_import = _await(trace_import.import_)
+
+    export_claim = _await(exports.claim)
+    export_release = _await(exports.release)
+    export_batch = _await(exports.batch)
+    export_advance = _await(exports.advance)
 
     milestone_list = _await(milestones.list_)
     milestone_show = _await(milestones.show)
@@ -308,6 +339,9 @@ class AsyncBus:
     apply = _await(step.apply)
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
+    data_version = _await(upkeep.data_version)
+    overview = _await(upkeep.overview)
+    metrics = _await_in_time(metrics.metrics)
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""

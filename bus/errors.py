@@ -174,6 +174,12 @@ CATALOG: dict[str, Entry] = {
     "already_ended": Entry(Conflict, "it has ended already", "look at it before you go on"),
     "milestone_exists": Entry(Conflict, "there is a milestone of that id", "name another with --milestone"),
     "already_running": Entry(Conflict, "a monitor of this bus runs already", "end it with `bus monitor --stop`"),
+    "collector_down": Entry(
+        TryAgain, "the collector can't be reached", "nothing is lost: run it again, or use --follow"
+    ),
+    "collector_refused": Entry(
+        Refused, "the collector refuses it", "check the address and the credentials; nothing is lost"
+    ),
     "already_started": Entry(Conflict, "it was started already", "look at it with `bus trace show ID`"),
     "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),
 }

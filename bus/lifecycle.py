@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bus import agents, clock, inputs, liveness
+from bus import agents, clock, inputs, liveness, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Agent, Lifecycle
@@ -169,7 +169,7 @@ def enter(
         "priority": inputs.number_text(priority),
         "command": command or _shown(sys.orig_argv),
         "traced": traced(),
-        "traceparent": None,
+        "traceparent": surrounding(),
         **liveness.identity(os.getpid())._asdict(),
     }
     return Operation(partial(_enter, registered, parameters), True)
@@ -256,6 +256,12 @@ def traced() -> int | None:
     """The record that `bus run` keeps of this process or of one it descends from."""
     given = os.environ.get(TRACED, "")
     return int(given) if given.isascii() and given.isdigit() else None
+
+
+def surrounding() -> str | None:
+    """The W3C trace context that the environment tells; what is none counts as not there, as the standard says."""
+    told = os.environ.get("TRACEPARENT")
+    return told if trace_context.parse(told) else None
 
 
 def command_of(pid: int) -> str:

@@ -1,6 +1,6 @@
-"""W3C trace context: where a span stands in a trace. The ids of what the bus tells are worked out from what it is
-about, so that they are the same whenever and by whomever they are told.
+"""W3C trace context: where a span stands in a trace.
 
+The ids of what the bus tells are worked out from what it is about, so that they are the same whenever they are told.
 A session is a trace; the life of an agent outside of all sessions is one of its own.
 """
 

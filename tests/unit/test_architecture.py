@@ -37,7 +37,9 @@ LIBRARIES = {
     "aiosqlite": {"bus.store.aio"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
-    "rich": {"bus_cli.tables", "bus_cli.demonstration.display"},
+    "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
+    "opentelemetry": {"bus_cli.trace.exporting"},
+    "google": {"bus_cli.trace.exporting"},
     "yaml": {"bus.milestones", "bus_cli.milestones"},
 }
 

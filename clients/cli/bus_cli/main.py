@@ -63,6 +63,8 @@ COMMANDS = {
     "apply": "step",
     "run": "run",
     "trace": "trace",
+    "top": "top",
+    "metrics": "metrics",
 }
 
 

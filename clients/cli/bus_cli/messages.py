@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 
-from bus import trace_context
+from bus import lifecycle
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli.output import Output, command, given, me
@@ -54,7 +53,7 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
     document = given(payload)
-    options["traceparent"] = options["traceparent"] or _surrounding()
+    options["traceparent"] = options["traceparent"] or lifecycle.surrounding()
     with out.open() as bus:
         if to == "*":
             if wait_ack:
@@ -68,12 +67,6 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
             return 0
         out.show({"id": id}, str(id))
         return _outcome(bus.wait_ended(id, wait=wait_ack))
-
-
-def _surrounding() -> str | None:
-    """The trace context that the environment tells; what is none is as if it were not there, as the standard says."""
-    told = os.environ.get("TRACEPARENT")
-    return told if trace_context.parse(told) else None
 
 
 def _outcome(message: Message) -> int:

@@ -22,7 +22,7 @@ from bus_cli.child import Child
 from bus_cli.output import Output, command, fail
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--type", required=True, help="The agent's type.")
 @click.option("--task", required=True, help="The id of what it works on.")
 @click.option("--task-type", help="What kind of task that is.")
@@ -58,13 +58,13 @@ class Run:
         self.type = options["type"]
         self.words = _shown(words)
         options["worktree"] = options["worktree"] or os.getcwd()
-        self.parent = trace_context.parse(os.environ.get("TRACEPARENT"))
+        self.parent = trace_context.parse(lifecycle.surrounding())
         self.id: int = bus.trace_spawn(
             options.pop("type"),
             options.pop("task"),
             pid=child.pid,
             command=self.words,
-            traceparent=self.parent and os.environ["TRACEPARENT"],
+            traceparent=lifecycle.surrounding(),
             **options,
         )
 
