@@ -118,8 +118,8 @@ def agents(*, session: str | None = None) -> Steps[list[Agent]]:
 def lives(found: Sequence[Agent]) -> Steps[list[Life]]:
     """Whether each agent lives: told by its process on this host, elsewhere by the age of its heartbeat; one that has
     ended does not."""
-    ((stale,),) = yield Query("config/get", {"key": "stale_after"})
-    oldest = clock.seconds() - float(stale)
+    ((oldest,),) = yield Query("agents/oldest_heartbeat", {})
+    oldest = clock.parse(oldest)
     return [_life(agent, oldest) for agent in found]
 
 
@@ -154,7 +154,7 @@ def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
     lives = yield from _holders(agent)
     ((due, type),) = yield Query("messages/next_due", {"agent": agent})
-    seconds = BEAT if due is None else min(BEAT, max(clock.parse(due) - clock.seconds(), 0.001))
+    seconds = BEAT if due is None else min(BEAT, max(due, 0.001))
     return Outlook(
         [agent, f"@{type}"],
         seconds,

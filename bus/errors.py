@@ -3,11 +3,11 @@
     BusError                     70  a fault of the bus
     ├── Fault                    70  fault · io_error · damaged · outcome_unknown
     ├── Invalid                  64  usage: an argument that can't be read
-    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable
+    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable · not_allowed
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full
+    ├── TryAgain                 75  busy · disk_full · unreachable
     └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · not_dead
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
@@ -102,6 +102,9 @@ CATALOG: dict[str, Entry] = {
     "illegal_transition": Entry(Refused, "a message can't change its status that way", "see the life cycle in README"),
     "immutable": Entry(Refused, "this never changes once it is written", "write a new one"),
     "refused": Entry(Refused, "the bus refused it", "run `bus doctor`"),
+    "not_allowed": Entry(
+        Refused, "the role of this bus address may not do that", "ask the owner of the bus to do it, as their own role"
+    ),
     "usage": Entry(Invalid, "an argument can't be read", "see `bus --help`"),
     "invalid_id": Entry(
         Refused,
@@ -147,6 +150,9 @@ CATALOG: dict[str, Entry] = {
     "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
     "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
+    "unreachable": Entry(
+        TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
+    ),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),

@@ -29,9 +29,9 @@ class Query(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """Run one statement of SQL that the schema compiler wrote; answered with no rows."""
+    """Run SQL that is no file, told for each dialect that needs it (`sqlite`, `postgres`); answered with no rows."""
 
-    sql: str
+    texts: Mapping[str, str]
 
 
 class Ring(NamedTuple):

@@ -29,6 +29,7 @@ BELOW_ALL = {"bus.clock", "bus.schemas", "bus.errors"}  # time, files and errors
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
     "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},
+    "psycopg": {"bus.store"},
     "aiosqlite": {"bus.store.aio"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},

@@ -1,2 +1,0 @@
--- One setting.
-select value from agent_coordination_config where key = :key;
