@@ -25,7 +25,7 @@ def list_(*, status: str | None = None) -> Steps[list[Milestone]]:
 @reading
 def show(id: str) -> Steps[Milestone]:
     """One milestone. Raises `unknown_milestone`."""
-    found = decode((yield Query("milestones/show", {"id": id})))
+    found = decode((yield Query("milestones/show", {"milestone": id})))
     if not found:
         raise error("unknown_milestone")
     return found[0]

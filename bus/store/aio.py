@@ -13,6 +13,7 @@ import aiosqlite
 from bus.operation import Operation, Routine
 from bus.store import driving
 from bus.store.doorbell import Waiting
+from bus.store.place import Fact
 from bus.store.sqlite import Connection
 from bus.store.url import Url
 
@@ -77,7 +78,7 @@ class Store:
         """Carry out a routine: run its operations, sleep through its pauses."""
         return await driving.carry_out(routine, self.run, self._listen)
 
-    async def facts(self) -> dict[str, Any]:
+    async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
         return self._database.bus.facts()
 

@@ -6,11 +6,12 @@ import math
 import os
 import select
 import threading
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bus.operation import Operation, Pause, Routine
 from bus.store.doorbell import Waiting
 from bus.store.opening import Connection, connection
+from bus.store.place import Fact
 from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Store:
             found = self._local.connection = connection(self.url)
         return found
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
         return self.connection().facts()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bus.errors import error
 from bus.operation import Operation
 from bus.store import sqlite
 from bus.store.doorbell import Waiting
+from bus.store.place import Fact
 from bus.store.url import Place, Server
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Connection(Protocol):
     def listen(self, bells: Sequence[str]) -> Waiting:
         """Hear these doorbells from now on."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
 
     def backup(self, path: str) -> None:

@@ -22,6 +22,7 @@ from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Ring, Row, Statement, Steps
 from bus.store import migrating, rendering
 from bus.store.listening import Listening
+from bus.store.place import Fact
 from bus.store.refusals import LOST, translate
 from bus.store.url import Server
 
@@ -92,12 +93,15 @@ class Connection:
         assert self._psycopg
         return self._psycopg
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
         found = self.driver()
         ((size,),) = found.execute("select pg_database_size(current_database())").fetchall()
         version = found.info.parameter_status("server_version") or ""
-        return {"path": self.url.path, "bytes": size, "library": f"PostgreSQL {version.partition(' ')[0]}"}
+        return [
+            ("bus", "ok", f"{self.url.path}, {size} bytes in its database"),
+            ("library", "ok", f"PostgreSQL {version.partition(' ')[0]}, psycopg {psycopg.__version__}"),
+        ]
 
     def backup(self, path: str) -> None:
         """Not here: a copy into a file is `bus copy`."""
@@ -139,8 +143,10 @@ class Connection:
 
     def _write(self, operation: Operation[T]) -> T:
         result = self._transact(operation.steps(), WRITE)
-        if self._failed:
+        if self._failed or self._blemished:
             self._end("rollback")
+            if self._blemished:
+                raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
             raise error("fault", "an operation went on after it was refused", "report it")
         self._commit()
         return result
@@ -153,7 +159,7 @@ class Connection:
     def _transact(self, steps: Steps[T], begin: str) -> T:
         self.driver()
         self._begin: str | None = begin
-        self._failed = False
+        self._failed = self._blemished = False
         try:
             return self._drive(steps, begin)
         except BaseException:
@@ -203,8 +209,7 @@ class Connection:
                 found.execute(statement.sql, [given[name] for name in statement.names])
                 for statement in rendering.operation(query.name, moment is not None)
             ]
-        if blemished:
-            raise psycopg.DataError("text with a NUL")
+        self._blemished |= blemished
         rows: list[Row] = []
         for cursor in cursors:
             if cursor.description:

@@ -14,6 +14,7 @@ from bus import clock, schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Ring, Row, Statement, Steps
 from bus.store import doorbell, files, place
+from bus.store.place import Fact
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url
 
@@ -87,7 +88,7 @@ class Connection:
             return self._room.listen(bells)
         return doorbell.listen(self.bells, self.wal, bells)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
         return place.facts(self.url)
 

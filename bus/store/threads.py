@@ -10,12 +10,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bus.operation import Operation, Routine
 from bus.store import driving
 from bus.store.doorbell import Waiting
 from bus.store.opening import Connection, connection
+from bus.store.place import Fact
 from bus.store.url import Server
 
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class Store:
 
         self._workers.submit(end)
 
-    async def facts(self) -> dict[str, Any]:
+    async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
         return await self.call(lambda taken: taken.facts())
 
