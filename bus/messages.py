@@ -65,7 +65,7 @@ def send(
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
     parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation)
-    return Operation(partial(_send, parameters), True)
+    return Operation(partial(_send, parameters), True, single=True)
 
 
 def broadcast(
@@ -85,7 +85,7 @@ def broadcast(
     Arguments and errors as in `send`.
     """
     parameters = _envelope(sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation)
-    return Operation(partial(_store, "messages/broadcast", parameters), True)
+    return Operation(partial(_store, "messages/broadcast", parameters), True, single=True)
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
@@ -214,7 +214,7 @@ def ack(receipts: str | Iterable[str]) -> Operation[None]:
 
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`.
     """
-    return Operation(partial(_ack, inputs.receipts(receipts)), True)
+    return Operation(partial(_ack, inputs.receipts(receipts)), True, single=True)
 
 
 def _ack(receipts: str) -> Steps[None]:
@@ -231,7 +231,7 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": None if reason is None else inputs.text(reason),
     }
-    return Operation(partial(_release, parameters), True)
+    return Operation(partial(_release, parameters), True, single=True)
 
 
 def _release(parameters: Mapping[str, object]) -> Steps[None]:
@@ -242,13 +242,13 @@ def _release(parameters: Mapping[str, object]) -> Steps[None]:
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_quiet, "messages/extend", parameters), True)
+    return Operation(partial(_quiet, "messages/extend", parameters), True, single=True)
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
     """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
-    return Operation(partial(_over, "messages/reject", parameters), True)
+    return Operation(partial(_over, "messages/reject", parameters), True, single=True)
 
 
 def cancel(id: int | str) -> Operation[None]:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bus import jsonb_checks
 from bus.errors import error
 
 DEEPEST = 32
@@ -25,38 +26,34 @@ DEEPER = {"properties", "items"}
 TYPES = {
     "string": "{row}.type = 'text'",
     "number": "{row}.type in ('integer', 'real')",
-    "integer": "case {row}.type when 'integer' then true when 'real' then {number} = round({number}) else false end",
+    "integer": "({row}.type = 'integer' or ({row}.type = 'real' and {row}.atom = round({row}.atom)))",
     "boolean": "{row}.type in ('true', 'false')",
     "null": "{row}.type = 'null'",
     "array": "{row}.type = 'array'",
     "object": "{row}.type = 'object'",
 }
 BOUNDS = {
-    "minimum": "case when {row}.type in ('integer', 'real') then {number} < {bound} else false end",
-    "maximum": "case when {row}.type in ('integer', 'real') then {number} > {bound} else false end",
+    "minimum": "({row}.type in ('integer', 'real') and {row}.atom < {bound})",
+    "maximum": "({row}.type in ('integer', 'real') and {row}.atom > {bound})",
     "minLength": "({row}.type = 'text' and length({row}.atom) < {bound})",
     "maxLength": "({row}.type = 'text' and length({row}.atom) > {bound})",
     "minItems": "({row}.type = 'array' and (select count(*) from json_each({inside})) < {bound})",
     "maxItems": "({row}.type = 'array' and (select count(*) from json_each({inside})) > {bound})",
 }
-NUMBER = "cast({row}.atom as numeric)"
-ROOTS = {
-    "sqlite": "(select 'object' as type, null as atom, iif(json_valid(new.payload), new.payload, '{}') as value) r0",
-    "postgres": "(select 'object' as type, null::text as atom, document as value) r0",
-}
+ROOT = "(select 'object' as type, null as atom, iif(json_valid(new.payload), new.payload, '{}') as value) r0"
 
 
 class Place(NamedTuple):
     """Where in a payload a schema applies: the tables that lead there, the conditions on the way, the last row."""
 
-    tables: tuple[str, ...]
+    tables: tuple[str, ...] = (ROOT,)
     conditions: tuple[str, ...] = ()
 
     @property
     def row(self) -> str:
         return f"r{len(self.tables) - 1}"
 
-    def below(self, kind: str, condition: str = "true") -> Place:
+    def below(self, kind: str, condition: str = "1") -> Place:
         """What lies in this object or array; `{row}` in the condition is it."""
         if len(self.tables) > DEEPEST:
             raise error("invalid_schema", f"the schema is deeper than {DEEPEST} levels")
@@ -76,46 +73,19 @@ def triggers(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
     """
     if schema.get("type", "object") != "object":
         raise error("invalid_schema", "a payload schema describes an object")
-    makers = {"sqlite": _sqlite, "postgres": _postgres}
-    return {dialect: make(name, _broken(schema, dialect)) for dialect, make in makers.items()}
+    wrong = [Place().search(_wrong(schema, "r0")), *_searches(schema, Place())]
+    sqlite = (
+        f"create trigger {_trigger(name)} before insert on agent_messages\n"
+        f"when new.message_type = {_literal(name)} and ({_any(wrong)})\n"
+        f"begin\n  select raise(abort, {_literal('invalid_payload: ' + name)});\nend"
+    )
+    return {"sqlite": sqlite, "postgres": jsonb_checks.statements(name, _short(name), schema)}
 
 
 def drop(name: str) -> dict[str, str]:
     """What lifts the check of a message type, in each dialect."""
-    text = f"drop trigger if exists {_trigger(name)}"
-    return {"sqlite": text, "postgres": f"{text} on agent_messages"}
-
-
-def _broken(schema: Mapping[str, Any], dialect: str) -> str:
-    """SQL that is true of a payload that breaks the schema."""
-    root = Place((ROOTS[dialect],))
-    return _any([root.search(_wrong(schema, "r0")), *_searches(schema, root)])
-
-
-def _sqlite(name: str, wrong: str) -> str:
-    return (
-        f"create trigger {_trigger(name)} before insert on agent_messages\n"
-        f"when new.message_type = {_literal(name)} and ({wrong})\n"
-        f"begin\n  select raise(abort, {_literal('invalid_payload: ' + name)});\nend"
-    )
-
-
-def _postgres(name: str, wrong: str) -> str:
-    body = (
-        "declare\n  document jsonb := new.payload;\nbegin\n"
-        f"  if {wrong} then\n"
-        f"    raise exception using errcode = 'AB000', message = {_literal('invalid_payload: ' + name)};\n"
-        "  end if;\n  return new;\nend"
-    )
-    mark = "$check$"
-    while mark in body:
-        mark = f"$x{mark[1:]}"
-    return (
-        f"create or replace function {_trigger(name)}() returns trigger language plpgsql set search_path from current\n"
-        f"as {mark}\n{body} {mark};\n"
-        f"create trigger {_trigger(name)} before insert on agent_messages\n"
-        f"for each row when (new.message_type = {_literal(name)}) execute function {_trigger(name)}()"
-    )
+    postgres = f"drop trigger if exists {_short(name)} on agent_messages"
+    return {"sqlite": f"drop trigger if exists {_trigger(name)}", "postgres": postgres}
 
 
 def explain(schema: Mapping[str, Any], payload: str) -> str:
@@ -134,20 +104,20 @@ def _searches(schema: Mapping[str, Any], place: Place) -> Iterator[str]:
         raise error("invalid_schema", "properties is an object")
     members = place.below("object")
     cases = [(key, _wrong(inner, members.row)) for key, inner in properties.items()]
-    if telling := "".join(f" when {_literal(key)} then {wrong}" for key, wrong in cases if wrong != "false"):
-        yield members.search(f"case {members.row}.key{telling} else false end")
+    if telling := "".join(f" when {_literal(key)} then {wrong}" for key, wrong in cases if wrong != "0"):
+        yield members.search(f"case {members.row}.key{telling} else 0 end")
     for key, inner in properties.items():
         if not DEEPER.isdisjoint(inner):
             yield from _searches(inner, place.below("object", f"{{row}}.key = {_literal(key)}"))
     elements = place.below("array")
-    if (wrong := _wrong(items, elements.row)) != "false":
+    if (wrong := _wrong(items, elements.row)) != "0":
         yield elements.search(wrong)
     if not DEEPER.isdisjoint(items):
         yield from _searches(items, elements)
 
 
 def _wrong(schema: object, row: str) -> str:
-    """SQL that is true of a json_each row that breaks what the schema says of it itself; `false`: it says nothing."""
+    """SQL that is true of a json_each row that breaks what the schema says of it itself; `0` when it says nothing."""
     if not isinstance(schema, Mapping):
         raise error("invalid_schema", "a schema is an object")
     parts = [_keyword(key, schema, row) for key in schema if key not in SILENT | DEEPER]
@@ -157,7 +127,7 @@ def _wrong(schema: object, row: str) -> str:
 def _keyword(key: str, schema: Mapping[str, Any], row: str) -> str:
     given = schema[key]
     if key in BOUNDS:
-        return BOUNDS[key].format(row=row, number=NUMBER.format(row=row), inside=_inside(row), bound=_bound(key, given))
+        return BOUNDS[key].format(row=row, inside=_inside(row), bound=_bound(key, given))
     match key:
         case "type":
             return f"not ({_types(given, row)})"
@@ -176,7 +146,7 @@ def _types(given: object, row: str) -> str:
     kinds: list[Any] = given if isinstance(given, list) else [given]
     if not kinds or not all(isinstance(kind, str) and kind in TYPES for kind in kinds):
         raise error("invalid_schema", f"type is one of {', '.join(TYPES)}, or a list of them")
-    return " or ".join(TYPES[kind].format(row=row, number=NUMBER.format(row=row)) for kind in kinds)
+    return " or ".join(TYPES[kind].format(row=row) for kind in kinds)
 
 
 def _required(given: object, row: str) -> str:
@@ -193,7 +163,7 @@ def _closed(given: object, schema: Mapping[str, Any], row: str) -> str:
     if given is not False:
         raise error("invalid_schema", "additionalProperties can only be false")
     known = ", ".join(map(_literal, schema.get("properties", {}))) or "null"
-    others = f"select 1 from json_each({_inside(row)}) where coalesce(key not in ({known}), true)"
+    others = f"select 1 from json_each({_inside(row)}) where coalesce(key not in ({known}), 1)"
     return f"({row}.type = 'object' and exists ({others}))"
 
 
@@ -206,10 +176,8 @@ def _equals(choices: object, row: str) -> str:
     numbers = [_number("enum", c) for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]
     tests = [f"{row}.type in ({', '.join(names) or 'null'})"]
     tests += [f"({row}.type = 'text' and {row}.atom in ({', '.join(texts)}))"] if texts else []
-    if numbers:
-        among = f"{NUMBER.format(row=row)} in ({', '.join(numbers)})"
-        tests.append(f"case when {row}.type in ('integer', 'real') then {among} else false end")
-    return "coalesce(" + " or ".join(tests) + ", false)"
+    tests += [f"({row}.type in ('integer', 'real') and {row}.atom in ({', '.join(numbers)}))"] if numbers else []
+    return "coalesce(" + " or ".join(tests) + ", 0)"
 
 
 SCALARS = (str, bool, int, float)
@@ -235,17 +203,21 @@ def _inside(row: str) -> str:
 def _any(tests: list[str]) -> str:
     """Whether any holds; as a balanced tree, since SQLite bounds the depth of an expression."""
     if len(tests) < 2:
-        return tests[0] if tests else "false"
+        return tests[0] if tests else "0"
     half = len(tests) // 2
     return f"({_any(tests[:half])} or {_any(tests[half:])})"
 
 
 def _trigger(name: str) -> str:
-    """The name of a type's trigger. SQLite takes upper and lower case for the same there; PostgreSQL cuts off what is
-    longer than 63 bytes."""
-    plain = name == name.lower() and len(name) <= 50
-    own = f"payload_{name}" if plain else f"payload {hashlib.sha256(name.encode()).hexdigest()[:40]}"
+    """The name of a type's trigger; SQLite takes upper and lower case for the same there."""
+    own = f"payload_{name}" if name == name.lower() else f"payload {name.encode().hex()}"
     return _quoted(own, '"')
+
+
+def _short(name: str) -> str:
+    """The name of a type's trigger on PostgreSQL, which cuts off what is longer than 63 bytes."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:40]
+    return _quoted(f"payload_{name}" if len(name) <= 50 else f"payload {digest}", '"')
 
 
 def _literal(text: str) -> str:

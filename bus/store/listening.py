@@ -38,11 +38,10 @@ class Listening:
             self._begin()  # and look before sleeping
             return
         self._watch(pids)
-        if not self._connection.rung:
+        if not self._connection.rung():
             limits = [limit for limit in (seconds, None if self._hears else LOOK) if limit is not None]
             if (yield min(limits, default=None)):
                 self._read()
-        self._connection.rung = False
 
     def close(self) -> None:
         for descriptor in self._pids.values():
@@ -56,7 +55,6 @@ class Listening:
     def _begin(self) -> None:
         connection = self._connection.driver()
         self._generation = self._connection.generation
-        self._connection.rung = False
         self._hears = self._connection.url.listen
         with suppress(psycopg.Error):
             if self._hears:
@@ -74,15 +72,16 @@ class Listening:
             with suppress(OSError):  # closed with its connection
                 self._poll.unregister(self._socket)
         self._socket = descriptor
-        if self._poll:
+        if self._poll and descriptor >= 0:
             self._poll.register(descriptor, select.EPOLLIN)
 
     def _read(self) -> None:
-        with suppress(psycopg.Error):
-            pgconn = self._connection.driver().pgconn
-            pgconn.consume_input()
-            while pgconn.notifies():
-                pass
+        """Take in what woke us. A lost connection is left for the next operation to replace."""
+        try:
+            self._connection.driver().pgconn.consume_input()
+            self._connection.rung()
+        except psycopg.Error:
+            self._reach(-1)
 
     def _watch(self, pids: Sequence[int]) -> None:
         if not self._poll:

@@ -25,6 +25,7 @@ from bus.store.listening import Listening
 from bus.store.place import Fact
 from bus.store.refusals import LOST, translate
 from bus.store.url import Server
+from bus.store.wire import Ask, Wire
 
 T = TypeVar("T")
 
@@ -57,10 +58,11 @@ class Connection:
     def __init__(self, url: Server, create: bool = False) -> None:
         self.url = url
         self.generation = 0  # grows when the connection is replaced
-        self.rung = False
+        self._local: list[Ask] = []  # settings of each transaction, behind a pooler
         self._process = os.getpid()
         self._psycopg: psycopg.Connection[Row] | None = None
-        self._failed = False
+        self._begin: str | None = None
+        self._failed = self._blemished = self._committing = self._single = False
         self._open(create)
 
     def run(self, operation: Operation[T]) -> T:
@@ -82,6 +84,13 @@ class Connection:
     def listen(self, bells: Sequence[str]) -> Listening:
         """Hear these doorbells from now on; where notifications don't get through, look twice a second."""
         return Listening(self, bells)
+
+    def rung(self) -> bool:
+        """Whether a notification has come in since this was last asked."""
+        heard = False
+        while self._psycopg and self._psycopg.pgconn.notifies():
+            heard = True
+        return heard
 
     def driver(self) -> psycopg.Connection[Row]:
         """The driver's connection, made anew when it was lost. Raises `Lost`."""
@@ -129,8 +138,8 @@ class Connection:
         except BaseException:
             found.close()
             raise
-        found.add_notify_handler(self._hear)
         self._psycopg, self.generation = found, self.generation + 1
+        self._wire = Wire(found.pgconn)
 
     def _drop(self) -> None:
         if self._psycopg is not None:
@@ -138,32 +147,37 @@ class Connection:
                 self._psycopg.close()
             self._psycopg = None
 
-    def _hear(self, _: object) -> None:
-        self.rung = True
-
     def _write(self, operation: Operation[T]) -> T:
-        result = self._transact(operation.steps(), WRITE)
+        result = self._transact(operation, WRITE)
         if self._failed or self._blemished:
             self._end("rollback")
             if self._blemished:
                 raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
             raise error("fault", "an operation went on after it was refused", "report it")
-        self._commit()
+        if self._committing:
+            return result
+        self._committing = True
+        try:
+            self._end("commit")
+        except psycopg.Error as problem:
+            raise self._translated(problem) from problem
         return result
 
     def _read(self, operation: Operation[T]) -> T:
-        result = self._transact(operation.steps(), READ)
+        result = self._transact(operation, READ)
         self._end("rollback")
         return result
 
-    def _transact(self, steps: Steps[T], begin: str) -> T:
+    def _transact(self, operation: Operation[T], begin: str) -> T:
         self.driver()
-        self._begin: str | None = begin
+        self._begin = begin
+        self._single, self._committing = operation.single, False
         self._failed = self._blemished = False
+        steps = operation.steps()
         try:
             return self._drive(steps, begin)
         except BaseException:
-            self._end("rollback")
+            self._roll_back()
             raise
         finally:
             steps.close()
@@ -174,11 +188,11 @@ class Connection:
             while True:
                 try:
                     reply = self._answer(request)
-                except psycopg.Error as problem:
+                except (psycopg.Error, UnicodeEncodeError) as problem:
                     translated = self._translated(problem)
                     # The transaction is over; what the operation still asks, to explain it, is asked in another one.
-                    self._end("rollback")
-                    self._begin, self._failed = begin, True
+                    self._roll_back()
+                    self._begin, self._failed, self._single, self._committing = begin, True, False, False
                     request = steps.throw(translated)
                 else:
                     request = steps.send(reply)
@@ -190,58 +204,46 @@ class Connection:
         if isinstance(request, Query):
             return self._query(request)
         if isinstance(request, Statement) and (text := request.texts.get("postgres")):
-            self._started()
+            self._wire.ask([*self._start(), ("select 1", ())])
             self.driver().execute(text, prepare=False)
         return []  # doorbells are rung by the database itself
 
-    def _started(self) -> None:
-        if self._begin:
-            self.driver().execute(self._begin)
-            self._begin = None
+    def _start(self) -> list[Ask]:
+        begin, self._begin = self._begin, None
+        return [(begin, ()), *self._local] if begin else []
 
     def _query(self, query: Query) -> list[Row]:
+        if self._committing:
+            raise error("fault", "an operation that asks one query asked two", "report it")
         moment = clock.given()
         given, blemished = _storable({**query.parameters, "now": moment and f"{moment}Z"})
-        found = self.driver()
-        with found.pipeline():
-            self._started()
-            cursors = [
-                found.execute(statement.sql, [given[name] for name in statement.names])
-                for statement in rendering.operation(query.name, moment is not None)
-            ]
+        asks = self._start()
+        for statement in rendering.operation(query.name, moment is not None):
+            asks.append((statement.sql, [given[name] for name in statement.names]))
         self._blemished |= blemished
-        rows: list[Row] = []
-        for cursor in cursors:
-            if cursor.description:
-                rows = cursor.fetchall()
-        return rows
+        if self._single and not blemished:
+            self._committing = True
+            asks.append(("commit", ()))
+        return self._wire.ask(asks) or []
 
-    def _translated(self, problem: psycopg.Error) -> BusError:
-        if self._gone(problem):
+    def _translated(self, problem: Exception) -> BusError:
+        if self._psycopg is None or self._psycopg.closed or getattr(problem, "sqlstate", None) in LOST:
+            self._drop()
+            if self._committing:
+                raise error("outcome_unknown") from problem
             raise Lost from problem
         return translate(problem, self.url)
 
-    def _gone(self, problem: psycopg.Error) -> bool:
-        return self._psycopg is None or self._psycopg.closed or (problem.sqlstate or "") in LOST
-
-    def _commit(self) -> None:
+    def _roll_back(self) -> None:
         try:
-            self._end("commit", quiet=False)
-        except psycopg.Error as problem:
-            if self._gone(problem):
-                self._drop()
-                raise error("outcome_unknown") from problem
-            raise translate(problem, self.url) from problem
-
-    def _end(self, how: str, quiet: bool = True) -> None:
-        found = self._psycopg
-        try:
-            if found and found.info.transaction_status != TransactionStatus.IDLE:
-                found.execute(how)
+            self._end("rollback")
         except psycopg.Error:
-            if not quiet:
-                raise
             self._drop()
+
+    def _end(self, how: str) -> None:
+        found = self._psycopg
+        if found and found.info.transaction_status != TransactionStatus.IDLE:
+            self._wire.ask([(how, ())])
 
 
 def _storable(parameters: dict[str, Any]) -> tuple[dict[str, Any], bool]:

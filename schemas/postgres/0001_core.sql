@@ -399,26 +399,36 @@ create unique index agent_messages_key on agent_messages (from_agent, to_agent, 
 
 -- What a new message must be, whoever writes it. The payload of a type is checked by 0002_payloads.sql.
 create function agent_messages_check() returns trigger language plpgsql set search_path from current as $$
+declare
+  known boolean;
+  most double precision;
+  active timestamptz;
 begin
   if new.session_id is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
   end if;
-  if not exists (select 1 from message_types where name = new.message_type) then
+  select exists (select 1 from message_types where name = new.message_type),
+    (select value::double precision from agent_coordination_config where key = 'max_payload_bytes'),
+    (select last_activity from coordination_sessions where session_id = new.session_id)
+  into known, most, active;
+  if not known then
     raise exception 'unknown_type: there is no such message type' using errcode = 'AB000';
   end if;
-  if new.to_agent ^@ '@' and not exists (select 1 from agent_types where name = substr(new.to_agent, 2)) then
-    raise exception 'unknown_type: there is no such agent type' using errcode = 'AB000';
+  if new.to_agent ^@ '@' then
+    if not exists (select 1 from agent_types where name = substr(new.to_agent, 2)) then
+      raise exception 'unknown_type: there is no such agent type' using errcode = 'AB000';
+    end if;
   end if;
-  if jsonb_typeof(document_check(new.payload, (
-      select value::double precision from agent_coordination_config where key = 'max_payload_bytes'))) <> 'object' then
+  if jsonb_typeof(document_check(new.payload, most)) <> 'object' then
     raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';
   end if;
   -- By hand, an expiry may be given without its timer.
   if new.expires_at is not null and (new.due_at is null or new.expires_at < new.due_at) then
     new.due_at := new.expires_at;
   end if;
-  perform session_activity(new.session_id, new.created_at) from coordination_sessions
-  where session_id = new.session_id and last_activity < new.created_at - interval '5 seconds';
+  if active < new.created_at - interval '5 seconds' then
+    perform session_activity(new.session_id, new.created_at);
+  end if;
   perform bell_ring(new.to_agent);
   return new;
 end $$;

@@ -67,7 +67,7 @@ with chosen as materialized (
       select id, created_at from agent_messages
       where mailbox = box.name and status = 'ready' and priority = level
         and (:type is null or message_type = :type) and (expires_at is null or expires_at > :now)
-      order by id limit :limit + 64) head
+      order by mailbox, priority desc, id limit :limit + 64) head
     where aging.seconds > 0) c
   join agent_messages m on m.id = c.id and m.status = 'ready'
   order by c.rank, c.id limit :limit for update of m skip locked)
