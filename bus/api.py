@@ -8,8 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from bus import agents, checkpoints, config, doctor, messages, milestones, sessions, state, step, types, upkeep
-from bus.models import Checkpoint, Restored
+from bus import (
+    agents,
+    checkpoints,
+    config,
+    doctor,
+    messages,
+    milestones,
+    monitor,
+    recovery,
+    sessions,
+    state,
+    step,
+    types,
+    upkeep,
+)
+from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking, opening
 from bus.store.url import Place, locate, locate_new
@@ -60,12 +74,13 @@ class Bus:
         self.store = store
 
     @classmethod
-    def open(cls, url: str | None = None, *, create: bool = False) -> Self:
+    def open(cls, url: str | None = None, *, create: bool = False, read_only: bool = False) -> Self:
         """Open the bus at `url`, else at `BUS_URL`, else the nearest `.milestones/coordination.db` walking up.
 
-        `create` makes it when it is missing. Raises `no_bus`, `not_a_bus`, `newer_bus`, `unsafe_file`.
+        `create` makes it when it is missing; `read_only` can change nothing. Raises `no_bus`, `not_a_bus`,
+        `newer_bus`, `unsafe_file`, and `older_bus` where only an upgrade would help a reader.
         """
-        return cls(blocking.Store(locate_new(url) if create else locate(url), create))
+        return cls(blocking.Store(locate_new(url) if create else locate(url), create, read_only))
 
     @property
     def url(self) -> Place:
@@ -120,6 +135,25 @@ class Bus:
     def checkpoint_restore(self, agent: str, *, checkpoint: str | None = None) -> Restored | None:
         """The checkpoint to go on from, as `checkpoint_latest`, with its files verified."""
         return checkpoints.verify(self.checkpoint_latest(agent, checkpoint=checkpoint))
+
+    interrupted = _now(recovery.interrupted)
+    recovery_apply = _now(recovery.apply)
+    recovery_respawn = _now(recovery.respawn)
+    recovery_spawned = _now(recovery.spawned)
+    monitor_wait = _in_time(monitor.wait)
+    clean = _now(monitor.clean)
+    session_counts = _now(monitor.session_counts)
+
+    def recovery_plan(self, session: str) -> Plan:
+        """As `recovery.plan`, after the whole file was read, with the files of the checkpoints verified."""
+        self.store.run(recovery.check())
+        return recovery.verified(self.store.run(recovery.plan(session)))
+
+    def monitor_check(self, *, by: str = "monitor") -> Check:
+        """As `monitor.check`; then what is in the WAL goes into the file."""
+        found: Check = self.store.carry_out(monitor.check(by=by))
+        self.store.connection().tidy()
+        return found
 
     session_list = _now(sessions.list_)
     session_show = _now(sessions.show)
@@ -213,6 +247,28 @@ class AsyncBus:
 
         found: Checkpoint | None = await self.checkpoint_latest(agent, checkpoint=checkpoint)
         return await anyio.to_thread.run_sync(checkpoints.verify, found)
+
+    interrupted = _await(recovery.interrupted)
+    recovery_apply = _await(recovery.apply)
+    recovery_respawn = _await(recovery.respawn)
+    recovery_spawned = _await(recovery.spawned)
+    monitor_wait = _await_in_time(monitor.wait)
+    clean = _await(monitor.clean)
+    session_counts = _await(monitor.session_counts)
+
+    async def recovery_plan(self, session: str) -> Plan:
+        """As `Bus.recovery_plan`, with the files verified off the event loop."""
+        import anyio.to_thread
+
+        await self.store.run(recovery.check())
+        found: Plan = await self.store.run(recovery.plan(session))
+        return await anyio.to_thread.run_sync(recovery.verified, found)
+
+    async def monitor_check(self, *, by: str = "monitor") -> Check:
+        """As `Bus.monitor_check`."""
+        found: Check = await self.store.carry_out(monitor.check(by=by))
+        await self.store.call(lambda connection: connection.tidy())
+        return found
 
     session_list = _await(sessions.list_)
     session_show = _await(sessions.show)

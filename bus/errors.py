@@ -8,7 +8,7 @@
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
     ├── TryAgain                 75  busy · disk_full · unreachable
-    └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · not_dead
+    └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
 about it (`hint`). The codes stand in `CATALOG`; the database raises them by name, and `schemas/errors.tsv`, made from
@@ -93,7 +93,11 @@ class Entry(NamedTuple):
 CATALOG: dict[str, Entry] = {
     "fault": Entry(Fault, "the bus failed", "run `bus doctor`"),
     "io_error": Entry(Fault, "the disk failed", "check the disk, then run `bus doctor`; nothing was stored"),
-    "damaged": Entry(Fault, "the bus file is damaged", "run `bus doctor`, then go back to a copy made by `bus backup`"),
+    "damaged": Entry(
+        Fault,
+        "the bus file is damaged",
+        "go back to a copy made by `bus backup`, or export what can be read: `sqlite3 FILE .recover`",
+    ),
     "outcome_unknown": Entry(
         Fault,
         "the commit failed half-way and may or may not have happened",
@@ -137,6 +141,7 @@ CATALOG: dict[str, Entry] = {
         InvalidPayload, "the payload is too large", "send a path, or raise it with `bus config set max_payload_bytes N`"
     ),
     "invalid_schema": Entry(Refused, "not a schema the database can enforce", "see the list of keywords in README"),
+    "unfit_option": Entry(Refused, "the option does not fit the session", "see `bus recover SESSION`"),
     "unknown_type": Entry(
         UnknownType, "no such type", "see `bus types list`; a project adds its own with `bus types add`"
     ),
@@ -144,6 +149,7 @@ CATALOG: dict[str, Entry] = {
     "no_bus": Entry(NotFound, "there is no bus here", "make one with `bus init`, or name one with --bus or BUS_URL"),
     "not_a_bus": Entry(NotFound, "that file is not a bus", "name another with --bus or BUS_URL"),
     "newer_bus": Entry(NotFound, "the bus was made by a newer version", "upgrade agent-bus on this machine"),
+    "older_bus": Entry(NotFound, "the bus was made by an older version", "bring it to this one with `bus init`"),
     "unsafe_file": Entry(NotFound, "the bus file can't be used safely", "give it one name, one owner, a local disk"),
     "unknown_agent": Entry(NotFound, "no such agent", "register it with `bus register`"),
     "unknown_session": Entry(NotFound, "no such session", "see `bus session list`"),
@@ -163,6 +169,8 @@ CATALOG: dict[str, Entry] = {
     ),
     "version_conflict": Entry(Conflict, "the state has another version", "load it again and decide anew"),
     "already_ended": Entry(Conflict, "it has ended already", "look at it before you go on"),
+    "milestone_exists": Entry(Conflict, "there is a milestone of that id", "name another with --milestone"),
+    "already_running": Entry(Conflict, "a monitor of this bus runs already", "end it with `bus monitor --stop`"),
     "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),
 }
 

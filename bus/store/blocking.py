@@ -20,13 +20,14 @@ T = TypeVar("T")
 class Store:
     """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own."""
 
-    def __init__(self, url: Place, create: bool = False) -> None:
+    def __init__(self, url: Place, create: bool = False, read_only: bool = False) -> None:
         self.url = url
+        self._read_only = read_only
         self._process = os.getpid()
         self._inherited: list[threading.local] = []
         self._local = threading.local()
         self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
-        first = connection(url, create)
+        first = connection(url, create, read_only)
         self._only = first if url.path == MEMORY else None
         self._local.connection = first
 
@@ -69,7 +70,7 @@ class Store:
             self._local, self._process = threading.local(), os.getpid()
         found: Connection | None = getattr(self._local, "connection", None)
         if found is None:
-            found = self._local.connection = connection(self.url)
+            found = self._local.connection = connection(self.url, read_only=self._read_only)
         return found
 
     def facts(self) -> list[Fact]:

@@ -10,7 +10,7 @@ from bus.operation import Row
 from bus.store.url import Server
 
 
-def prepare(connection: psycopg.Connection[Row], url: Server, create: bool) -> None:
+def prepare(connection: psycopg.Connection[Row], url: Server, create: bool, read_only: bool = False) -> None:
     """Set the search path to the bus; make or upgrade its tables. Raises `no_bus`, `newer_bus`, `not_allowed`."""
     quoted = f'"{url.schema}"'
     connection.execute("select set_config('search_path', $1, false)", [f"{quoted}, pg_temp"], prepare=False)
@@ -20,6 +20,8 @@ def prepare(connection: psycopg.Connection[Row], url: Server, create: bool) -> N
         raise error("no_bus", f"there is no bus in the schema {url.schema} of {url.path}")
     if version is not None and version > steps[-1][0]:
         raise error("newer_bus", f"{url.path} was made by a newer version ({version}, this one knows {steps[-1][0]})")
+    if read_only and version is not None and version < steps[-1][0]:
+        raise error("older_bus", f"{url.path} was made by an older version ({version}, this one knows {steps[-1][0]})")
     if version is None or version < steps[-1][0]:
         _migrate(connection, url, quoted, steps)
 

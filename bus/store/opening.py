@@ -33,21 +33,24 @@ class Connection(Protocol):
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
 
+    def tidy(self) -> None:
+        """Do what is good to do now and then."""
+
     def close(self) -> None:
         """Close it; a second time is done."""
 
 
-def connection(url: Place, create: bool = False) -> Connection:
-    """A connection to the bus at `url`; `create` makes the bus when it is missing."""
+def connection(url: Place, create: bool = False, read_only: bool = False) -> Connection:
+    """A connection to the bus at `url`; `create` makes the bus when it is missing, `read_only` can change nothing."""
     if not isinstance(url, Server):
-        return sqlite.Connection(url, create)
+        return sqlite.Connection(url, create, read_only)
     try:
         from bus.store import postgres
     except ImportError as problem:
         raise error(
             "usage", "PostgreSQL needs psycopg, which is not installed", "pip install 'agent-bus[postgres]'"
         ) from problem
-    return postgres.Connection(url, create)
+    return postgres.Connection(url, create, read_only)
 
 
 async def asynchronous(url: Place, create: bool = False) -> aio.Store | threads.Store:

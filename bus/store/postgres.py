@@ -43,7 +43,6 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",
     "client_min_messages": "warning",
     "timezone": "UTC",
-    "default_transaction_read_only": "off",
 }
 WRITE, READ = "begin isolation level read committed", "begin isolation level repeatable read read only"
 
@@ -55,8 +54,9 @@ class Lost(Exception):
 class Connection:
     """One connection to one bus, for one thread at a time. `create` makes the bus, or brings it to this version."""
 
-    def __init__(self, url: Server, create: bool = False) -> None:
+    def __init__(self, url: Server, create: bool = False, read_only: bool = False) -> None:
         self.url = url
+        self._read_only = read_only
         self.generation = 0  # grows when the connection is replaced
         self._local: list[Ask] = []  # settings of each transaction, behind a pooler
         self._process = os.getpid()
@@ -116,6 +116,9 @@ class Connection:
         """Not here: a copy into a file is `bus copy`."""
         raise error("usage", "a bus on PostgreSQL is not one file", f"use pg_dump, or `bus copy URL {path}`")
 
+    def tidy(self) -> None:
+        """Nothing to do: PostgreSQL vacuums by itself."""
+
     def close(self) -> None:
         """Close it; a second time is done."""
         if self._process == os.getpid():
@@ -129,8 +132,9 @@ class Connection:
         self._drop()
         found = _connect(self.url)
         try:
-            migrating.prepare(found, self.url, create)
-            names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SETTINGS.items())
+            migrating.prepare(found, self.url, create, self._read_only)
+            settings = {**SETTINGS, "default_transaction_read_only": "on" if self._read_only else "off"}
+            names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
             found.execute(f"select {names}", prepare=False)
         except psycopg.Error as problem:
             found.close()

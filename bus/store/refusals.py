@@ -42,7 +42,7 @@ def translate(problem: Exception, url: Server) -> BusError:
         return error(code, detail)
     if state == "23514" and problem.diag.constraint_name in CATALOG:
         return error(problem.diag.constraint_name or "")
-    if state == "42501":
+    if state in ("42501", "25006"):
         return error("not_allowed", f"PostgreSQL says: {words}")
     if state in BY_STATE:
         return error(BY_STATE[state])

@@ -19,7 +19,9 @@ TYPES = {
     **dict.fromkeys(
         ("limit", "id", "reply_to", "if_version", "keep", "pid", "process_started_at", "priority"), "bigint"
     ),
-    **dict.fromkeys(("delay", "expires", "lease", "ttl", "retention", "progress"), "double precision"),
+    **dict.fromkeys(
+        ("delay", "expires", "lease", "ttl", "retention", "progress", "silence", "age"), "double precision"
+    ),
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
     "now": "timestamptz",

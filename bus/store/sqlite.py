@@ -27,10 +27,12 @@ OLDEST = (3, 38, 0)
 
 
 class Connection:
-    """One connection to one bus, for one thread. `create` makes the file when it is missing."""
+    """One connection to one bus, for one thread. `create` makes the file when it is missing; a `read_only` one can
+    change nothing, and needs no upgrade to be made first."""
 
-    def __init__(self, url: Url, create: bool = False) -> None:
+    def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
         self.url = url
+        self._read_only = read_only
         self.bells = f"{url.path}.bells"
         self.wal = f"{url.path}-wal"
         if sqlite3.sqlite_version_info < OLDEST:
@@ -38,13 +40,13 @@ class Connection:
         if url.path != MEMORY:
             if create:
                 files.make(url.path)
-            files.check(url.path)
+            files.check(url.path, read_only)
         self._process = os.getpid()
         self.sqlite = self._open()
         self._broken = False
         self._room = doorbell.Room()
         try:
-            self._turnstile = None if url.path == MEMORY else Turnstile(f"{url.path}.turn")
+            self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
         except OSError as problem:
             raise error("unsafe_file", f"{url.path}.turn can't be used: {problem.strerror}") from problem
 
@@ -62,9 +64,9 @@ class Connection:
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():
-            connection = _connect(self.url)
+            connection = _connect(self.url, self._read_only)
             try:
-                _prepare(connection, self.url)
+                _prepare(connection, self.url, self._read_only)
             except BaseException:
                 connection.close()
                 raise
@@ -206,6 +208,15 @@ class Connection:
             return
         self.checkpoint()
 
+    def tidy(self) -> None:
+        """Copy the WAL into the file, whatever its size."""
+        if self._turnstile:
+            self._turnstile.enter(TIMEOUT)
+            try:
+                self.checkpoint()
+            finally:
+                self._turnstile.leave()
+
     def checkpoint(self) -> None:
         """Copy the WAL into the file, as far as readers allow; while nobody can commit."""
         try:
@@ -241,8 +252,9 @@ def _target(path: str) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, isolation_level=None)
 
 
-def _connect(url: Url) -> sqlite3.Connection:
-    place = MEMORY if url.path == MEMORY else f"file:{quote(os.fsencode(url.path))}?mode=rw"
+def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rw"
+    place = MEMORY if url.path == MEMORY else f"file:{quote(os.fsencode(url.path))}?mode={mode}"
     connection = sqlite3.connect(
         place,
         timeout=TIMEOUT,
@@ -273,7 +285,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _prepare(connection: sqlite3.Connection, url: Url) -> None:
+def _prepare(connection: sqlite3.Connection, url: Url, read_only: bool = False) -> None:
     """Refuse what is no bus of ours; make or upgrade the tables."""
     (found,) = connection.execute("pragma application_id").fetchone()
     (version,) = connection.execute("pragma user_version").fetchone()
@@ -281,10 +293,14 @@ def _prepare(connection: sqlite3.Connection, url: Url) -> None:
     newest = steps[-1][0]
     if found not in (0, APPLICATION_ID) or (found == 0 and not _empty(connection)):
         if _was_made_meanwhile(connection):
-            return _prepare(connection, url)
+            return _prepare(connection, url, read_only)
         raise error("not_a_bus", f"{url.path} belongs to another application")
     if version > newest:
         raise error("newer_bus", f"{url.path} was made by a newer version ({version}, this one knows {newest})")
+    if read_only:
+        if version < newest:
+            raise error("older_bus", f"{url.path} was made by an older version ({version}, this one knows {newest})")
+        return None
     if found == 0:
         connection.execute("pragma auto_vacuum = incremental")
     if url.path != MEMORY and connection.execute("pragma journal_mode").fetchone() != ("wal",):

@@ -24,6 +24,10 @@ class Url(NamedTuple):
     path: str
     synchronous: str = "full"
 
+    def address(self) -> str:
+        """What another process is given to open the same bus."""
+        return f"{self.path}?synchronous={self.synchronous}"
+
 
 class Server:
     """A bus on PostgreSQL: what the driver is given (all of the address but our own options), the schema, and whether
@@ -36,6 +40,11 @@ class Server:
         self.path = path
         self.schema = schema
         self.listen = listen
+
+    def address(self) -> str:
+        """What another process is given to open the same bus: the password, too."""
+        listen = "" if self.listen else "&listen=no"
+        return f"{self.conninfo}{'&' if '?' in self.conninfo else '?'}schema={self.schema}{listen}"
 
     def __repr__(self) -> str:
         return f"Server({self.path!r})"
@@ -94,6 +103,12 @@ def _server(text: str) -> Server:
         schema,
         listen == "yes",
     )
+
+
+def folder(url: Place) -> Path:
+    """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's."""
+    beside = Path(url.path).parent if isinstance(url, Url) else Path.cwd()
+    return beside if beside.name == DEFAULT.parent.name else Path.cwd() / DEFAULT.parent
 
 
 def locate(given: str | None = None) -> Place:

@@ -35,6 +35,8 @@ language sql stable as $$
     when 'days' then interval '24 hours' when 'hours' then interval '1 hour' when 'minutes' then interval '1 minute'
     else interval '1 second' end)::timestamptz(3)
 $$;
+create function strftime(format text, at text) returns timestamptz language sql stable
+  as $$select (case when right(at, 1) = 'Z' then at else at || 'Z' end)::timestamptz(3)$$;
 create function julianday(timestamptz) returns double precision language sql stable
   as 'select extract(epoch from $1)::double precision / 86400.0 + 2440587.5';
 -- A moment as text, with the space before the time replaced.
@@ -352,6 +354,20 @@ begin
   perform session_activity(new.session_id, new.last_heartbeat);
   return null;
 end $$;
+-- Whoever was taken for dead, by others, and is heard of again lives.
+create function agent_registry_revives() returns trigger language plpgsql as $$
+begin
+  if json_typeof(new.error_info) = 'object'
+      and coalesce(new.error_info ->> 'silent_since', new.error_info ->> 'recovery') is not null then
+    new.status := 'active';
+    new.completion_time := null;
+    new.error_info := null;
+  end if;
+  return new;
+end $$;
+create trigger agent_registry_revives before update of last_heartbeat on agent_registry
+for each row when (new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat)
+execute function agent_registry_revives();
 create trigger agent_registry_beats after update of last_heartbeat on agent_registry
 for each row when (old.last_heartbeat <> new.last_heartbeat) execute function agent_registry_beats();
 

@@ -220,6 +220,14 @@ begin
   where session_id = new.session_id and last_activity < new.last_heartbeat;
 end;
 
+-- Whoever was taken for dead, by others, and is heard of again lives.
+create trigger agent_registry_revives after update of last_heartbeat on agent_registry
+when new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat
+  and coalesce(json_extract(new.error_info, '$.silent_since'), json_extract(new.error_info, '$.recovery')) is not null
+begin
+  update agent_registry set status = 'active', completion_time = null, error_info = null where agent_id = new.agent_id;
+end;
+
 create table agent_messages (
   id              integer primary key  -- grows, never reused: the newest row is never deleted
     constraint invalid_value check (id between 1 and 1000000000000000),

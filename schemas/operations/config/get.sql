@@ -1,0 +1,2 @@
+-- One setting.
+select value from agent_coordination_config where key = :key;
