@@ -30,11 +30,11 @@ from bus import (
 )
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
-from bus.store import blocking
-from bus.store.url import Url, locate, locate_new
+from bus.store import blocking, opening
+from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
-    from bus.store import aio
+    from bus.store import aio, threads
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -88,7 +88,7 @@ class Bus:
         return cls(blocking.Store(locate_new(url) if create else locate(url), create, read_only))
 
     @property
-    def url(self) -> Url:
+    def url(self) -> Place:
         """Where this bus is."""
         return self.store.url
 
@@ -213,18 +213,16 @@ class Bus:
 class AsyncBus:
     """A bus, for the coroutines of one event loop: `async with await AsyncBus.open() as bus: …`."""
 
-    def __init__(self, store: aio.Store) -> None:
+    def __init__(self, store: aio.Store | threads.Store) -> None:
         self.store = store
 
     @classmethod
     async def open(cls, url: str | None = None, *, create: bool = False) -> Self:
         """As `Bus.open`."""
-        from bus.store import aio
-
-        return cls(await aio.Store.open(locate_new(url) if create else locate(url), create))
+        return cls(await opening.asynchronous(locate_new(url) if create else locate(url), create))
 
     @property
-    def url(self) -> Url:
+    def url(self) -> Place:
         """Where this bus is."""
         return self.store.url
 
@@ -345,7 +343,7 @@ class AsyncBus:
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(self.store.facts(), await self.store.run(doctor.inside()))
+        return doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
 
     async def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""

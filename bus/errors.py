@@ -7,7 +7,7 @@
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full
+    ├── TryAgain                 75  busy · disk_full · unreachable
     └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
@@ -106,6 +106,9 @@ CATALOG: dict[str, Entry] = {
     "illegal_transition": Entry(Refused, "a message can't change its status that way", "see the life cycle in README"),
     "immutable": Entry(Refused, "this never changes once it is written", "write a new one"),
     "refused": Entry(Refused, "the bus refused it", "run `bus doctor`"),
+    "not_allowed": Entry(
+        Refused, "the role of this bus address may not do that", "ask the owner of the bus to do it, as their own role"
+    ),
     "usage": Entry(Invalid, "an argument can't be read", "see `bus --help`"),
     "invalid_id": Entry(
         Refused,
@@ -162,6 +165,9 @@ CATALOG: dict[str, Entry] = {
     "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
     "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace active`"),
+    "unreachable": Entry(
+        TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
+    ),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),

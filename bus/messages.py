@@ -67,7 +67,7 @@ def send(
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
     parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
-    return Operation(partial(_send, parameters), True)
+    return Operation(partial(_send, parameters), True, single=True)
 
 
 def broadcast(
@@ -90,7 +90,7 @@ def broadcast(
     parameters = _envelope(
         sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
     )
-    return Operation(partial(_store, "messages/broadcast", parameters), True)
+    return Operation(partial(_store, "messages/broadcast", parameters), True, single=True)
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
@@ -223,7 +223,7 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
     `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipts(receipts), once), True)
+    return Operation(partial(_ack, inputs.receipts(receipts), once), True, single=not once)
 
 
 def _ack(receipts: str, once: bool) -> Steps[None]:
@@ -242,7 +242,7 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": None if reason is None else inputs.text(reason),
     }
-    return Operation(partial(_release, parameters), True)
+    return Operation(partial(_release, parameters), True, single=True)
 
 
 def _release(parameters: Mapping[str, object]) -> Steps[None]:
@@ -253,13 +253,13 @@ def _release(parameters: Mapping[str, object]) -> Steps[None]:
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_quiet, "messages/extend", parameters), True)
+    return Operation(partial(_quiet, "messages/extend", parameters), True, single=True)
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
     """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
-    return Operation(partial(_over, "messages/reject", parameters), True)
+    return Operation(partial(_over, "messages/reject", parameters), True, single=True)
 
 
 def cancel(id: int | str) -> Operation[None]:

@@ -37,7 +37,7 @@ def save(
         "ttl": inputs.duration(ttl),
         "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),
     }
-    return Operation(partial(_save, parameters), True)
+    return Operation(partial(_save, parameters), True, single=True)
 
 
 def _save(parameters: Mapping[str, object]) -> Steps[int]:

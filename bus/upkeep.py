@@ -59,5 +59,7 @@ def prune() -> Steps[int]:
     rows = yield Query("bus/prune", {})
     ((free,),) = yield Query("bus/free_pages", {})
     for _ in range(min(free, PAGES)):
-        yield Statement("pragma incremental_vacuum(1)")  # a page a call: Python's sqlite3 takes one step of it only
+        yield Statement(
+            {"sqlite": "pragma incremental_vacuum(1)"}
+        )  # a page a call: Python's sqlite3 takes one step of it only
     return len(rows)

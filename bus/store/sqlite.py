@@ -13,7 +13,8 @@ from urllib.parse import quote
 from bus import clock, schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Ring, Row, Statement, Steps
-from bus.store import doorbell, files
+from bus.store import doorbell, files, place
+from bus.store.place import Fact
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url
 
@@ -88,6 +89,14 @@ class Connection:
         if self.url.path == MEMORY:
             return self._room.listen(bells)
         return doorbell.listen(self.bells, self.wal, bells)
+
+    def facts(self) -> list[Fact]:
+        """What can be told of the bus from outside."""
+        return place.facts(self.url)
+
+    def sizes(self) -> dict[str, int]:
+        """Of what takes room on the disk, in bytes."""
+        return place.sizes(self.url)
 
     def _ring(self, bells: Sequence[str]) -> None:
         if self.url.path == MEMORY:
@@ -170,7 +179,8 @@ class Connection:
         return rows
 
     def _statement(self, statement: Statement) -> None:
-        self.sqlite.execute(statement.sql).fetchall()
+        if text := statement.texts.get("sqlite"):
+            self.sqlite.execute(text).fetchall()
 
     def _rollback(self) -> None:
         if not self._broken and self.sqlite.in_transaction:
