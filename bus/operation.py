@@ -22,7 +22,7 @@ Row = tuple[Any, ...]
 
 
 class Query(NamedTuple):
-    """Run schemas/operations/`name`.sql; answered with the rows of its last statement that returns rows."""
+    """Run schemas/operations/`name`.sql; answered with the rows of its statements."""
 
     name: str
     parameters: Mapping[str, object]
@@ -32,6 +32,13 @@ class Statement(NamedTuple):
     """Run one statement of SQL that the schema compiler wrote; answered with no rows."""
 
     sql: str
+
+
+class Seldom(NamedTuple):
+    """As a `Query` whose rows nobody needs; left out when this connection ran the same one less than a second ago."""
+
+    name: str
+    parameters: Mapping[str, object]
 
 
 class Ring(NamedTuple):
@@ -48,7 +55,7 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Steps = Generator[Query | Statement | Ring, Any, T]
+Steps = Generator[Query | Statement | Seldom | Ring, Any, T]
 
 
 class Operation(Generic[T]):

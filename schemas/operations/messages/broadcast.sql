@@ -3,6 +3,7 @@
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :from);
 
+-- unless :keyless
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
@@ -36,5 +37,6 @@ on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not
 do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;
 
+-- unless :beaten
 update agent_registry set last_heartbeat = :now
 where agent_id = :from and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');

@@ -4,6 +4,7 @@
 -- (unknown_agent). With an idempotency key the first message sent under it answers for every later one, provided that
 -- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
 -- spaces, escapes and the order of keys don't matter.
+-- unless :keyless
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
@@ -30,5 +31,6 @@ on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not
 do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;
 
+-- unless :beaten
 update agent_registry set last_heartbeat = :now
 where agent_id = :from and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
