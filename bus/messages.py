@@ -16,9 +16,12 @@ from bus import agents, clock, inputs, payloads
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Steps, reading
+from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, reading
 
 EVERYBODY = "*"
+_MESSAGE = msgspec.json.Decoder(Message)
+_IDS = 10**16  # more than there are: see messages/sources.sql
+FEW = 8  # receipts that are acknowledged one by one
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
@@ -29,7 +32,7 @@ def decode(rows: list[Row]) -> list[Message]:
 
 def _sound(record: str) -> Message | None:
     try:
-        return msgspec.json.decode(record, type=Message)
+        return _MESSAGE.decode(record)
     except (UnicodeError, msgspec.DecodeError, RecursionError):
         return None
 
@@ -40,7 +43,7 @@ def _shown(record: str) -> Message:
     before, _, rest = readable.partition('"payload":')
     _, mark, after = rest.rpartition(',"priority":')
     without = f'{before}"payload":{{}}{mark}{after}'
-    return _sound(readable) or msgspec.json.decode(without, type=Message)
+    return _sound(readable) or _MESSAGE.decode(without)
 
 
 def send(
@@ -103,6 +106,7 @@ def _store(name: str, parameters: Mapping[str, object]) -> Steps[list[int]]:
         rows = yield Query(name, parameters)
     except InvalidPayload as problem:
         raise (yield from _explained(problem, parameters)) from problem
+    yield agents.at_work(str(parameters["from"]))
     yield Ring([address for _, address in rows])
     return sorted(id for id, _ in rows)
 
@@ -137,7 +141,8 @@ def _envelope(
         "priority": inputs.priority(priority),
         "delay": inputs.duration(delay) or 0,
         "expires": inputs.duration(expires),
-        "key": None if key is None else inputs.text(key),
+        "beaten": True,  # by `agents.at_work`
+        **({"keyless": True, "key": None} if key is None else {"key": inputs.text(key)}),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
         "traceparent": traceparent,
@@ -188,15 +193,42 @@ def claim(
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
+    found = (yield from _next(parameters)) if parameters["limit"] == 1 and parameters["type"] is None else None
+    if found is None:
+        found = yield from _all_sorted(parameters)
+    if ack_too and found:
+        yield from _ack([message.receipt or "" for message in found], False)
+        return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
+    return found
+
+
+def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
+    """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
+    died, messages age."""
+    agent = str(parameters["agent"])
+    rows = yield Shortcut("messages/sources", parameters)
+    if not rows or rows[0][-1]:
+        return None
+    now, own_due, queue_due, own, queue, back, _ = rows[0]
+    timers = [due for due in (own_due, queue_due) if due]
+    if timers and (back or min(timers) <= now or (yield from agents.relieve_the_dead(agent))):
+        return None
+    yield agents.at_work(agent)
+    heads = [head for head in (own, queue) if head]
+    if not heads:
+        return []
+    ((id, record),) = yield Query("messages/take", {**parameters, "id": min(heads) % _IDS})
+    return (yield from _sorted_out([(0, id, record)])) or None
+
+
+def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
+    """What there is after all that is due has moved, up to the limit."""
     yield from agents.relieve_the_dead(str(parameters["agent"]))
     found: list[Message] = []
     rows: list[Row] = [()]
     while rows and not found:
         rows = yield Query("messages/receive", parameters)
         found = yield from _sorted_out(sorted(rows))
-    if ack_too and found:
-        yield from ack([message.receipt or "" for message in found]).steps()
-        return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
     return found
 
 
@@ -223,14 +255,28 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
     `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipts(receipts), once), True, single=not once)
+    return Operation(partial(_ack, inputs.receipt_list(receipts), once), True, single=not once)
 
 
-def _ack(receipts: str, once: bool) -> Steps[None]:
-    rows = yield Query("messages/ack", {"receipts": receipts})
-    if once and len(rows) < len(set(json.loads(receipts))):
-        raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
-    yield Ring([agents.ended(id) for (id,) in rows])
+def _ack(receipts: list[str], once: bool) -> Steps[None]:
+    left = receipts if len(receipts) > FEW else []
+    for receipt in receipts if not left else []:
+        if not (yield from _finish(receipt)):
+            left.append(receipt)
+    if left:
+        rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
+        if once and len(rows) < len(set(left)):
+            raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
+    yield Ring([agents.ended(int(receipt.partition(".")[0])) for receipt in receipts])
+
+
+def _finish(receipt: str) -> Steps[bool]:
+    """Acknowledge one message in the plain case; whether it was one."""
+    id, _, delivery = receipt.partition(".")
+    rows = yield Shortcut("messages/finish", {"id": int(id), "delivery": int(delivery)})
+    if rows:
+        yield agents.at_work(rows[0][0])
+    return bool(rows)
 
 
 def release(

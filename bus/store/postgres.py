@@ -19,7 +19,7 @@ from psycopg.types.string import TextLoader
 
 from bus import clock
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Ring, Row, Statement, Steps
+from bus.operation import Operation, Query, Ring, Row, Seldom, Shortcut, Statement, Steps
 from bus.store import migrating, rendering
 from bus.store.listening import Listening
 from bus.store.place import Fact
@@ -207,13 +207,15 @@ class Connection:
             result: T = stop.value
             return result
 
-    def _answer(self, request: Query | Statement | Ring) -> list[Row]:
+    def _answer(self, request: Query | Shortcut | Statement | Seldom | Ring) -> list[Row]:
         if isinstance(request, Query):
             return self._query(request)
         if isinstance(request, Statement) and (text := request.texts.get("postgres")):
             self._wire.ask([*self._start(), ("select 1", ())])
             self.driver().execute(text, prepare=False)
-        return []  # doorbells are rung by the database itself
+        # Doorbells are rung by the database itself, heartbeats travel with the texts, and a shortcut would be one more
+        # round trip.
+        return []
 
     def _start(self) -> list[Ask]:
         begin, self._begin = self._begin, None
