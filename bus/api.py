@@ -13,6 +13,7 @@ from bus import (
     checkpoints,
     config,
     doctor,
+    lifecycle,
     messages,
     milestones,
     monitor,
@@ -161,6 +162,16 @@ class Bus:
     session_complete = _now(sessions.complete)
     session_abandon = _now(sessions.abandon)
 
+    trace_spawn = _now(lifecycle.spawn)
+    trace_start = _now(lifecycle.start)
+    trace_finish = _now(lifecycle.finish)
+    trace_abort = _now(lifecycle.abort)
+    trace_show = _now(lifecycle.show)
+    trace_enter = _now(lifecycle.enter)
+    trace_leave = _now(lifecycle.leave)
+    trace_bury_the_dead = _in_time(lifecycle.bury_the_dead)
+    trace_survey = _in_time(lifecycle.survey)
+
     milestone_list = _now(milestones.list_)
     milestone_show = _now(milestones.show)
     types_list = _now(types.list_)
@@ -275,6 +286,16 @@ class AsyncBus:
     session_progress = _await(sessions.progress)
     session_complete = _await(sessions.complete)
     session_abandon = _await(sessions.abandon)
+
+    trace_spawn = _await(lifecycle.spawn)
+    trace_start = _await(lifecycle.start)
+    trace_finish = _await(lifecycle.finish)
+    trace_abort = _await(lifecycle.abort)
+    trace_show = _await(lifecycle.show)
+    trace_enter = _await(lifecycle.enter)
+    trace_leave = _await(lifecycle.leave)
+    trace_bury_the_dead = _await_in_time(lifecycle.bury_the_dead)
+    trace_survey = _await_in_time(lifecycle.survey)
 
     milestone_list = _await(milestones.list_)
     milestone_show = _await(milestones.show)

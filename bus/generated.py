@@ -16,6 +16,7 @@ RECORDS = (
     models.StateValue,
     models.Checkpoint,
     models.Milestone,
+    models.Lifecycle,
 )
 
 HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.

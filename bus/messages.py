@@ -55,16 +55,18 @@ def send(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[int]:
     """Store a message for an agent's id or for `@TYPE`, any one agent of a type in the sender's session; its id.
 
     `priority` is 1 to 10, 10 the most urgent. `delay` holds it back, `expires` ends it. Under an idempotency `key` the
-    first message sent to this address answers for all. Raises `unknown_agent` for a sender that is not registered,
-    `unknown_type`, `invalid_priority`, `invalid_payload`, `invalid_json`, `payload_too_large`, `key_reused`.
+    first message sent to this address answers for all. `traceparent` is the W3C trace context it is sent in. Raises
+    `unknown_agent` for a sender that is not registered, `unknown_type`, `invalid_priority`, `invalid_payload`,
+    `invalid_json`, `payload_too_large`, `key_reused`, `invalid_traceparent`.
     """
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
-    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation)
+    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
     return Operation(partial(_send, parameters), True, single=True)
 
 
@@ -79,12 +81,15 @@ def broadcast(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[list[int]]:
     """Store a copy for each agent of the sender's session that has not ended, itself excepted; their ids, maybe none.
 
     Arguments and errors as in `send`.
     """
-    parameters = _envelope(sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation)
+    parameters = _envelope(
+        sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
+    )
     return Operation(partial(_store, "messages/broadcast", parameters), True, single=True)
 
 
@@ -122,6 +127,7 @@ def _envelope(
     key: str | None,
     reply_to: int | None,
     correlation: str | None,
+    traceparent: str | None,
 ) -> dict[str, object]:
     return {
         "from": sender,
@@ -134,6 +140,7 @@ def _envelope(
         "key": None if key is None else inputs.text(key),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
+        "traceparent": traceparent,
     }
 
 
@@ -209,16 +216,20 @@ def _give_up(found: list[Message]) -> Operation[None] | None:
     return release([message.receipt or "" for message in found]) if found else None
 
 
-def ack(receipts: str | Iterable[str]) -> Operation[None]:
-    """Acknowledge: the work is done. All receipts or none. A second time is done.
+def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]:
+    """Acknowledge: the work is done. All receipts or none. A second time is done, but not with `once`: a step that is
+    repeated because nobody knows how it ended must not happen twice.
 
-    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`.
+    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
+    `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipts(receipts)), True, single=True)
+    return Operation(partial(_ack, inputs.receipts(receipts), once), True, single=not once)
 
 
-def _ack(receipts: str) -> Steps[None]:
+def _ack(receipts: str, once: bool) -> Steps[None]:
     rows = yield Query("messages/ack", {"receipts": receipts})
+    if once and len(rows) < len(set(json.loads(receipts))):
+        raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
     yield Ring([agents.ended(id) for (id,) in rows])
 
 

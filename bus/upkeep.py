@@ -20,8 +20,9 @@ def status() -> Steps[Mapping[str, Any]]:
 
 @writing
 def prune() -> Steps[int]:
-    """Remove acknowledged messages and health records past cleanup_retention_days, and state whose time is over; how
-    many messages went. Freed pages go back to the disk in small steps."""
+    """Remove acknowledged messages past cleanup_retention_days, health records past health_retention_days, records of
+    ended agents past lifecycle_retention_days, and state whose time is over; how many messages went. Freed pages go
+    back to the disk in small steps."""
     rows = yield Query("bus/prune", {})
     ((free,),) = yield Query("bus/free_pages", {})
     for _ in range(min(free, PAGES)):

@@ -55,7 +55,16 @@ class Facade:
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the bus, the identity or the clock of whoever runs it."""
-    for name in ("BUS_URL", "BUS_AGENT", "BUS_NOW", "BUS_COMMAND", "BUS_SHELL_VIA", "BUS_DEBUG"):
+    for name in (
+        "BUS_URL",
+        "BUS_AGENT",
+        "BUS_NOW",
+        "BUS_COMMAND",
+        "BUS_SHELL_VIA",
+        "BUS_DEBUG",
+        "BUS_TRACE",
+        "TRACEPARENT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -19,9 +19,9 @@ from itertools import repeat
 from typing import Any
 from unittest import mock
 
-from bus import Bus, agents, clock, liveness, messages, state, step
+from bus import Bus, agents, clock, liveness, messages, monitor, state, step
 from bus.errors import BusError, Conflict, Fault, TryAgain, error
-from bus.models import Message, MessageStatus
+from bus.models import Message
 from bus.operation import Operation, Pause, Query, Ring, Statement, Steps
 from bus.store import blocking
 from bus.store.sqlite import Connection
@@ -269,20 +269,18 @@ def tallying(sim: Simulation) -> Script:
 
 
 def stepping(sim: Simulation, name: str, message: Message) -> Script:
-    """One step about one task. When its outcome is unknown the message tells whether it happened."""
+    """One step about one task, repeated while its outcome is unknown: it happens once."""
     while True:
         count = yield from insist(state.load_versioned(name, "count"))
         doing = work.operations(name, message, count)
-        sim.world.intend(work.answer(message)["task_id"], work.answer(message), times=1)
+        sim.world.intend(work.answer(message)["task_id"], work.answer(message))
         try:
-            results = yield step.apply([messages.ack(message.receipt or ""), *doing])
+            results = yield step.apply([messages.ack(message.receipt or "", once=True), *doing])
             return work.told(sim.world, name, message, results[1:])
         except Conflict:
             return None
         except (TryAgain, Fault):
-            found: Message = yield from insist(messages.message(message.id))
-            if found.status is MessageStatus.ACKNOWLEDGED or found.receipt != message.receipt:
-                return None
+            continue
 
 
 def acknowledging(sim: Simulation, message: Message) -> Script:
@@ -338,17 +336,17 @@ def recoverer(sim: Simulation, name: str, pid: int | None) -> Script:
     """Recovers and prunes from time to time."""
     while True:
         yield Pause([], sim.chance.random() * 30)
-        yield lambda: recovering(sim.bus)
+        yield sim.chance.choice((lambda: invariants.recover(sim.bus), lambda: _monitor(sim)))
         try:
             sim.world.prune(len((yield PRUNE)))
         except (TryAgain, Fault):
             continue
 
 
-def recovering(bus: Bus) -> None:
-    """One recovery, at one moment."""
-    invariants.tell_time(bus)
-    invariants.recover(bus)
+def _monitor(sim: Simulation) -> None:
+    """What a monitor does at each of its checks."""
+    invariants.tick(sim.bus)
+    sim.world.prune(sim.bus.store.carry_out(monitor.check()).pruned)
 
 
 def _prune() -> Steps[list[Any]]:
@@ -491,6 +489,15 @@ def _torn(sim: Simulation, name: str, message: Message) -> Script:
         pass
 
 
+def a_step_that_may_be_repeated(seed: int) -> None:
+    """Planted: a step whose message is acknowledged already happens again."""
+    with mock.patch.object(messages, "ack", lambda receipts, once=False: real_ack(receipts)):
+        play(seed, 1000, CAST)
+
+
+real_ack = messages.ack
+
+
 def a_compare_and_set_that_does_not_compare(seed: int) -> None:
     """Planted: the version that a save asks for is not looked at."""
     with planted.planted({"operations/state/save.sql": (":if_version is not null", "0")}):
@@ -503,5 +510,6 @@ CONTROLS = (
     a_delivery_that_is_not_counted,
     a_claim_that_looks_and_then_takes,
     a_step_in_two_transactions,
+    a_step_that_may_be_repeated,
     a_compare_and_set_that_does_not_compare,
 )

@@ -44,7 +44,7 @@ def do(bus: Bus, agent: str, message: Message, world: World) -> None:
         return world.acknowledge(message.receipt)
     doing = operations(agent, message, bus.state_load_versioned(agent, "count"))
     world.intend(answer(message)["task_id"], answer(message))
-    results = bus.apply([messages.ack(message.receipt or ""), *doing])
+    results = bus.apply([messages.ack(message.receipt or "", once=True), *doing])
     return told(world, agent, message, results[1:])
 
 

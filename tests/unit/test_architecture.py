@@ -25,7 +25,12 @@ LAYERS = [
     {"bus.models"},
     {"bus.errors"},
 ]
-BELOW_ALL = {"bus.clock", "bus.schemas", "bus.errors"}  # time, files and errors, which every layer may use
+BELOW_ALL = {
+    "bus.clock",
+    "bus.schemas",
+    "bus.errors",
+    "bus.trace_context",
+}  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
     "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},

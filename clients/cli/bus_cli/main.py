@@ -61,6 +61,8 @@ COMMANDS = {
     "types": "settings",
     "config": "settings",
     "apply": "step",
+    "run": "run",
+    "trace": "trace",
 }
 
 
