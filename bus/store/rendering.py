@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bus import schemas
@@ -24,13 +25,21 @@ TYPES = {
     ),
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
-    "now": "timestamptz",
+    **dict.fromkeys(("traced", "exit_code"), "bigint"),
+    **dict.fromkeys(("now", "at"), "timestamptz"),
+    "metadata": "json",
 }
+OF_NOUN = {"lifecycle": {"priority": "text"}}  # where a noun means something else by a name
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/", re.S)
-_WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()")
-_FUNCTIONS = {"json_object": "json_build_object", "json": ""}
+_WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)")
+_OTHERS = {
+    "json_object": "json_build_object",
+    "json": "",
+    "is": "is not distinct from ",
+    "is not": "is distinct from ",
+}
 
 
 class Rendered(NamedTuple):
@@ -46,21 +55,22 @@ def operation(name: str, moved: bool) -> tuple[Rendered, ...]:
     own = schemas.root() / "postgres" / "operations" / f"{name}.sql"
     path = own if own.exists() else schemas.root() / "operations" / f"{name}.sql"
     text = _MARKS.sub(lambda mark: mark[1] or "", path.read_text("utf-8"))
-    return tuple(_rendered(statement, moved) for statement in schemas.split(text))
+    types = {**TYPES, **OF_NOUN.get(name.partition("/")[0], {})}
+    return tuple(_rendered(statement, moved, types) for statement in schemas.split(text))
 
 
-def _rendered(statement: str, moved: bool) -> Rendered:
+def _rendered(statement: str, moved: bool, types: Mapping[str, str]) -> Rendered:
     names: list[str] = []
 
     def word(found: re.Match[str]) -> str:
-        if found[2]:
-            return _FUNCTIONS[found[2]]
+        if other := found[2] or found[3]:
+            return _OTHERS[other]
         if not found[1]:
             return found[0]
         if found[1] == "now" and not moved:
             return NOW
         if found[1] not in names:
             names.append(found[1])
-        return f"${names.index(found[1]) + 1}::{TYPES.get(found[1], 'text')}"
+        return f"${names.index(found[1]) + 1}::{types.get(found[1], 'text')}"
 
     return Rendered(_WORDS.sub(word, statement), tuple(names))
