@@ -56,7 +56,7 @@ class Connection:
         self.sqlite = self._open()
         self._execute = self.sqlite.cursor().execute
         self._broken = False
-        self._commits = 0
+        self._commits = os.getpid()  # a process that commits once begins anywhere
         self._lately: dict[tuple[object, ...], float] = {}  # when what is run seldom was run
         self._room = doorbell.Room()
         try:
@@ -310,7 +310,7 @@ def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
     connection.execute("pragma wal_autocheckpoint = 0")
-    connection.execute("pragma journal_size_limit = 1048576")
+    connection.execute(f"pragma journal_size_limit = {WAL_LIMIT}")  # it is overwritten, not made anew
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")
