@@ -328,6 +328,7 @@ def _prepare(connection: sqlite3.Connection, url: Url, read_only: bool = False) 
             raise error("older_bus", f"{url.path} was made by an older version ({version}, this one knows {newest})")
         return None
     if found == 0:
+        connection.execute("pragma page_size = 1024")  # a commit writes some seven pages, whatever changes in them
         connection.execute("pragma auto_vacuum = incremental")
     if url.path != MEMORY and connection.execute("pragma journal_mode").fetchone() != ("wal",):
         _switch_to_wal(connection)
