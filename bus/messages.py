@@ -158,31 +158,57 @@ def receive(
     Leases of a holder that is known to be dead come back at once. Raises `unknown_agent`.
     """
     claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
-    end = clock.monotonic() + (inputs.duration(wait) or 0)
-    while True:
-        found: list[Message] = yield claiming
-        if found:
-            return found
-        left = end - clock.monotonic()
-        if left <= 0:
-            return []
+    return _until_found(agent, claiming, claiming, inputs.duration(wait) or 0)
+
+
+def ack_and_receive(
+    agent: str,
+    receipts: str | Iterable[str],
+    *,
+    wait: Duration | None = None,
+    lease: Duration | None = None,
+    type: str | None = None,
+) -> Routine[list[Message]]:
+    """Acknowledge what is done and lease the next message in one transaction; `wait` begins after it.
+
+    Raises as `ack`, and then leases nothing, and as `receive`.
+    """
+    parameters = _claiming(agent, 1, lease, type)
+    first = Operation(partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up)
+    return _until_found(agent, first, claim(agent, lease=lease, type=type), inputs.duration(wait) or 0)
+
+
+def _until_found(
+    agent: str, first: Operation[list[Message]], again: Operation[list[Message]], seconds: float
+) -> Routine[list[Message]]:
+    found: list[Message] = yield first
+    if found or not seconds:
+        return found
+    end = clock.monotonic() + seconds
+    while (left := end - clock.monotonic()) > 0:
         news: agents.Outlook = yield agents.outlook(agent)
-        if news.dead:
-            continue
-        yield Pause(news.bells, min(left, news.seconds), news.pids)
+        if not news.dead:
+            yield Pause(news.bells, min(left, news.seconds), news.pids)
+        if found := (yield again):
+            break
+    return found
 
 
 def claim(
     agent: str, *, limit: int = 1, lease: Duration | None = None, type: str | None = None, ack: bool = False
 ) -> Operation[list[Message]]:
     """What is there for `receive`, now: one transaction, no waiting."""
-    parameters: Mapping[str, object] = {
-        "agent": agent,
-        "limit": inputs.whole("limit", limit, most=10_000),
-        "lease": inputs.lease(lease),
-        "type": type,
-    }
-    return Operation(partial(_claim, parameters, ack), True, None if ack else _give_up)
+    return Operation(partial(_claim, _claiming(agent, limit, lease, type), ack), True, None if ack else _give_up)
+
+
+def _claiming(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
+    whole = inputs.whole("limit", limit, most=10_000)
+    return {"agent": agent, "limit": whole, "lease": inputs.lease(lease), "type": type}
+
+
+def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
+    yield from _ack(receipts)
+    return (yield from _claim(parameters, False))
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
