@@ -300,7 +300,7 @@ def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
     connection.execute("pragma wal_autocheckpoint = 0")
-    connection.execute("pragma journal_size_limit = 1048576")
+    connection.execute("pragma journal_size_limit = 4194304")
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")

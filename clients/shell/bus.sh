@@ -228,7 +228,7 @@ _bus_script() {
 .output /dev/null
 .dbconfig no_ckpt_on_close on
 pragma wal_autocheckpoint = 0;
-pragma journal_size_limit = 1048576;
+pragma journal_size_limit = 4194304;
 pragma synchronous = $_bus_synchronous;
 .output
 $checkpoint
