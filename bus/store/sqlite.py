@@ -7,7 +7,8 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from bus import schemas
@@ -77,6 +78,26 @@ class Connection:
                     raise
             except _UnreadableText:
                 return self._run_reading_all(operation)
+
+    def run_together(self, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
+        """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
+
+        When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
+        """
+        if len(operations) == 1:
+            return [self._outcome(operations[0])]
+        try:
+            return self.run(Operation(partial(_one_after_the_other, operations), True))
+        except Exception as problem:
+            if isinstance(problem, BusError) and problem.code == "outcome_unknown":
+                return [problem] * len(operations)
+            return [self._outcome(operation) for operation in operations]
+
+    def _outcome(self, operation: Operation[Any]) -> Any | BaseException:
+        try:
+            return self.run(operation)
+        except BaseException as problem:
+            return problem
 
     def _run_reading_all(self, operation: Operation[T]) -> T:
         """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
@@ -255,6 +276,13 @@ class Connection:
 
     def _translated(self) -> _Border:
         return _Border(self.url.path)
+
+
+def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
+    results = []
+    for operation in operations:
+        results.append((yield from operation.steps()))
+    return results
 
 
 class _UnreadableText(Exception):
