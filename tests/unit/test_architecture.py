@@ -28,7 +28,7 @@ LAYERS = [
 BELOW_ALL = {"bus.clock", "bus.schemas", "bus.errors"}  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
-    "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},
+    "sqlite3": {"bus.store.sqlite", "bus.store.migration", "bus.store.aio", "bus.store.place"},
     "aiosqlite": {"bus.store.aio"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
