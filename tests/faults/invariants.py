@@ -250,7 +250,7 @@ def _one_effect(connection: sqlite3.Connection, world: World) -> Iterator[str]:
       select reply_to from agent_messages where reply_to is not null
       union all select answered from watched_ends where answered is not null"""
     answers = Counter(id for (id,) in connection.execute(query))
-    kept = Counter(json.loads(snapshot)["at"] for (snapshot,) in connection.execute(
+    kept = Counter(json.loads(snapshot).get("at") for (snapshot,) in connection.execute(
         "select state_snapshot from agent_checkpoints"))  # fmt: skip
     query = "select id, status = 'acknowledged' from agent_messages where message_type = 'task_assignment'"
     for id, over in connection.execute(query):

@@ -15,7 +15,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from bus_cli.main import cli
 
 from bus import AsyncBus, Bus, clock
 from bus.errors import CATALOG, BusError
-from tests.faults import planted
+from tests.faults import planted, work
 from tests.faults.invariants import Breach
 
 UNIT = "programs"
@@ -421,7 +420,7 @@ class CommandLine(Door):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory() as folder, clock.moved(to=BEGINNING):
+        with work.folder() as folder, clock.moved(to=BEGINNING):
             self.url = f"{folder}/coordination.db?synchronous=normal"
             with Bus.open(self.url, create=True) as bus:
                 yield bus
