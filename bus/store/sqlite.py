@@ -10,6 +10,8 @@ from contextlib import closing
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from bus import clock, schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Ring, Row, Statement, Steps
@@ -238,7 +240,7 @@ class _Border:
         return None
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, sqlite3.Error | OverflowError | UnicodeEncodeError):
+        if isinstance(problem, sqlite3.Error | OverflowError | ValueError | msgspec.MsgspecError):
             raise translate(problem, self.path) from problem
 
 
@@ -359,6 +361,8 @@ def translate(problem: Exception, path: str) -> BusError:
         return problem
     if isinstance(problem, UnicodeEncodeError | OverflowError):
         return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
+    if isinstance(problem, ValueError | msgspec.MsgspecError):  # arguments were read before: it is a row
+        return error("damaged", f"{path} holds what no bus has written: {problem}")
     result: Any = getattr(problem, "sqlite_errorcode", None)
     primary = result & 0xFF if isinstance(result, int) else None
     text = str(problem)
