@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from bus import schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
-_DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
