@@ -181,6 +181,7 @@ CATALOG: dict[str, Entry] = {
     "milestone_exists": Entry(Conflict, "there is a milestone of that id", "name another with --milestone"),
     "already_running": Entry(Conflict, "a monitor of this bus runs already", "end it with `bus monitor --stop`"),
     "already_started": Entry(Conflict, "it was started already", "look at it with `bus trace show ID`"),
+    "not_empty": Entry(Conflict, "the bus that is to get the copy has something in it", "name a new one"),
     "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),
 }
 

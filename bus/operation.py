@@ -34,6 +34,13 @@ class Statement(NamedTuple):
     texts: Mapping[str, str]
 
 
+class Load(NamedTuple):
+    """Run schemas/operations/`name`.sql once for each set of parameters; answered with no rows."""
+
+    name: str
+    rows: Sequence[Mapping[str, object]]
+
+
 class Ring(NamedTuple):
     """After the commit, ring these doorbells."""
 
@@ -48,7 +55,8 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Steps = Generator[Query | Statement | Ring, Any, T]
+Request = Query | Statement | Load | Ring
+Steps = Generator[Request, Any, T]
 
 
 class Operation(Generic[T]):

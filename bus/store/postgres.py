@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from psycopg.types.string import TextLoader
 
 from bus import clock
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Ring, Row, Statement, Steps
+from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import migrating, rendering
 from bus.store.listening import Listening
 from bus.store.place import Fact
@@ -204,9 +204,11 @@ class Connection:
             result: T = stop.value
             return result
 
-    def _answer(self, request: Query | Statement | Ring) -> list[Row]:
+    def _answer(self, request: Request) -> list[Row]:
         if isinstance(request, Query):
-            return self._query(request)
+            return self._query(request.name, [request.parameters])
+        if isinstance(request, Load):
+            self._query(request.name, request.rows)
         if isinstance(request, Statement) and (text := request.texts.get("postgres")):
             self._wire.ask([*self._start(), ("select 1", ())])
             self.driver().execute(text, prepare=False)
@@ -216,16 +218,17 @@ class Connection:
         begin, self._begin = self._begin, None
         return [(begin, ()), *self._local] if begin else []
 
-    def _query(self, query: Query) -> list[Row]:
+    def _query(self, name: str, rows: Sequence[Mapping[str, object]]) -> list[Row]:
         if self._committing:
             raise error("fault", "an operation that asks one query asked two", "report it")
         moment = clock.given()
-        given, blemished = _storable({**query.parameters, "now": moment and f"{moment}Z"})
         asks = self._start()
-        for statement in rendering.operation(query.name, moment is not None):
-            asks.append((statement.sql, [given[name] for name in statement.names]))
-        self._blemished |= blemished
-        if self._single and not blemished:
+        for parameters in rows:
+            given, blemished = _storable({**parameters, "now": moment and f"{moment}Z"})
+            self._blemished |= blemished
+            for statement in rendering.operation(name, moment is not None):
+                asks.append((statement.sql, [given[name] for name in statement.names]))
+        if self._single and not self._blemished:
             self._committing = True
             asks.append(("commit", ()))
         return self._wire.ask(asks) or []

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from bus import clock, schemas
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Ring, Row, Statement, Steps
+from bus.operation import Load, Operation, Query, Ring, Row, Statement, Steps
 from bus.store import doorbell, files, place
 from bus.store.place import Fact
 from bus.store.turnstile import Turnstile
@@ -152,6 +152,9 @@ class Connection:
                         reply = self._query(request, now)
                     elif isinstance(request, Ring):
                         bells.extend(request.bells)
+                    elif isinstance(request, Load):
+                        for row in request.rows:
+                            self._query(Query(request.name, row), now)
                     else:
                         self._statement(request)
                 except sqlite3.Error as problem:

@@ -439,7 +439,8 @@ begin
     raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';
   end if;
   -- By hand, an expiry may be given without its timer.
-  if new.expires_at is not null and (new.due_at is null or new.expires_at < new.due_at) then
+  if new.status in ('scheduled', 'ready') and new.expires_at is not null
+      and (new.due_at is null or new.expires_at < new.due_at) then
     new.due_at := new.expires_at;
   end if;
   if active < new.created_at - interval '5 seconds' then
