@@ -94,13 +94,17 @@ class Connection:
 
     def driver(self) -> psycopg.Connection[Row]:
         """The driver's connection, made anew when it was lost. Raises `Lost`."""
-        if self._psycopg is None or self._psycopg.closed:
+        if self._psycopg is None or self._psycopg.closed or self._hung_up():
             try:
                 self._open(False)
             except TryAgain as problem:
                 raise Lost from problem
         assert self._psycopg
         return self._psycopg
+
+    def _hung_up(self) -> bool:
+        found = self._psycopg
+        return bool(found and found.info.transaction_status == TransactionStatus.IDLE and self._wire.broken())
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
