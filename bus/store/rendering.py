@@ -27,9 +27,10 @@ TYPES = {
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
     **dict.fromkeys(("traced", "exit_code"), "bigint"),
     **dict.fromkeys(("now", "at"), "timestamptz"),
-    "metadata": "json",
+    **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
-OF_NOUN = {"lifecycle": {"priority": "text"}}  # where a noun means something else by a name
+# Where a noun means something else by a name.
+OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/", re.S)
