@@ -9,6 +9,7 @@ import pytest
 from bus import Bus
 from tests.benchmarks import reports
 
+NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 NOON = "2030-06-01 12:00:00.000"
 GOOD = {"pid": 7, "agent_type": "a", "task_id": "t", "command": "c", "spawned_at": NOON}
 ENDED = {
@@ -19,7 +20,8 @@ ENDED = {
 }
 
 VIEWS = {
-    "agent_velocity": "agent_type total_agents completed failed avg_duration_ms avg_idle_ms max_duration_ms min_duration_ms",
+    "agent_velocity": "agent_type total_agents completed failed avg_duration_ms avg_idle_ms max_duration_ms "
+    "min_duration_ms",
     "agent_bottlenecks": "agent_id agent_type task_id priority_number duration_ms idle_time_ms spawned_at completed_at "
     "bottleneck_type",
     "priority_timeline": "priority_number agent_type first_spawn last_completion agent_count total_time_ms avg_time_ms",
@@ -70,15 +72,11 @@ def test_durations_are_worked_out_whatever_a_writer_claims(hand: sqlite3.Connect
 def test_a_life_by_hand_walks_its_edges(hand: sqlite3.Connection) -> None:
     id = insert(hand, pid=1, agent_type="a", task_id="t", command="c", priority_number="042")
     where = f"where agent_id = {id}"
-    hand.execute(
-        f"update agent_lifecycle set status = 'running', started_at = strftime('%Y-%m-%d %H:%M:%f', 'now') {where}"
-    )
+    hand.execute(f"update agent_lifecycle set status = 'running', started_at = {NOW} {where}")
     assert [row[:6] for row in hand.execute("select * from active_agents")] == [(id, 1, "a", "t", "042", "running")]
     with pytest.raises(sqlite3.IntegrityError, match="illegal_transition"):
         hand.execute(f"update agent_lifecycle set status = 'spawned', started_at = null {where}")
-    hand.execute(
-        f"update agent_lifecycle set status = 'completed', exit_code = 0, completed_at = strftime('%Y-%m-%d %H:%M:%f', 'now') {where}"
-    )
+    hand.execute(f"update agent_lifecycle set status = 'completed', exit_code = 0, completed_at = {NOW} {where}")
     with pytest.raises(sqlite3.IntegrityError, match="illegal_transition"):
         hand.execute(f"update agent_lifecycle set status = 'failed' {where}")
     with pytest.raises(sqlite3.IntegrityError, match="already_ended"):
