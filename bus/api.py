@@ -5,37 +5,41 @@ What each takes, returns and raises stands with the operation, in the file of it
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from bus import (
-    agents,
-    checkpoints,
-    config,
-    doctor,
-    exports,
-    lifecycle,
-    messages,
-    metrics,
-    milestones,
-    reports,
-    sessions,
-    state,
-    step,
-    trace_import,
-    types,
-    upkeep,
-)
+from bus import agents, checkpoints, config, doctor, messages, milestones, sessions, state, step, types, upkeep
 from bus.models import Checkpoint, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking
 from bus.store.url import Url, locate, locate_new
 
 if TYPE_CHECKING:
+    from bus import exports, lifecycle, metrics, overview, reports, trace_import
     from bus.store import aio
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class _Later:
+    """A module that is imported when an operation of it is first called: tracing, which most callers never touch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def operation(*args: object, **kwargs: object) -> Any:
+            return getattr(importlib.import_module(self._name), verb)(*args, **kwargs)
+
+        operation.__doc__ = f"See `{self._name}.{verb}`."
+        return operation
+
+
+if not TYPE_CHECKING:
+    exports, lifecycle, metrics = _Later("bus.exports"), _Later("bus.lifecycle"), _Later("bus.metrics")
+    overview, reports, trace_import = _Later("bus.overview"), _Later("bus.reports"), _Later("bus.trace_import")
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
@@ -175,8 +179,8 @@ class Bus:
     apply = _now(step.apply)
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
-    data_version = _now(upkeep.data_version)
-    overview = _now(upkeep.overview)
+    data_version = _now(overview.data_version)
+    overview = _now(overview.overview)
     metrics = _in_time(metrics.metrics)
 
     def doctor(self) -> list[doctor.Finding]:
@@ -295,8 +299,8 @@ class AsyncBus:
     apply = _await(step.apply)
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
-    data_version = _await(upkeep.data_version)
-    overview = _await(upkeep.overview)
+    data_version = _await(overview.data_version)
+    overview = _await(overview.overview)
     metrics = _await_in_time(metrics.metrics)
 
     async def doctor(self) -> list[doctor.Finding]:

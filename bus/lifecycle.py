@@ -125,10 +125,13 @@ def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Lifecycle]:
     return decode((yield Query(name, parameters)))[0]
 
 
-@reading
-def show(id: int) -> Steps[Lifecycle]:
+def show(id: int) -> Operation[Lifecycle]:
     """One record. Raises `unknown_trace`."""
-    found = decode((yield Query("lifecycle/show", {"id": record_id(id)})))
+    return Operation(partial(_show, record_id(id)), False)
+
+
+def _show(id: int) -> Steps[Lifecycle]:
+    found = decode((yield Query("lifecycle/show", {"id": id})))
     if not found:
         raise error("unknown_trace", f"there is no record {id} of an agent's life")
     return found[0]
@@ -169,7 +172,7 @@ def enter(
         "priority": inputs.number_text(priority),
         "command": command or _shown(sys.orig_argv),
         "traced": traced(),
-        "traceparent": surrounding(),
+        "traceparent": trace_context.surrounding(),
         **liveness.identity(os.getpid())._asdict(),
     }
     return Operation(partial(_enter, registered, parameters), True)
@@ -256,12 +259,6 @@ def traced() -> int | None:
     """The record that `bus run` keeps of this process or of one it descends from."""
     given = os.environ.get(TRACED, "")
     return int(given) if given.isascii() and given.isdigit() else None
-
-
-def surrounding() -> str | None:
-    """The W3C trace context that the environment tells; what is none counts as not there, as the standard says."""
-    told = os.environ.get("TRACEPARENT")
-    return told if trace_context.parse(told) else None
 
 
 def command_of(pid: int) -> str:

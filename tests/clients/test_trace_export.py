@@ -386,3 +386,16 @@ def test_span_ids_are_the_same_whenever_they_are_worked_out() -> None:
     assert len({context.trace_id for context in ids}) == 1
     assert len({trace_context.life("bus", n, None, None).trace_id for n in range(9)}) == 9
     assert trace_context.parse(ids.pop().header())
+
+
+def test_without_the_extra_it_is_said_what_is_missing(team: Bus, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden" / "opentelemetry"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('not installed', name='opentelemetry')")
+    done = subprocess.run(
+        [*BUS, "trace", "export", "--otlp", "http://localhost"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(hidden.parent)},
+    )
+    assert (done.returncode, b"agent-bus[otel]" in done.stderr) == (64, True)

@@ -58,13 +58,13 @@ class Run:
         self.type = options["type"]
         self.words = _shown(words)
         options["worktree"] = options["worktree"] or os.getcwd()
-        self.parent = trace_context.parse(lifecycle.surrounding())
+        self.parent = trace_context.parse(trace_context.surrounding())
         self.id: int = bus.trace_spawn(
             options.pop("type"),
             options.pop("task"),
             pid=child.pid,
             command=self.words,
-            traceparent=lifecycle.surrounding(),
+            traceparent=trace_context.surrounding(),
             **options,
         )
 
