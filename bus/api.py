@@ -149,6 +149,7 @@ class Bus:
     session_abandon = _now(sessions.abandon)
 
     trace_spawn = _now(lifecycle.spawn)
+    trace_launch = _now(lifecycle.launch)
     trace_start = _now(lifecycle.start)
     trace_finish = _now(lifecycle.finish)
     trace_abort = _now(lifecycle.abort)
@@ -269,6 +270,7 @@ class AsyncBus:
     session_abandon = _await(sessions.abandon)
 
     trace_spawn = _await(lifecycle.spawn)
+    trace_launch = _await(lifecycle.launch)
     trace_start = _await(lifecycle.start)
     trace_finish = _await(lifecycle.finish)
     trace_abort = _await(lifecycle.abort)

@@ -11,10 +11,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -76,6 +76,25 @@ def spawn(
 def _spawn(parameters: Mapping[str, object]) -> Steps[int]:
     ((id,),) = yield Query("lifecycle/spawn", parameters)
     return int(id)
+
+
+def launch(
+    type: str, task: str, *, pid: int, session: str, command: str, agent: str | None = None, **more: Any
+) -> Operation[tuple[int, str]]:
+    """Put a process on record, as `spawn`, and register it in a session, as `agents.register`, both or neither; the
+    record's id, and the agent's (default: its type and the record's id)."""
+    spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
+    registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
+    return Operation(partial(_launch, spawned, registered, agent, type), True)
+
+
+def _launch(
+    spawned: Operation[int], register: Callable[[str], Operation[Agent]], agent: str | None, type: str
+) -> Steps[tuple[int, str]]:
+    id = yield from spawned.steps()
+    name = agent or f"{type}-{id}"
+    yield from register(name).steps()
+    return id, name
 
 
 def start(

@@ -88,7 +88,8 @@ def test_what_can_not_be_recorded_does_not_run(here: str, tmp_path: Path) -> Non
         bus("run", *options, "--task", "t", "--", "touch", str(mark), status=status)
     bus("run", "--bus", str(tmp_path / "none.db"), "--type", "x", "--task", "t", "--", "touch", str(mark), status=66)
     assert not mark.exists()
-    assert bus("trace", "active", "--json") == "[]\n"
+    assert json.loads(bus("trace", "timeline", "--json"))["agents"] == []
+    assert bus("session", "list", "--json") == "[]\n"
 
 
 def test_the_command_knows_who_it_is(here: str) -> None:
@@ -253,6 +254,9 @@ def test_wrong_input_is_told_in_a_line_and_writes_nothing(here: str, tmp_path: P
         (65, ["import", "other.json"]),
         (64, ["timeline", "--svg", "/no/such/folder/x.svg"]),
         (64, ["export", "--otlp", "localhost"]),
+        (64, ["export", "--otlp", "http://localhost:99999"]),
+        (64, ["export", "--otlp", "http://[::1"]),
+        (64, ["export", "--otlp", "http://localhost", "--header", "x=a\nb"]),
         (64, ["export", "--otlp", "http://localhost", "--header", "x"]),
     ):
         assert bus("trace", *arguments, status=status) == ""
