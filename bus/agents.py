@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from bus import clock, inputs, liveness
+from bus import config, inputs, liveness
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
-from bus.operation import Operation, Query, Ring, Row, Steps, reading
+from bus.operation import Operation, Query, Ring, Row, Seldom, Steps, reading
 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
 
@@ -59,7 +59,7 @@ def register(
 def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     rows = yield Query("agents/identity", {"agent": agent})
     if rows and liveness.life(Identity(*rows[0][1:])) is Life.DEAD:
-        yield from _give_back(agent)
+        yield from give_back(agent)
     return decode((yield Query("agents/register", parameters)))[0]
 
 
@@ -100,7 +100,7 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
 
 
 def _retire(agent: str, status: str) -> Steps[Agent]:
-    yield from _give_back(agent)
+    yield from give_back(agent)
     return (yield from _changed("agents/retire", {"agent": agent, "status": status}))
 
 
@@ -115,18 +115,24 @@ def agents(*, session: str | None = None) -> Steps[list[Agent]]:
 
 
 @reading
-def lives(found: Sequence[Agent]) -> Steps[list[Life]]:
-    """Whether each agent lives: told by its process on this host, elsewhere by the age of its heartbeat; one that has
-    ended does not."""
-    ((stale,),) = yield Query("config/get", {"key": "stale_after"})
-    oldest = clock.seconds() - float(stale)
+def lives(found: Sequence[Agent], *, silence: float | None = None) -> Steps[list[Life]]:
+    """Whether each agent lives: told by its process on this host, elsewhere by the age of its heartbeat, which counts
+    for `silence` seconds (default: the setting stale_after); one that has ended does not."""
+    if silence is None:
+        silence = yield from config.number("stale_after")
+    oldest = (yield from config.now()) - silence
     return [_life(agent, oldest) for agent in found]
+
+
+def process(agent: Agent) -> Identity:
+    """The process that an agent gave."""
+    return Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id)
 
 
 def _life(agent: Agent, oldest: float) -> Life:
     if agent.status in TERMINAL:
         return Life.DEAD
-    told = liveness.life(Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id))
+    told = liveness.life(process(agent))
     if told is not Life.UNKNOWN:
         return told
     return Life.ALIVE if agent.last_heartbeat.timestamp() >= oldest else Life.DEAD
@@ -154,7 +160,7 @@ def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
     lives = yield from _holders(agent)
     ((due, type),) = yield Query("messages/next_due", {"agent": agent})
-    seconds = BEAT if due is None else min(BEAT, max(clock.parse(due) - clock.seconds(), 0.001))
+    seconds = BEAT if due is None else min(BEAT, max(due, 0.001))
     return Outlook(
         [agent, f"@{type}"],
         seconds,
@@ -170,11 +176,17 @@ def _holders(agent: str) -> Steps[dict[Holder, Life]]:
     return {holder: liveness.life(holder.identity) for holder in holders}
 
 
-def relieve_the_dead(agent: str) -> Steps[None]:
-    """Give back what holders that are known to be dead have leased of what an agent could take."""
-    for holder, life in (yield from _holders(agent)).items():
-        if life is Life.DEAD:
-            yield from _give_back(holder.agent_id)
+def relieve_the_dead(agent: str) -> Steps[bool]:
+    """Give back what holders that are known to be dead have leased of what an agent could take; whether any was."""
+    dead = [holder for holder, life in (yield from _holders(agent)).items() if life is Life.DEAD]
+    for holder in dead:
+        yield from give_back(holder.agent_id)
+    return bool(dead)
+
+
+def at_work(agent: str) -> Seldom:
+    """The heartbeat that every operation of an agent is."""
+    return Seldom("agents/beat", {"agent": agent})
 
 
 def came_back(id: int, address: str, status: str) -> str:
@@ -188,7 +200,16 @@ def ended(id: int) -> str:
     return f"message={id}"
 
 
-def _give_back(agent: str) -> Steps[int]:
+class Returned(NamedTuple):
+    """Messages that were given back, and those that are dead instead, past the retry limit: their ids."""
+
+    ready: list[int]
+    dead: list[int]
+
+
+def give_back(agent: str) -> Steps[Returned]:
+    """Give back at once all that an agent has leased."""
     rows = yield Query("messages/give_back", {"agent": agent})
     yield Ring([came_back(*row) for row in rows])
-    return len(rows)
+    dead = sorted(id for id, _, status in rows if status == MessageStatus.DEAD)
+    return Returned(sorted({row[0] for row in rows} - set(dead)), dead)

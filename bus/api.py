@@ -9,22 +9,34 @@ import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from bus import agents, checkpoints, config, doctor, messages, milestones, sessions, state, step, types, upkeep
-from bus.models import Checkpoint, Restored
+from bus import (
+    agents,
+    checkpoints,
+    config,
+    doctor,
+    messages,
+    milestones,
+    sessions,
+    state,
+    step,
+    types,
+    upkeep,
+)
+from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
-from bus.store import blocking
-from bus.store.url import Url, locate, locate_new
+from bus.store import blocking, opening
+from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
-    from bus import exports, lifecycle, metrics, overview, reports, trace_import
-    from bus.store import aio
+    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
+    from bus.store import aio, threads
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
 class _Later:
-    """A module that is imported when an operation of it is first called: tracing, which most callers never touch."""
+    """A module that is imported when an operation of it is first called: what most callers never touch."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -40,6 +52,7 @@ class _Later:
 if not TYPE_CHECKING:
     exports, lifecycle, metrics = _Later("bus.exports"), _Later("bus.lifecycle"), _Later("bus.metrics")
     overview, reports, trace_import = _Later("bus.overview"), _Later("bus.reports"), _Later("bus.trace_import")
+    monitor, recovery = _Later("bus.monitor"), _Later("bus.recovery")
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
@@ -81,15 +94,16 @@ class Bus:
         self.store = store
 
     @classmethod
-    def open(cls, url: str | None = None, *, create: bool = False) -> Self:
+    def open(cls, url: str | None = None, *, create: bool = False, read_only: bool = False) -> Self:
         """Open the bus at `url`, else at `BUS_URL`, else the nearest `.milestones/coordination.db` walking up.
 
-        `create` makes it when it is missing. Raises `no_bus`, `not_a_bus`, `newer_bus`, `unsafe_file`.
+        `create` makes it when it is missing; `read_only` can change nothing. Raises `no_bus`, `not_a_bus`,
+        `newer_bus`, `unsafe_file`, and `older_bus` where only an upgrade would help a reader.
         """
-        return cls(blocking.Store(locate_new(url) if create else locate(url), create))
+        return cls(blocking.Store(locate_new(url) if create else locate(url), create, read_only))
 
     @property
-    def url(self) -> Url:
+    def url(self) -> Place:
         """Where this bus is."""
         return self.store.url
 
@@ -113,6 +127,7 @@ class Bus:
     send = _now(messages.send)
     broadcast = _now(messages.broadcast)
     receive = _in_time(messages.receive)
+    ack_and_receive = _in_time(messages.ack_and_receive)
     ack = _now(messages.ack)
     release = _now(messages.release)
     extend = _now(messages.extend)
@@ -141,6 +156,25 @@ class Bus:
     def checkpoint_restore(self, agent: str, *, checkpoint: str | None = None) -> Restored | None:
         """The checkpoint to go on from, as `checkpoint_latest`, with its files verified."""
         return checkpoints.verify(self.checkpoint_latest(agent, checkpoint=checkpoint))
+
+    interrupted = _now(recovery.interrupted)
+    recovery_apply = _now(recovery.apply)
+    recovery_respawn = _now(recovery.respawn)
+    recovery_spawned = _now(recovery.spawned)
+    monitor_wait = _in_time(monitor.wait)
+    clean = _now(monitor.clean)
+    session_counts = _now(monitor.session_counts)
+
+    def recovery_plan(self, session: str) -> Plan:
+        """As `recovery.plan`, after the whole file was read, with the files of the checkpoints verified."""
+        self.store.run(recovery.check())
+        return recovery.verified(self.store.run(recovery.plan(session)))
+
+    def monitor_check(self, *, by: str = "monitor") -> Check:
+        """As `monitor.check`; then what is in the WAL goes into the file."""
+        found: Check = self.store.carry_out(monitor.check(by=by))
+        self.store.connection().tidy()
+        return found
 
     session_list = _now(sessions.list_)
     session_show = _now(sessions.show)
@@ -196,18 +230,16 @@ class Bus:
 class AsyncBus:
     """A bus, for the coroutines of one event loop: `async with await AsyncBus.open() as bus: …`."""
 
-    def __init__(self, store: aio.Store) -> None:
+    def __init__(self, store: aio.Store | threads.Store) -> None:
         self.store = store
 
     @classmethod
     async def open(cls, url: str | None = None, *, create: bool = False) -> Self:
         """As `Bus.open`."""
-        from bus.store import aio
-
-        return cls(await aio.Store.open(locate_new(url) if create else locate(url), create))
+        return cls(await opening.asynchronous(locate_new(url) if create else locate(url), create))
 
     @property
-    def url(self) -> Url:
+    def url(self) -> Place:
         """Where this bus is."""
         return self.store.url
 
@@ -231,6 +263,7 @@ class AsyncBus:
     send = _await(messages.send)
     broadcast = _await(messages.broadcast)
     receive = _await_in_time(messages.receive)
+    ack_and_receive = _await_in_time(messages.ack_and_receive)
     ack = _await(messages.ack)
     release = _await(messages.release)
     extend = _await(messages.extend)
@@ -262,6 +295,28 @@ class AsyncBus:
 
         found: Checkpoint | None = await self.checkpoint_latest(agent, checkpoint=checkpoint)
         return await anyio.to_thread.run_sync(checkpoints.verify, found)
+
+    interrupted = _await(recovery.interrupted)
+    recovery_apply = _await(recovery.apply)
+    recovery_respawn = _await(recovery.respawn)
+    recovery_spawned = _await(recovery.spawned)
+    monitor_wait = _await_in_time(monitor.wait)
+    clean = _await(monitor.clean)
+    session_counts = _await(monitor.session_counts)
+
+    async def recovery_plan(self, session: str) -> Plan:
+        """As `Bus.recovery_plan`, with the files verified off the event loop."""
+        import anyio.to_thread
+
+        await self.store.run(recovery.check())
+        found: Plan = await self.store.run(recovery.plan(session))
+        return await anyio.to_thread.run_sync(recovery.verified, found)
+
+    async def monitor_check(self, *, by: str = "monitor") -> Check:
+        """As `Bus.monitor_check`."""
+        found: Check = await self.store.carry_out(monitor.check(by=by))
+        await self.store.call(lambda connection: connection.tidy())
+        return found
 
     session_list = _await(sessions.list_)
     session_show = _await(sessions.show)
@@ -307,7 +362,7 @@ class AsyncBus:
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(self.store.facts(), await self.store.run(doctor.inside()))
+        return doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
 
     async def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""

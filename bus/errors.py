@@ -7,8 +7,8 @@
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full
-    └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · not_dead
+    ├── TryAgain                 75  busy · disk_full · unreachable
+    └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
 about it (`hint`). The codes stand in `CATALOG`; the database raises them by name, and `schemas/errors.tsv`, made from
@@ -93,7 +93,11 @@ class Entry(NamedTuple):
 CATALOG: dict[str, Entry] = {
     "fault": Entry(Fault, "the bus failed", "run `bus doctor`"),
     "io_error": Entry(Fault, "the disk failed", "check the disk, then run `bus doctor`; nothing was stored"),
-    "damaged": Entry(Fault, "the bus file is damaged", "run `bus doctor`, then go back to a copy made by `bus backup`"),
+    "damaged": Entry(
+        Fault,
+        "the bus file is damaged",
+        "go back to a copy made by `bus backup`, or export what can be read: `sqlite3 FILE .recover`",
+    ),
     "outcome_unknown": Entry(
         Fault,
         "the commit failed half-way and may or may not have happened",
@@ -102,6 +106,9 @@ CATALOG: dict[str, Entry] = {
     "illegal_transition": Entry(Refused, "a message can't change its status that way", "see the life cycle in README"),
     "immutable": Entry(Refused, "this never changes once it is written", "write a new one"),
     "refused": Entry(Refused, "the bus refused it", "run `bus doctor`"),
+    "not_allowed": Entry(
+        Refused, "the role of this bus address may not do that", "ask the owner of the bus to do it, as their own role"
+    ),
     "usage": Entry(Invalid, "an argument can't be read", "see `bus --help`"),
     "invalid_id": Entry(
         Refused,
@@ -142,6 +149,7 @@ CATALOG: dict[str, Entry] = {
         InvalidPayload, "the payload is too large", "send a path, or raise it with `bus config set max_payload_bytes N`"
     ),
     "invalid_schema": Entry(Refused, "not a schema the database can enforce", "see the list of keywords in README"),
+    "unfit_option": Entry(Refused, "the option does not fit the session", "see `bus recover SESSION`"),
     "unknown_type": Entry(
         UnknownType, "no such type", "see `bus types list`; a project adds its own with `bus types add`"
     ),
@@ -149,6 +157,7 @@ CATALOG: dict[str, Entry] = {
     "no_bus": Entry(NotFound, "there is no bus here", "make one with `bus init`, or name one with --bus or BUS_URL"),
     "not_a_bus": Entry(NotFound, "that file is not a bus", "name another with --bus or BUS_URL"),
     "newer_bus": Entry(NotFound, "the bus was made by a newer version", "upgrade agent-bus on this machine"),
+    "older_bus": Entry(NotFound, "the bus was made by an older version", "bring it to this one with `bus init`"),
     "unsafe_file": Entry(NotFound, "the bus file can't be used safely", "give it one name, one owner, a local disk"),
     "unknown_agent": Entry(NotFound, "no such agent", "register it with `bus register`"),
     "unknown_session": Entry(NotFound, "no such session", "see `bus session list`"),
@@ -156,6 +165,9 @@ CATALOG: dict[str, Entry] = {
     "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
     "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace active`"),
+    "unreachable": Entry(
+        TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
+    ),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),
@@ -166,6 +178,8 @@ CATALOG: dict[str, Entry] = {
     ),
     "version_conflict": Entry(Conflict, "the state has another version", "load it again and decide anew"),
     "already_ended": Entry(Conflict, "it has ended already", "look at it before you go on"),
+    "milestone_exists": Entry(Conflict, "there is a milestone of that id", "name another with --milestone"),
+    "already_running": Entry(Conflict, "a monitor of this bus runs already", "end it with `bus monitor --stop`"),
     "collector_down": Entry(
         TryAgain, "the collector can't be reached", "nothing is lost: run it again, or use --follow"
     ),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bus import agents, clock, inputs, liveness, trace_context
+from bus import agents, clock, config, inputs, liveness, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Agent, Lifecycle
@@ -226,7 +226,7 @@ class Seen(NamedTuple):
 def open_lives() -> Steps[list[Seen]]:
     """Who is on record as spawned or running, and whether their processes live: told by the process where it can be
     looked at from here, elsewhere by when it was last seen."""
-    now = clock.seconds()
+    now = yield from config.now()
     return [_seen(row, now) for row in (yield Query("lifecycle/open", {}))]
 
 

@@ -56,13 +56,13 @@ def _numbers() -> Steps[Mapping[str, Any]]:
     return found
 
 
-def text(families: Iterable[Family], facts: Mapping[str, Any]) -> str:
-    """OpenMetrics text of the bus's numbers and of what can be told of its file from outside."""
-    sizes = [
-        Family("agent_bus_file_bytes", "gauge", "bytes", "Size of the bus file.", [Sample("", {}, facts["bytes"])]),
-        Family("agent_bus_wal_bytes", "gauge", "bytes", "Size of its WAL.", [Sample("", {}, facts["wal_bytes"])]),
+def text(families: Iterable[Family], sizes: Mapping[str, int]) -> str:
+    """OpenMetrics text of the bus's numbers and of the sizes of its files."""
+    taken = [
+        Family(f"agent_bus_{name}_bytes", "gauge", "bytes", f"Size of the {name}.", [Sample("", {}, size)])
+        for name, size in sizes.items()
     ]
-    return "\n".join([line for family in (*families, *sizes) for line in family.lines()] + ["# EOF", ""])
+    return "\n".join([line for family in (*families, *taken) for line in family.lines()] + ["# EOF", ""])
 
 
 def _counted(found: Mapping[str, Any]) -> list[Family]:

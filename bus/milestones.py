@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import msgspec
 
+from bus import clock, inputs
 from bus.errors import error
-from bus.models import Milestone
+from bus.models import Milestone, Session
 from bus.operation import Query, Row, Steps, reading
+
+_ID = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}", re.ASCII)
 
 
 def decode(rows: list[Row]) -> list[Milestone]:
@@ -25,10 +33,41 @@ def list_(*, status: str | None = None) -> Steps[list[Milestone]]:
 @reading
 def show(id: str) -> Steps[Milestone]:
     """One milestone. Raises `unknown_milestone`."""
-    found = decode((yield Query("milestones/show", {"id": id})))
+    found = decode((yield Query("milestones/show", {"milestone": id})))
     if not found:
         raise error("unknown_milestone")
     return found[0]
+
+
+def from_plan(session: Session, plan: str, phases: str, id: str | None) -> dict[str, object]:
+    """The parameters of milestones/create.sql, from the milestone plan of a planning session: JSON with title, tasks,
+    timeline, dependencies and whatever else, or any text. `phases` are the artifacts of executing it, as JSON.
+
+    Without an `id` the plan's own is taken, else the session's milestone, else one that names the session.
+    """
+    try:
+        given = msgspec.json.decode(plan)
+    except msgspec.DecodeError:
+        given = plan
+    known = given if isinstance(given, dict) else {"plan": given}
+    weights = {phase["key"].removesuffix("-phase-results"): phase["weight"] for phase in json.loads(phases)}
+    wanted = (id, known.get("id"), known.get("milestone_id"), session.milestone_id, f"milestone-{session.session_id}")
+    title = known.get("title") or known.get("name")
+    priority = known.get("priority")
+    data = {
+        "phase_weights": weights,
+        **{key: known.get(key, empty) for key, empty in (("tasks", []), ("timeline", {}), ("dependencies", []))},
+        **{key: value for key, value in known.items() if key not in Milestone.__struct_fields__},
+        "planning_session": session.session_id,
+        "recovered": True,
+        "recovered_at": clock.now().replace(" ", "T") + "Z",
+    }
+    return {
+        "milestone": id or next(name for name in wanted if isinstance(name, str) and _ID.fullmatch(name)),
+        "title": title if isinstance(title, str) else f"Milestone of session {session.session_id}",
+        "priority": priority if type(priority) is int and 1 <= priority <= 10 else 5,
+        "data": inputs.document(data),
+    }
 
 
 def document(milestone: Milestone) -> dict[str, Any]:
@@ -36,3 +75,25 @@ def document(milestone: Milestone) -> dict[str, Any]:
     columns = {"id": milestone.id, "title": milestone.title, "status": milestone.status, "priority": milestone.priority}
     times = {"created_at": milestone.created_at, "updated_at": milestone.updated_at}
     return {**columns, **{key: value for key, value in milestone.data.items() if key not in columns}, **times}
+
+
+def to_yaml(milestone: Milestone) -> str:
+    """A milestone as YAML, in ASCII."""
+    import yaml
+
+    return str(yaml.safe_dump(document(milestone), sort_keys=False, allow_unicode=False))
+
+
+def export(milestone: Milestone, folder: Path) -> Path:
+    """Write a milestone to `folder`/active/<id>.yaml, whole or not at all; its path. Raises `fault`."""
+    path = folder / "active" / f"{milestone.id}.yaml"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
+            file.write(to_yaml(milestone))
+        os.replace(file.name, path)
+    except OSError as problem:
+        raise error(
+            "fault", f"{path} can't be written: {problem.strerror}", "make room and export it again"
+        ) from problem
+    return path

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+_PAYLOAD = msgspec.json.Decoder(dict[str, Any])
+
+
+class once(Generic[T]):
+    """An attribute worked out when it is first asked for, as functools.cached_property; without the lock that one takes
+    up to Python 3.11."""
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        self._work = work
+        self.__doc__ = work.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> T:
+        value = instance.__dict__[self._name] = self._work(instance)
+        return value
+
 
 TERMINAL = frozenset({"completed", "failed", "terminated"})
 
@@ -50,10 +69,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     reason: str | None
     traceparent: str | None = None
 
-    @cached_property
+    @once
     def payload(self) -> dict[str, Any]:
         """The payload, decoded when first asked for."""
-        return msgspec.json.decode(self.raw, type=dict[str, Any])
+        return _PAYLOAD.decode(self.raw)
 
     def payload_as(self, kind: type[T]) -> T:
         """The payload as an instance of `kind`, a msgspec Struct for instance; raises `msgspec.ValidationError`."""
@@ -169,6 +188,140 @@ class Milestone(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+
+
+class Interruption(msgspec.Struct, frozen=True, kw_only=True):
+    """An active session that does not go on by itself. `minutes_inactive` since its last activity; of its `agents`,
+    `active` live and `dead` died or failed; `in_flight` messages are leased to those; `checkpoint_age` in seconds."""
+
+    session_id: str
+    milestone_id: str
+    operation_type: str
+    minutes_inactive: float
+    agents: int
+    active: int
+    dead: int
+    in_flight: int
+    checkpoint_age: float | None
+    last_activity: datetime
+
+
+class HeldMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that an agent has leased."""
+
+    id: int
+    from_agent: str
+    message_type: str
+    priority: int
+    delivered_at: datetime
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A state key that a session's operation type promises; `saved_by` an agent, or missing (None)."""
+
+    key: str
+    weight: float
+    saved_by: str | None
+    updated_at: datetime | None
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent of a session to be recovered: whether it lives, what it holds, and, when it is dead, its latest
+    checkpoint with the fate of its files."""
+
+    agent_id: str
+    agent_type: str
+    status: str
+    life: str
+    last_heartbeat: datetime
+    current_task: str | None
+    current_phase: str | None
+    command: str | None
+    lost: bool  # it died or failed, and no recovery has dealt with it
+    held: list[HeldMessage]
+    checkpoint: Checkpoint | None
+    files: list[FileCheck] = []
+
+
+class Option(msgspec.Struct, frozen=True):
+    """A way to recover a session, and what it would do."""
+
+    name: str
+    does: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a session to be recovered. `progress` follows from the artifacts that are there, 0 to 100; None
+    where the operation type promises none."""
+
+    session: Session
+    agents: list[Member]
+    artifacts: list[Artifact]
+    progress: float | None
+    options: list[Option]
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """What an option did: the agents it marked failed, the messages it gave back and buried (past the retry limit), the
+    status it gave the session, the milestone it made. `changed` tells whether anything was left to do."""
+
+    session_id: str
+    option: str
+    by: str
+    changed: bool
+    status: str
+    failed: list[str] = []
+    given_back: list[int] = []
+    buried: list[int] = []
+    milestone_id: str | None = None
+
+
+class Respawn(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that is started again by its command."""
+
+    agent_id: str
+    agent_type: str
+    milestone_id: str
+    session_id: str
+    command: str
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What one check of the monitor did. `given_back` and `buried` count messages of the dead, `due` those whose time
+    had come; `failed` were silent for too long; of `killed` lives on record it closed the books; `dead` processes, by
+    agent, were seen and dealt with."""
+
+    at: datetime
+    given_back: int
+    buried: int
+    failed: list[str]
+    due: int
+    pruned: int
+    killed: int
+    dead: dict[str, int]
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cleanup did: agents and sessions marked failed, messages given back and buried, sessions abandoned."""
+
+    failed_agents: list[str] = []
+    failed_sessions: list[str] = []
+    abandoned_sessions: list[str] = []
+    given_back: int = 0
+    buried: int = 0
+
+
+class SessionCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The sessions that were active within some days, by status; `stale` ones of the active do not go on."""
+
+    days: float
+    total: int
+    active: int
+    paused: int
+    completed: int
+    failed: int
+    abandoned: int
+    stale: int
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):

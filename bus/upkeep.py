@@ -8,7 +8,7 @@ from typing import Any
 
 from bus.operation import Query, Statement, Steps, reading, writing
 
-PAGES = 1000  # freed at a time
+PAGES = 4000  # freed at a time
 
 
 @reading
@@ -26,5 +26,7 @@ def prune() -> Steps[int]:
     rows = yield Query("bus/prune", {})
     ((free,),) = yield Query("bus/free_pages", {})
     for _ in range(min(free, PAGES)):
-        yield Statement("pragma incremental_vacuum(1)")  # a page a call: Python's sqlite3 takes one step of it only
+        yield Statement(
+            {"sqlite": "pragma incremental_vacuum(1)"}
+        )  # a page a call: Python's sqlite3 takes one step of it only
     return len(rows)

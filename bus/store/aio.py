@@ -6,19 +6,23 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import aiosqlite
-import anyio
 
-from bus.operation import Operation, Pause, Routine
-from bus.store import place
+from bus.operation import Operation, Routine
+from bus.store import driving
 from bus.store.doorbell import Waiting
+from bus.store.place import Fact
 from bus.store.sqlite import Connection
 from bus.store.url import Url
 
 T = TypeVar("T")
+
+TOGETHER = 100  # operations that share a commit at most
 
 
 class Database(aiosqlite.Connection):
@@ -44,8 +48,14 @@ class Database(aiosqlite.Connection):
         result: T = await self._execute(function)  # type: ignore[no-untyped-call]
         return result
 
-    def call_later(self, function: Callable[[], Any]) -> None:
+    def call_soon(self, function: Callable[[], Any]) -> None:
         """Call a function on the database's thread, without waiting for it; `close` waits."""
+        if not self._running:
+            raise ValueError("Connection closed")
+        self.call_later(function)
+
+    def call_later(self, function: Callable[[], Any]) -> None:
+        """As `call_soon`, from that thread itself."""
         self._tx.put_nowait((None, function))
 
 
@@ -55,6 +65,9 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.url = database.bus.url
         self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Job[Any]] = deque()
+        self._called = False
 
     @classmethod
     async def open(cls, url: Url, create: bool = False) -> Store:
@@ -66,45 +79,56 @@ class Store:
         return cls(database)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
-        job = _Job(self._database.bus, operation)
+        """Run an operation in one transaction; those that wait together to change the bus share one, each as if it ran
+        by itself. Cancelled, it still ends; its result is taken back where it can be."""
+        if not operation.writes:
+            return await self._database.call(lambda: self._database.bus.run(operation))
+        job = _Job(operation)
+        self._waiting.append(job)
+        if not self._called:
+            self._called = True
+            self._database.call_soon(self._work)
         try:
-            return await self._database.call(job)
+            return await job.future
         except asyncio.CancelledError:
             if job.abandon():
-                self._database.call_later(job.take_back)
+                self._database.call_later(partial(self._take_back, job))
             raise
 
-    async def carry_out(self, routine: Routine[T]) -> T:
-        """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
-        that the routine looks once more before it sleeps."""
-        listener: Waiting | None = None
-        reply: object = None
-        try:
-            while True:
-                request = routine.send(reply)
-                reply = None
-                if isinstance(request, Operation):
-                    reply = await self.run(request)
-                elif listener is None:
-                    listener = self._database.bus.listen(request.bells)
-                else:
-                    await _sleep(listener, request)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            routine.close()
-            if listener:
-                listener.close()
+    def _work(self) -> None:
+        """Run what waits, on the database's thread."""
+        self._called = False  # who comes from now on calls again
+        jobs: list[_Job[Any]] = []
+        with contextlib.suppress(IndexError):
+            while len(jobs) < TOGETHER:
+                jobs.append(self._waiting.popleft())
+        if self._waiting:
+            self._database.call_later(self._work)
+        if jobs := [job for job in jobs if not job.abandoned]:
+            outcomes = self._database.bus.run_together([job.operation for job in jobs])
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if job.end(outcome):
+                    self._take_back(job)
+            self._loop.call_soon_threadsafe(_answer, jobs)
 
-    def facts(self) -> dict[str, Any]:
+    def _take_back(self, job: _Job[Any]) -> None:
+        if job.operation.undo and (undo := job.operation.undo(job.outcome)):
+            self._database.bus.run(undo)
+
+    async def carry_out(self, routine: Routine[T]) -> T:
+        """Carry out a routine: run its operations, sleep through its pauses."""
+        return await driving.carry_out(routine, self.run, self._listen)
+
+    async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return self._database.bus.facts()
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, on its thread."""
         return await self._database.call(lambda: function(self._database.bus))
+
+    async def _listen(self, bells: Sequence[str]) -> Waiting:
+        return self._database.bus.listen(bells)
 
     async def close(self) -> None:
         with contextlib.suppress(ValueError):  # closed already
@@ -115,44 +139,33 @@ class Store:
 class _Job(Generic[T]):
     """One operation on the database's thread, whose caller may go away."""
 
-    def __init__(self, connection: Connection, operation: Operation[T]) -> None:
-        self._connection = connection
-        self._operation = operation
+    def __init__(self, operation: Operation[T]) -> None:
+        self.operation = operation
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.abandoned = False
+        self.outcome: Any = None
         self._lock = threading.Lock()
-        self._results: list[T] = []
-        self._abandoned = False
+        self._succeeded = False
 
-    def __call__(self) -> T:
-        if self._abandoned:
-            raise asyncio.CancelledError
-        result = self._connection.run(self._operation)
+    def end(self, outcome: Any) -> bool:
+        """It has ended so; true when nobody waits any more and it is to be taken back."""
         with self._lock:
-            self._results.append(result)
-            abandoned = self._abandoned
-        if abandoned:
-            self.take_back()
-        return result
+            self.outcome = outcome
+            self._succeeded = not isinstance(outcome, BaseException)
+            return self._succeeded and self.abandoned
 
     def abandon(self) -> bool:
-        """Nobody waits any more; true when the operation has ended and is still to be taken back."""
+        """Nobody waits any more; true when it has ended and is still to be taken back."""
         with self._lock:
-            self._abandoned = True
-            return bool(self._results)
-
-    def take_back(self) -> None:
-        if self._operation.undo and (undo := self._operation.undo(self._results[0])):
-            self._connection.run(undo)
+            self.abandoned = True
+            return self._succeeded
 
 
-async def _sleep(listener: Waiting, pause: Pause) -> None:
-    rounds = listener.rounds(pause.seconds, pause.pids)
-    try:
-        seconds = next(rounds)
-        while True:
-            readable = False
-            with anyio.move_on_after(seconds):
-                await anyio.wait_readable(listener)
-                readable = True
-            seconds = rounds.send(readable)
-    except StopIteration:
-        pass
+def _answer(jobs: Sequence[_Job[Any]]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if isinstance(job.outcome, BaseException):
+            job.future.set_exception(job.outcome)
+        else:
+            job.future.set_result(job.outcome)

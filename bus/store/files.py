@@ -23,7 +23,7 @@ def make(path: str) -> None:
         raise error("no_bus", f"the bus {path} can't be made: {problem.strerror}", "choose another place") from problem
 
 
-def check(path: str) -> None:
+def check(path: str, read_only: bool = False) -> None:
     """Refuse a file that is missing, not ours alone, under two names, or on a network."""
     try:
         found = os.lstat(path)
@@ -41,7 +41,8 @@ def check(path: str) -> None:
         )
     if found.st_uid != os.geteuid():
         raise error("unsafe_file", f"{path} belongs to another user", "each user has a bus of their own")
-    if not os.access(path, os.R_OK | os.W_OK) or not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
+    needed = (os.R_OK, os.X_OK) if read_only else (os.R_OK | os.W_OK, os.W_OK | os.X_OK)
+    if not os.access(path, needed[0]) or not os.access(os.path.dirname(path), needed[1]):
         raise error("unsafe_file", f"{path} can't be read and written here", "check the permissions of file and folder")
     if os.major(found.st_dev) == 0 and (kind := _file_system(found.st_dev)) in NETWORK:
         raise error("unsafe_file", f"{path} is on a network file system ({kind})", "put the bus on a local disk")

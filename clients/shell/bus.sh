@@ -135,7 +135,9 @@ _bus_locate() {
   [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
   [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
-  # Under two names it would have two WALs, and lose what is written through the other one.
+  # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
+  # is the name it goes by.
+  [[ ! -e $_bus_file-wal ]] || return 0
   local names
   names=$(stat -c %h -- "$_bus_file" 2>/dev/null) || names=1
   ((names == 1)) || _bus_fail unsafe_file "$_bus_file has $names names (hard links)" "SQLite would lose data"
@@ -228,7 +230,7 @@ _bus_script() {
 .output /dev/null
 .dbconfig no_ckpt_on_close on
 pragma wal_autocheckpoint = 0;
-pragma journal_size_limit = 1048576;
+pragma journal_size_limit = 4194304;
 pragma synchronous = $_bus_synchronous;
 .output
 $checkpoint
@@ -256,7 +258,7 @@ _bus_sql() {
   _bus_parameters "${@:3}" || return $_bus_elsewhere
   _bus_script "$writes" "$2" "$rows"
   [[ -z ${_bus_escape:-} ]] || program+=(-escape "$_bus_escape")
-  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -w 5 -E 75 "$_bus_file.turn" "${program[@]}")
+  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -F -w 5 -E 75 "$_bus_file.turn" "${program[@]}")
   output=$(umask 077; export BUS_FILE=$_bus_file; exec "${program[@]}" "file://$_bus_file?mode=rw" <<<"$REPLY" 3<<<"$big" 2>&1) || status=$?
   case $status in
     0) ;;
@@ -537,4 +539,84 @@ list_session_agents() {
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
   mapfile -t records <<<"${REPLY%$'\n'}"
   _bus_array "${records[@]:1}"
+}
+
+# --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
+
+# detect_interrupted_sessions: a line each, under a head; or one that says there are none
+detect_interrupted_sessions() {
+  _bus_else $_bus_elsewhere "" interrupted
+}
+
+# recover_milestone_session SESSION [OPTION]: says what is left and what can be done; with an OPTION does it
+recover_milestone_session() {
+  _bus_arguments 1 2 "SESSION [OPTION]" "$@" || return
+  _bus_else $_bus_elsewhere "" recover ${2:+--apply "$2"} -- "$1"
+}
+
+# resume_planning_agents SESSION: the dead are marked failed, their messages go back, their commands are started again
+resume_planning_agents() {
+  _bus_arguments 1 1 SESSION "$@" || return
+  _bus_else $_bus_elsewhere "" recover --apply resume --respawn -- "$1"
+}
+
+# complete_planning_session SESSION: when all its artifacts are there
+complete_planning_session() {
+  _bus_arguments 1 1 SESSION "$@" || return
+  _bus_else $_bus_elsewhere "" recover --apply complete -- "$1"
+}
+
+# create_milestone_from_recovered_planning SESSION [ID]: a milestone and .milestones/active/ID.yaml, from milestone-plan
+create_milestone_from_recovered_planning() {
+  _bus_arguments 1 2 "SESSION [ID]" "$@" || return
+  _bus_else $_bus_elsewhere "" recover --apply create-milestone ${2:+--milestone "$2"} -- "$1"
+}
+
+# start_session_monitor [SECONDS]: in the background; it logs to .milestones/logs/session-monitor.log
+start_session_monitor() {
+  _bus_else $_bus_elsewhere "" monitor --detach --interval="${1:-300}"
+}
+
+# stop_session_monitor: 1 when none runs
+stop_session_monitor() {
+  _bus_else $_bus_elsewhere "" monitor --stop
+}
+
+# cleanup_stale_coordination [MINUTES]: marks failed who, and what, was silent for so long (else session_timeout)
+cleanup_stale_coordination() {
+  local REPLY
+  [[ -z ${1:-} ]] || _bus_number "$1" || return
+  _bus_else $_bus_elsewhere "" cleanup --stale${1:+="${REPLY}m"}
+}
+
+# cleanup_failed_sessions [HOURS]: abandons those that failed so long ago (else failed_session_hours)
+cleanup_failed_sessions() {
+  local REPLY
+  [[ -z ${1:-} ]] || _bus_number "$1" || return
+  _bus_else $_bus_elsewhere "" cleanup --failed${1:+="${REPLY}h"}
+}
+
+# get_session_recovery_status: a JSON object: total, active, completed, failed, abandoned, stale, of the last 7 days
+get_session_recovery_status() {
+  _bus_else $_bus_elsewhere "" session counts --json
+}
+
+show_recovery_help() {
+  cat <<'END'
+After a crash:
+  detect_interrupted_sessions                    which sessions do not go on by themselves
+  recover_milestone_session SESSION              what is left of one, and what can be done
+  recover_milestone_session SESSION OPTION       do it: complete, resume, restart, create-milestone, abandon
+Planning sessions:
+  resume_planning_agents SESSION                 give back what the dead held, start their commands again
+  complete_planning_session SESSION              when all artifacts are there
+  create_milestone_from_recovered_planning SESSION [ID]
+                                                 a milestone from milestone-plan, and .milestones/active/ID.yaml
+Before the next one:
+  start_session_monitor [SECONDS]                every 300 s, and when a process dies; logs to
+  stop_session_monitor                           .milestones/logs/session-monitor.log
+  cleanup_stale_coordination [MINUTES]           mark failed what was silent for so long
+  cleanup_failed_sessions [HOURS]                abandon what failed so long ago
+  get_session_recovery_status                    counts of the last 7 days, as JSON
+END
 }

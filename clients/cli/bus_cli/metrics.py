@@ -14,8 +14,8 @@ def metrics(out: Output) -> None:
     """The bus in numbers, as OpenMetrics text for Prometheus and its like."""
     with out.open() as bus:
         found = bus.metrics()
-        facts = bus.store.facts()
+        sizes = bus.store.connection().sizes()
     if out.as_json:
         out.show([family._asdict() for family in found])
     else:
-        out.write(numbers.text(found, facts).encode("utf-8", "replace"))
+        out.write(numbers.text(found, sizes).encode("utf-8", "replace"))

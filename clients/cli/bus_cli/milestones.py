@@ -40,8 +40,6 @@ def show(out: Output, id: str) -> None:
 @command
 def export(out: Output, id: str) -> None:
     """Print a milestone as YAML."""
-    import yaml
-
     with out.open() as bus:
-        document = milestones.document(bus.milestone_show(id))
-    out.show(document, yaml.safe_dump(document, sort_keys=False, allow_unicode=False).rstrip("\n"))
+        found = bus.milestone_show(id)
+    out.show(milestones.document(found), milestones.to_yaml(found).rstrip("\n"))

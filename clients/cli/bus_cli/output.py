@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,9 +25,9 @@ class Output:
         self.url = url
         self.as_json = as_json
 
-    def open(self, create: bool = False) -> Bus:
+    def open(self, create: bool = False, read_only: bool = False) -> Bus:
         """The bus that is meant."""
-        return Bus.open(self.url, create=create)
+        return Bus.open(self.url, create=create, read_only=read_only)
 
     def show(self, value: object, words: str | None = None) -> None:
         """Print a value as JSON, or in words for people (none: nothing)."""
@@ -140,3 +142,8 @@ def me(agent: str | None) -> str:
     if not agent:
         raise error("usage", "no agent is named", "name it, or set BUS_AGENT")
     return agent
+
+
+def on_whose_word() -> str:
+    """Who runs this command: $BUS_AGENT, else the user."""
+    return os.environ.get("BUS_AGENT") or f"{getpass.getuser()}@{socket.gethostname()}"

@@ -70,3 +70,14 @@ def abandon(out: Output, session: str) -> None:
     """A session is given up; nothing is deleted."""
     with out.open() as bus:
         _show(out, bus.session_abandon(session))
+
+
+@session.command()
+@click.option("--days", type=float, default=7, show_default=True, help="Those that were active within so many days.")
+@command
+def counts(out: Output, days: float) -> None:
+    """How many sessions there are: total, active, completed, failed, abandoned, and how many active ones are stale."""
+    with out.open() as bus:
+        found = bus.session_counts(days=days)
+    names = ("total", "active", "paused", "completed", "failed", "abandoned", "stale")
+    out.show(found, "\n".join(f"{name:<10} {getattr(found, name)}" for name in names))

@@ -2,7 +2,7 @@
 -- (:traced, by `bus run`): then that is its record. What is still open of an earlier run under its id ends here.
 update agent_lifecycle set
   status = 'killed', unseen = 1, error_message = 'it was started again',
-  completed_at = max(spawned_at, coalesce(started_at, ''), coalesce(last_seen_at, ''))
+  completed_at = max(spawned_at, max(coalesce(started_at, '0001-01-01'), coalesce(last_seen_at, '0001-01-01')))
 where status in ('spawned', 'running') and registry_id = :agent
   and not (agent_id is :traced and pid = :pid and process_started_at is :process_started_at);
 

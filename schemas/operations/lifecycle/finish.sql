@@ -5,7 +5,7 @@ select 'unknown_trace' where not exists (select 1 from agent_lifecycle where age
 
 insert into refusals
 select 'already_ended' where exists (
-  select 1 from agent_lifecycle where agent_id = :id and status in ('completed', 'failed', 'killed') and not unseen);
+  select 1 from agent_lifecycle where agent_id = :id and status in ('completed', 'failed', 'killed') and unseen = 0);
 
 insert into refusals
 select 'not_started' where exists (select 1 from agent_lifecycle where agent_id = :id and started_at is null);

@@ -1,0 +1,169 @@
+"""The monitor: what has to be done now and then, whoever does it.
+
+A check gives back what dead processes have leased, marks the long-silent failed, moves what is due and removes what is
+old. Each part is a transaction that looks again before it changes anything, so several monitors have the effect of one,
+and the bus goes on without any: receivers do the same for what they could take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from bus import agents, clock, config, inputs, lifecycle, liveness, recovery, sessions, upkeep
+from bus.agents import Holder
+from bus.inputs import Duration
+from bus.liveness import Identity, Life
+from bus.models import Check, Cleaned, Lifecycle, SessionCounts
+from bus.operation import Pause, Query, Ring, Routine, Steps, reading, writing
+
+BATCH = 10_000  # messages moved in one transaction
+DAY = 86400.0
+
+
+def check(*, by: str = "monitor") -> Routine[Check]:
+    """Do once what a monitor does, and log it for `by`."""
+    given_back, buried, due = 0, 0, 0
+    for holder in (yield _holders()):
+        if liveness.life(holder.identity) is Life.DEAD:
+            returned: agents.Returned = yield _relieve(holder, by)
+            given_back += len(returned.ready)
+            buried += len(returned.dead)
+    failed: list[str] = yield _fail_silent(None, by)
+    moved = BATCH
+    while moved == BATCH:
+        moved = yield _move_due()
+        due += moved
+    pruned: int = yield upkeep.prune()
+    killed: list[Lifecycle] = yield from lifecycle.survey()
+    dead: Mapping[str, int] = (yield _processes())[1]
+    return Check(
+        at=datetime.fromtimestamp(clock.seconds(), UTC),
+        given_back=given_back,
+        buried=buried,
+        failed=failed,
+        due=due,
+        pruned=pruned,
+        killed=len(killed),
+        dead=dict(dead),
+    )
+
+
+def wait(seconds: Duration, *, since: Check) -> Routine[None]:
+    """Sleep for so long, or until a process dies that was not dead at the check `since`."""
+    end = clock.monotonic() + (inputs.duration(seconds) or 0)
+    while True:
+        alive, dead = yield _processes()
+        left = end - clock.monotonic()
+        if left <= 0 or dead.items() - since.dead.items():
+            return
+        yield Pause([], left, alive)
+
+
+@reading
+def _holders() -> Steps[list[Holder]]:
+    return [Holder(row[0], Identity(*row[1:])) for row in (yield Query("recovery/holders", {}))]
+
+
+@reading
+def _processes() -> Steps[tuple[list[int], dict[str, int]]]:
+    """The processes of agents that have not ended: those that run, and, by agent, those that are gone."""
+    rows = yield Query("recovery/processes", {})
+    lives = [(Holder(row[0], Identity(*row[1:])), liveness.life(Identity(*row[1:]))) for row in rows]
+    alive = [holder.identity.pid or 0 for holder, life in lives if life is Life.ALIVE]
+    return alive, {holder.agent_id: holder.identity.pid or 0 for holder, life in lives if life is Life.DEAD}
+
+
+@writing
+def _relieve(holder: Holder, by: str) -> Steps[agents.Returned]:
+    """Give back what a dead process has leased, unless its agent was started again meanwhile."""
+    rows = yield Query("agents/identity", {"agent": holder.agent_id})
+    if not rows or Identity(*rows[0][1:]) != holder.identity or liveness.life(holder.identity) is not Life.DEAD:
+        return agents.Returned([], [])
+    returned = yield from agents.give_back(holder.agent_id)
+    if any(returned):
+        details = {"given_back": returned.ready, "buried": returned.dead, "pid": holder.identity.pid, "by": by}
+        yield from recovery.log(holder.agent_id, "unresponsive", details)
+    return returned
+
+
+@writing
+def _fail_silent(silence: float | None, by: str) -> Steps[list[str]]:
+    failed, _, _ = yield from _bury_silent(silence, by)
+    return failed
+
+
+def _bury_silent(silence: float | None, by: str) -> Steps[tuple[list[str], int, int]]:
+    """Mark failed who was not heard of for so many seconds (None: stale_after) and has no process that is seen to run;
+    what they had leased goes back."""
+    if silence is None:
+        silence = yield from config.number("stale_after")
+    found = agents.decode((yield Query("recovery/silent", {"silence": silence})))
+    lives = yield from agents.lives(found, silence=silence).steps()
+    failed, given_back, buried = [], 0, 0
+    for agent, life in zip(found, lives, strict=True):
+        if life is Life.DEAD:
+            returned = yield from agents.give_back(agent.agent_id)
+            yield from recovery.fail(agent.agent_id, {"silent_since": agent.last_heartbeat.isoformat(), "by": by})
+            failed.append(agent.agent_id)
+            given_back += len(returned.ready)
+            buried += len(returned.dead)
+    return failed, given_back, buried
+
+
+@writing
+def _move_due() -> Steps[int]:
+    rows = yield Query("messages/due", {})
+    yield Ring([agents.came_back(*row) for row in rows])
+    return len(rows)
+
+
+@writing
+def clean(*, stale: Duration | None = None, failed: Duration | None = None, by: str = "cleanup") -> Steps[Cleaned]:
+    """Tidy the registry; nothing is deleted.
+
+    `stale`: agents not heard of for so long, whose process is not seen to run, are marked failed and what they had
+    leased goes back; active sessions in which nothing happened for so long, and nobody lives, have failed. `failed`:
+    sessions that failed longer ago are abandoned. None leaves that part out.
+    """
+    done = Cleaned()
+    if stale is not None:
+        done = yield from _clean_stale(inputs.duration(stale) or 0.0, by)
+    if failed is not None:
+        rows = yield Query("sessions/abandon_failed", {"age": inputs.duration(failed)})
+        done = msgspec.structs.replace(done, abandoned_sessions=sorted(name for (name,) in rows))
+    if done != Cleaned():
+        yield from recovery.log(by, "degraded", {"cleanup": msgspec.to_builtins(done)})
+    return done
+
+
+def _clean_stale(silence: float, by: str) -> Steps[Cleaned]:
+    failed, given_back, buried = yield from _bury_silent(silence, by)
+    sessions_failed = yield from _stale(silence)
+    for name in sessions_failed:
+        yield Query("sessions/fail", {"session": name})
+    return Cleaned(failed_agents=failed, failed_sessions=sessions_failed, given_back=given_back, buried=buried)
+
+
+def _stale(silence: float) -> Steps[list[str]]:
+    """The active sessions in which nothing happened for so many seconds and nobody lives."""
+    found = sessions.decode((yield Query("sessions/stale", {"silence": silence})))
+    stale = []
+    for session in found:
+        members = yield from agents.agents(session=session.session_id).steps()
+        if Life.ALIVE not in (yield from agents.lives(members, silence=silence).steps()):
+            stale.append(session.session_id)
+    return stale
+
+
+@reading
+def session_counts(*, days: float = 7) -> Steps[SessionCounts]:
+    """How many sessions were active within some days, by status; `stale` are those of the active in which nothing
+    happened for the setting session_timeout and nobody lives."""
+    found: dict[str, int] = dict((yield Query("sessions/recent", {"age": days * DAY})))
+    silence = yield from config.number("session_timeout")
+    stale = yield from _stale(silence)
+    numbers = {status: found.get(status, 0) for status in sessions.STATUSES}
+    return SessionCounts(days=days, total=sum(numbers.values()), stale=len(stale), **numbers)

@@ -1,0 +1,306 @@
+"""Recovery: which sessions were interrupted, what is left of them, and what can be done about it.
+
+Nothing of this is stored: who lives is asked of the processes, what is done is told by the artifacts that the session's
+operation type promises. An option is applied in one transaction, which looks again before it changes anything; so two
+who apply it at once have one effect, and a second time nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+
+from bus import agents, checkpoints, clock, config, inputs, liveness, milestones, sessions
+from bus.errors import error
+from bus.liveness import Life
+from bus.models import (
+    TERMINAL,
+    Agent,
+    Artifact,
+    FileCheck,
+    HeldMessage,
+    Interruption,
+    Member,
+    Option,
+    Plan,
+    Recovered,
+    Respawn,
+    Session,
+)
+from bus.operation import Operation, Query, Row, Steps, reading, writing
+
+PLAN_KEY = "milestone-plan"  # the artifact a milestone is made from
+OUTCOMES = {"complete": "completed", "create-milestone": "completed", "abandon": "abandoned"}
+OPTIONS = ("complete", "resume", "restart", "create-milestone", "abandon")
+
+
+def lost(agent: Agent, life: Life) -> bool:
+    """Whether an agent died or failed, and no recovery has dealt with it."""
+    if agent.status == "failed":
+        return not (isinstance(agent.error_info, dict) and "recovery" in agent.error_info)
+    return agent.status not in TERMINAL and life is Life.DEAD
+
+
+@reading
+def interrupted() -> Steps[list[Interruption]]:
+    """The active sessions that do not go on by themselves, newest first: an agent died or failed, or nothing happened
+    for the setting interrupted_after."""
+    patience = yield from config.number("interrupted_after")
+    found = yield from sessions.list_(status="active").steps()
+    members = yield from agents.agents().steps()
+    lives = yield from agents.lives(members).steps()
+    leases = yield Query("recovery/leases", {"session": None})
+    made = dict((yield Query("recovery/checkpointed", {})))
+    now = yield from config.now()
+    told = []
+    for session in found:
+        mine = [(agent, life) for agent, life in zip(members, lives, strict=True) if _in(agent, session)]
+        dead = {agent.agent_id for agent, life in mine if lost(agent, life)}
+        idle = now - session.last_activity.timestamp()
+        if not dead and idle < patience:
+            continue
+        last = made.get(session.session_id)
+        told.append(
+            Interruption(
+                session_id=session.session_id,
+                milestone_id=session.milestone_id,
+                operation_type=session.operation_type,
+                minutes_inactive=round(max(idle, 0) / 60, 1),
+                agents=len(mine),
+                active=sum(life is Life.ALIVE for _, life in mine),
+                dead=len(dead),
+                in_flight=sum(holder in dead for holder, _ in leases),
+                checkpoint_age=last and round(max(now - clock.parse(last), 0), 1),
+                last_activity=session.last_activity,
+            )
+        )
+    return told
+
+
+def _in(agent: Agent, session: Session) -> bool:
+    return agent.session_id == session.session_id
+
+
+@reading
+def check() -> Steps[None]:
+    """Read the whole file. Raises `damaged` when it is not whole."""
+    ((verdict,),) = yield Query("recovery/check", {})
+    if verdict != "ok":
+        raise error("damaged", f"the bus file is damaged: {verdict}")
+
+
+@reading
+def plan(session: str) -> Steps[Plan]:
+    """What is left of a session and what can be done: its agents, what the dead held, which artifacts are there, the
+    progress that follows, the latest checkpoints of the dead, the options that fit. Changes nothing.
+
+    Raises `unknown_session`.
+    """
+    return (yield from _survey(session))
+
+
+def verified(plan: Plan) -> Plan:
+    """The plan with the fate of each file that a checkpoint of a dead agent rests on: ok, changed or missing. Reads the
+    files, outside of any transaction."""
+    return msgspec.structs.replace(
+        plan, agents=[msgspec.structs.replace(member, files=_fates(member)) for member in plan.agents]
+    )
+
+
+def _fates(member: Member) -> list[FileCheck]:
+    restored = checkpoints.verify(member.checkpoint)
+    return restored.files if restored else []
+
+
+def _survey(name: str) -> Steps[Plan]:
+    session = yield from sessions.show(name).steps()
+    found = yield from agents.agents(session=name).steps()
+    lives = yield from agents.lives(found).steps()
+    leases = yield Query("recovery/leases", {"session": name})
+    rows = checkpoints.decode((yield Query("recovery/checkpoints", {"session": name})))
+    latest = {checkpoint.agent_id: checkpoint for checkpoint in rows}
+    artifacts = _artifacts((yield Query("recovery/artifacts", {"session": name})))
+    members = []
+    for agent, life in zip(found, lives, strict=True):
+        held = [msgspec.json.decode(row, type=HeldMessage) for holder, row in leases if holder == agent.agent_id]
+        kept = {field: getattr(agent, field) for field in Member.__struct_fields__ if hasattr(agent, field)}
+        gone = lost(agent, life)
+        checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None
+        members.append(Member(**kept, life=life, lost=gone, held=held, checkpoint=checkpoint))
+    there = Plan(session=session, agents=members, artifacts=artifacts, progress=_progress(artifacts), options=[])
+    return msgspec.structs.replace(there, options=_options(there))
+
+
+def _artifacts(rows: list[Row]) -> list[Artifact]:
+    found: dict[str, Artifact] = {}
+    for artifact in (msgspec.json.decode(row[0], type=Artifact) for row in rows):
+        found.setdefault(artifact.key, artifact)  # the latest comes first
+    return list(found.values())
+
+
+def _progress(artifacts: list[Artifact]) -> float | None:
+    there = sum(artifact.weight for artifact in artifacts if artifact.saved_by)
+    whole = sum(artifact.weight for artifact in artifacts)
+    return round(100 * there / whole, 1) if artifacts else None
+
+
+def _options(found: Plan) -> list[Option]:
+    """The options that fit a session, each with what it would do to this one."""
+    if found.session.status in OUTCOMES.values():
+        return []
+    missing = [artifact.key for artifact in found.artifacts if not artifact.saved_by]
+    dead = [member.agent_id for member in found.agents if member.lost]
+    messages = sum(len(member.held) for member in found.agents if member.life is Life.DEAD)
+    relief = f"mark {_listed(dead, 'no agent')} failed, give back {messages} message{'s' * (messages != 1)}"
+    options = {}
+    if found.artifacts and not missing:
+        options["complete"] = f"all {len(found.artifacts)} artifacts are there: {relief}, complete the session"
+    if missing or dead or not found.artifacts:
+        rest = f"; missing: {_listed(missing, 'nothing')}" if found.artifacts else ""
+        options["resume"] = f"{relief}, the session stays active and goes on where it was{rest}"
+    if found.artifacts:
+        options["restart"] = f"{relief}, begin the session again from nothing; artifacts stay, checkpoints do not count"
+    if _planned(found):
+        options["create-milestone"] = f"make a milestone from {PLAN_KEY}, {relief}, complete the session"
+    options["abandon"] = f"{relief}, give the session up; nothing is deleted"
+    return [Option(*option) for option in options.items()]
+
+
+def _listed(names: list[str], none: str) -> str:
+    return ", ".join(names) if names else none
+
+
+def _planned(found: Plan) -> Artifact | None:
+    return next((artifact for artifact in found.artifacts if artifact.key == PLAN_KEY and artifact.saved_by), None)
+
+
+def apply(session: str, option: str, *, by: str, milestone: str | None = None) -> Operation[Recovered]:
+    """Apply an option in one transaction, and log it for `by`; a second time nothing is left to do.
+
+    complete, resume, restart, create-milestone (under the id `milestone`, else one that follows from the session) or
+    abandon; see the options of `plan` for what each does. Raises `usage`, `unknown_session`, `unfit_option`,
+    `already_ended` when the session ended otherwise, `milestone_exists`.
+    """
+    if option not in OPTIONS:
+        raise error("usage", f"no option is called {option[:40]!r}", f"the options are {', '.join(OPTIONS)}")
+    return Operation(partial(_apply, session, option, inputs.text(by), milestone), True)
+
+
+def _apply(session: str, option: str, by: str, milestone: str | None) -> Steps[Recovered]:
+    found = yield from _survey(session)
+    _fits(found, option)
+    made = None
+    if option == "create-milestone":
+        made = yield from _milestone(found, milestone)
+    failed, given_back, buried = yield from _relieve(found, option, by)
+    relieved = bool(failed or given_back or buried)
+    moved = yield from _move(found, option, relieved)
+    told = Recovered(
+        session_id=session,
+        option=option,
+        by=by,
+        changed=relieved or moved,
+        status=OUTCOMES.get(option, "active"),
+        failed=failed,
+        given_back=given_back,
+        buried=buried,
+        milestone_id=made,
+    )
+    if told.changed:
+        yield from log(found.session.coordinator_id or session, "degraded", {"recovery": msgspec.to_builtins(told)})
+    return told
+
+
+def _fits(found: Plan, option: str) -> None:
+    status, name = found.session.status, found.session.session_id
+    if status in OUTCOMES.values() and OUTCOMES.get(option) != status:
+        raise error("already_ended", f"session {name} is {status}", "it can't be recovered")
+    missing = [artifact.key for artifact in found.artifacts if not artifact.saved_by]
+    if option in ("complete", "restart") and not found.artifacts:
+        raise error("unfit_option", f"{option} does not fit: {found.session.operation_type} promises no artifacts")
+    if option == "complete" and missing and status != "completed":
+        raise error("unfit_option", f"session {name} is not complete: {', '.join(missing)} missing")
+    if option == "create-milestone" and not _planned(found):
+        raise error("unfit_option", f"session {name} has no {PLAN_KEY} to make a milestone from")
+
+
+def _relieve(found: Plan, option: str, by: str) -> Steps[tuple[list[str], list[int], list[int]]]:
+    """Mark the lost failed, and give back what the dead have leased."""
+    failed, given_back, buried = [], [], []
+    for member in found.agents:
+        if member.held and member.life is Life.DEAD:
+            returned = yield from agents.give_back(member.agent_id)
+            given_back += returned.ready
+            buried += returned.dead
+        if member.lost:
+            failed.append(member.agent_id)
+            yield from fail(member.agent_id, {"recovery": option, "by": by, "was": member.status})
+    return failed, sorted(given_back), sorted(buried)
+
+
+def fail(agent: str, mark: Mapping[str, object]) -> Steps[None]:
+    """Mark an agent failed, with what did it and why, and log that."""
+    at = clock.stamp((yield from config.now())).replace(" ", "T") + "Z"
+    yield Query("recovery/fail", {"agent": agent, "mark": json.dumps({**mark, "at": at})})
+    yield from log(agent, "unresponsive", mark)
+
+
+def log(agent: str, health: str, details: Mapping[str, object]) -> Steps[None]:
+    """Write a line into the health log."""
+    yield Query("recovery/log", {"agent": agent, "health": health, "details": json.dumps(details)})
+
+
+def _move(found: Plan, option: str, relieved: bool) -> Steps[bool]:
+    """Bring the session to where the option wants it; whether it was elsewhere."""
+    session = found.session
+    parameters = {"session": session.session_id}
+    if option in OUTCOMES and session.status != OUTCOMES[option]:
+        yield Query("sessions/abandon" if option == "abandon" else "sessions/complete", parameters)
+        return True
+    if option == "resume" and (relieved or session.status != "active"):
+        yield Query("recovery/resume", {**parameters, "progress": found.progress})
+        return session.status != "active"
+    if option == "restart" and (relieved or not _begins(session)):
+        yield Query("recovery/restart", parameters)
+        return True
+    return False
+
+
+def _begins(session: Session) -> bool:
+    """Whether a session was restarted and nothing has come of it yet."""
+    restarted = isinstance(session.configuration, dict) and "restarted_at" in session.configuration
+    return restarted and session.status == "active" and session.progress == 0 and session.phase is None
+
+
+def _milestone(found: Plan, id: str | None) -> Steps[str]:
+    source = _planned(found)
+    assert source  # or the option would not fit
+    rows = yield Query("state/load", {"agent": source.saved_by, "key": PLAN_KEY})
+    phases = yield Query("types/artifacts", {"name": "execution"})
+    parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id)
+    made = milestones.decode((yield Query("milestones/create", parameters)))[0]
+    if made.data.get("planning_session") != found.session.session_id:
+        raise error("milestone_exists", f"milestone {made.id} is there already, and is not this session's")
+    return made.id
+
+
+@writing
+def respawn(session: str) -> Steps[list[Respawn]]:
+    """Take the failed agents of a session that have a command, to start them again; nobody else gets the same ones.
+    They are `spawning` until they register. Raises `unknown_session`."""
+    yield from sessions.show(session).steps()
+    rows = yield Query("recovery/respawn", {"session": session})
+    return sorted((msgspec.json.decode(row[0], type=Respawn) for row in rows), key=lambda agent: agent.agent_id)
+
+
+def spawned(agent: str, *, pid: int) -> Operation[None]:
+    """The process that an agent was started as; what it registers by itself comes first."""
+    process = liveness.identity(inputs.whole("pid", pid))
+    return Operation(partial(_spawned, {"agent": agent, **process._asdict()}), True)
+
+
+def _spawned(parameters: Mapping[str, object]) -> Steps[None]:
+    yield Query("recovery/spawned", parameters)

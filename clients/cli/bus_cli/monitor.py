@@ -1,0 +1,157 @@
+"""The monitor: a process that does now and then what any peer could."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from bus import inputs
+from bus.api import Bus
+from bus.errors import BusError, error
+from bus.models import Check
+from bus.store.url import Place, Server, folder, locate
+from bus_cli.output import Output, command, on_whose_word
+from bus_cli.text import safe
+
+LOG = "session-monitor.log"
+PATIENCE = 10_000  # milliseconds that a monitor gets to end
+
+
+@click.command()
+@click.option("--interval", metavar="D", default="300s", show_default=True, help="Between two checks.")
+@click.option("--once", is_flag=True, help="Check once; also while a monitor runs.")
+@click.option("--detach", is_flag=True, help="Go on in the background, after the first check.")
+@click.option("--stop", is_flag=True, help="End the monitor of this bus; status 1 when none runs.")
+@command
+def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool) -> int:
+    """Give back what the dead leased, mark the long-silent failed, move what is due, remove what is old; at once, then
+    every --interval, and when a process dies.
+
+    Each check is a line, also in .milestones/logs/session-monitor.log.
+    """
+    if once + detach + stop > 1:
+        raise error("usage", "--once, --detach and --stop are three things", "give one of them")
+    if not inputs.duration(interval):
+        raise error("usage", "an interval of no time is none", "give more than 0 seconds")
+    if stop:
+        return _stop(out, locate(out.url))
+    if detach:
+        return _detach(out, interval)
+    with out.open() as bus:
+        if once:
+            _check(out, bus)
+            return 0
+        with _only(bus.url):
+            while True:
+                bus.monitor_wait(interval, since=_check(out, bus))
+
+
+def _check(out: Output, bus: Bus) -> Check:
+    done = bus.monitor_check(by=on_whose_word())
+    _report(out, bus, done)
+    return done
+
+
+def _report(out: Output, bus: Bus, done: Check) -> None:
+    line = _words(done)
+    log = folder(bus.url) / "logs" / LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="ascii", errors="backslashreplace") as file:
+        file.write(line + "\n")
+    with suppress(BusError):  # a monitor goes on when nobody listens
+        out.show(done, line)
+        out.flush()
+
+
+def _words(done: Check) -> str:
+    failed = f" ({', '.join(done.failed)})" if done.failed else ""
+    return safe(
+        f"{done.at:%Y-%m-%dT%H:%M:%SZ} gave back {done.given_back}, buried {done.buried}, "
+        f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, removed {done.pruned}"
+    )
+
+
+# --- one monitor a bus
+
+
+def _pid_file(url: Place) -> Path:
+    if isinstance(url, Server):  # one monitor for each folder that it is started from
+        name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
+        folder(url).mkdir(parents=True, exist_ok=True)
+        return folder(url) / f"{name}.monitor"
+    return Path(f"{url.path}.monitor")
+
+
+@contextmanager
+def _only(url: Place) -> Iterator[None]:
+    """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid. Raises
+    `already_running`."""
+    with os.fdopen(os.open(_pid_file(url), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as taken:
+            raise error("already_running", f"a monitor of this bus runs already, as process {file.read()}") from taken
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _running(url: Place) -> int | None:
+    """The process of the monitor that holds the lock, if any; what a dead one left in the file does not count."""
+    with suppress(OSError, ValueError), _pid_file(url).open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read())
+    return None
+
+
+def _stop(out: Output, url: Place) -> int:
+    pid = _running(url)
+    if pid is None:
+        out.show({"stopped": None}, "no monitor runs")
+        return 1
+    process = os.pidfd_open(pid)
+    signal.pidfd_send_signal(process, signal.SIGTERM)
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    if not poll.poll(PATIENCE):
+        raise error("busy", f"the monitor, process {pid}, does not end", f"end it with `kill -9 {pid}`")
+    out.show({"stopped": pid}, f"monitor {pid} has ended")
+    return 0
+
+
+# --- in the background
+
+
+def _detach(out: Output, interval: str) -> int:
+    """Start a monitor in a session of its own; its status, if it ends before its first check is done."""
+    place = ["--bus", out.url] if out.url else []
+    arguments = [*place, *(["--json"] if out.as_json else []), "monitor", "--interval", interval]
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "bus_cli.main", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert child.stdout
+    assert child.stderr
+    if not child.stdout.readline():
+        sys.stderr.write(child.stderr.read().decode())
+        return child.wait()
+    child.returncode = 0  # it goes on without us: nobody waits for it here
+    out.show({"started": child.pid}, f"monitor {child.pid} is running")
+    return 0

@@ -1,0 +1,25 @@
+-- What is due in any mailbox moves, as in messages/receive.sql: scheduled messages become ready, leases that ran out
+-- come back, expired ones die; ten thousand at a time. Returns id, address and status of each. The mailboxes are found
+-- by jumping from one to the next in the index of timers, so that what is not due yet costs nothing.
+with recursive mailboxes (name) as (
+  select min(mailbox) from agent_messages where due_at is not null
+  union all
+  select (select min(mailbox) from agent_messages where due_at is not null and mailbox > name)
+  from mailboxes where name is not null)
+update agent_messages set
+  status = case
+    when expires_at <= :now then 'dead'
+    when status = 'leased' and retry_count
+      >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit') then 'dead'
+    else 'ready' end,
+  dead_reason = case
+    when expires_at <= :now then 'expired'
+    when status = 'leased' and retry_count
+      >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')
+      then 'retries_exhausted' end,
+  retry_count = retry_count + (status = 'leased' and coalesce(expires_at > :now, 1) and retry_count
+      < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
+  due_at = iif(expires_at > :now, expires_at, null)
+where id in (
+  select m.id from mailboxes b join agent_messages m on m.mailbox = b.name and m.due_at <= :now limit 10000)
+returning id, to_agent, status;

@@ -1,0 +1,280 @@
+"""`bus recover`, `bus monitor`, `bus cleanup` and the shell functions of recovery, with real processes."""
+
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bus_client.respawn import respawn
+
+from bus import Bus, BusError
+from tests.clients.conftest import Shell
+
+TASK = "task_assignment"
+BUS = [sys.executable, "-m", "bus_cli.main"]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def command(url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the bus command; its exit status must be `status`."""
+    monkeypatch.setenv("BUS_URL", url)
+
+    def run(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([*BUS, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == status, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def victim() -> Iterator[subprocess.Popen[bytes]]:
+    """A process to be killed."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def wreck(url: str, victim: "subprocess.Popen[bytes]") -> str:
+    """A bus with session s, in which an executor was killed with a message in hand."""
+    with Bus.open(url) as bus:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        bus.register("lost", type="milestone-executor", session="s", pid=victim.pid, command="exec sleep 600")
+        bus.send("boss", "lost", TASK, {})
+        bus.receive("lost", lease=600)
+    victim.kill()
+    victim.wait()
+    return url
+
+
+def test_recover_says_what_can_be_done_and_does_it(command: Command, wreck: str) -> None:
+    assert "s        -          execution  0.0" in command("interrupted").stdout
+    plan = json.loads(command("recover", "--json").stdout)
+    assert [option["name"] for option in plan["options"]] == ["resume", "restart", "abandon"]
+    words = command("recover").stdout
+    assert "holds message 1 (task_assignment from boss, priority 5)" in words
+    assert "design-phase-results (15): missing" in words
+    assert "would resume: mark lost failed, give back 1 message," in command(
+        "recover", "s", "--apply", "resume", "--dry-run"
+    ).stdout  # fmt: skip
+    assert command("recover", "s", "--apply", "resume").stdout.splitlines() == [
+        "resume: session s is active", "marked lost failed", "gave back message 1",
+    ]  # fmt: skip
+    assert "nothing is left to do" in command("recover", "s", "--apply", "resume").stdout
+    assert command("interrupted").stdout == "no interrupted sessions\n"
+    assert command("interrupted", "--json").stdout == "[]\n"
+    assert command("recover").stdout == "no interrupted sessions\n"
+
+
+def test_what_recovery_did_is_in_the_health_log(command: Command, wreck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUS_AGENT", "supervisor")
+    command("recover", "s", "--apply", "resume")
+    connection = sqlite3.connect(wreck)
+    rows = connection.execute("select agent_id, details from agent_health_log order by id").fetchall()
+    connection.close()
+    assert (rows[0][0], json.loads(rows[0][1])) == ("lost", {"recovery": "resume", "by": "supervisor", "was": "active"})
+    done = json.loads(rows[1][1])["recovery"]
+    assert (rows[1][0], done["option"], done["by"], done["given_back"]) == ("boss", "resume", "supervisor", [1])
+    assert len(rows) == 2
+
+
+def test_with_several_interrupted_sessions_recover_lists_them(command: Command, wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        bus.register("other", type="validation", session="t")
+        bus.heartbeat("other", status="failed")
+    assert len(command("recover").stdout.splitlines()) == 3
+    assert "name one" in command("recover", "--apply", "resume", status=64).stderr
+    command("recover", "s", "--respawn", status=64)
+    command("recover", "s", "--apply", "complete", status=65)
+    command("recover", "nowhere", status=66)
+
+
+def test_two_who_recover_at_once_have_one_effect(command: Command, wreck: str) -> None:
+    arguments = [*BUS, "recover", "s", "--apply", "resume", "--respawn", "--json"]
+    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(2)]
+    told = [json.loads(process.communicate()[0]) for process in both]
+    assert sorted(one["recovered"]["changed"] for one in told) == [False, True]
+    started = [start for one in told for start in one["started"]]
+    assert [(start["agent_id"], start["fate"]) for start in started] == [("lost", "running")]
+    with Bus.open(wreck) as bus:
+        assert bus.message(1).retry_count == 1
+    os.kill(started[0]["pid"], signal.SIGKILL)
+
+
+def test_monitors_and_cleanups_at_once_have_one_effect(command: Command, wreck: str) -> None:
+    at_once = [["monitor", "--once"], ["monitor", "--once"], ["cleanup", "--stale", "0"], ["cleanup", "--stale", "0"]]
+    running = [subprocess.Popen([*BUS, *arguments, "--json"], stdout=subprocess.PIPE) for arguments in at_once]
+    told = [json.loads(process.communicate()[0]) for process in running]
+    assert sum(one["given_back"] for one in told) == 1
+    assert sum(len(one.get("failed_sessions", [])) for one in told) == 1
+    with Bus.open(wreck) as bus:
+        assert (bus.message(1).status, bus.message(1).retry_count) == ("ready", 1)
+
+
+def test_a_dry_run_opens_the_file_for_reading_only(command: Command, wreck: str) -> None:
+    folder = Path(wreck).parent
+    before = Path(wreck).read_bytes()
+    with Bus.open(wreck, read_only=True) as bus, pytest.raises(BusError, match="can't be opened"):
+        bus.recovery_apply("s", "resume", by="me")
+    command("recover", "s", "--apply", "resume", "--dry-run")
+    assert Path(wreck).read_bytes() == before
+    assert not (folder / ".milestones").exists()
+
+
+def test_a_damaged_file_is_said_to_be_and_left_alone(command: Command, wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        for number in range(200):
+            bus.send("boss", "lost", TASK, {"n": number, "filler": "x" * 500})
+    file = Path(wreck)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 :] = b"\xa5" * (len(data) - len(data) // 2)
+    file.write_bytes(data)
+    for arguments in (["recover", "s"], ["recover", "s", "--apply", "resume"]):
+        told = command(*arguments, status=70).stderr
+        assert "damaged" in told
+        assert "bus backup" in told
+        assert ".recover" in told
+    assert file.read_bytes() == bytes(data)
+
+
+def test_an_older_bus_is_read_after_its_upgrade(command: Command, tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "old.db")
+    connection.executescript("pragma application_id = 1098146163; pragma user_version = 1; create table t (x)")
+    connection.close()
+    (tmp_path / "old.db").chmod(0o600)
+    assert "bus init" in command("--bus", str(tmp_path / "old.db"), "recover", status=66).stderr
+
+
+# --- starting again
+
+
+def test_an_agent_is_started_again_with_its_identity_and_checkpoint(url: str, tmp_path: Path) -> None:
+    script = tmp_path / "agent.py"
+    script.write_text(
+        "import os\nfrom bus_client import Agent\n"
+        "name, type, session = (os.environ[f'BUS_{key}'] for key in ('AGENT', 'AGENT_TYPE', 'SESSION'))\n"
+        "with Agent(name, type=type, session=session) as me:\n"
+        "    me.state.save('seen', str(me.restore().checkpoint.state_snapshot['at']))\n"
+    )
+    with Bus.open(url) as bus:
+        bus.register("lost", type="validation", session="s", command=f"{sys.executable} {script}")
+        bus.checkpoint_create("lost", {"at": 7})
+        bus.retire("lost", status="failed")
+        (started,) = respawn(bus, "s", settling=60)
+        assert (started.fate, started.exit_status, bus.state_load("lost", "seen")) == ("ended", 0, "7")
+        assert respawn(bus, "s") == []
+
+
+def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Command, url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("lost", type="validation", session="s", command="echo cannot; exit 3")
+        bus.heartbeat("lost", status="failed")
+    told = command("recover", "s", "--apply", "resume", "--respawn").stdout
+    assert "failed with status 3" in told
+    assert (Path(".milestones") / "logs" / "lost.log").read_text() == "cannot\n"
+    with Bus.open(url) as bus:
+        (agent,) = bus.agents()
+    assert (agent.status, agent.error_info["respawn"]) == ("failed", "its command ended at once with status 3")
+
+
+# --- the monitor
+
+
+def test_the_monitor_runs_once_a_bus_and_logs_its_checks(command: Command, wreck: str) -> None:
+    assert "is running" in command("monitor", "--detach", "--interval", "600").stdout
+    log = Path(".milestones") / "logs" / "session-monitor.log"
+    assert "gave back 1," in log.read_text()
+    assert "runs already" in command("monitor", status=76).stderr
+    assert "runs already" in command("monitor", "--detach", status=76).stderr
+    command("monitor", "--once")
+    assert len(log.read_text().splitlines()) == 2
+    command("monitor", "--stop")
+    command("monitor", "--stop", status=1)
+
+
+def test_a_killed_monitor_is_no_obstacle(command: Command, wreck: str) -> None:
+    pid = json.loads(command("monitor", "--detach", "--json").stdout)["started"]
+    process = os.pidfd_open(pid)
+    signal.pidfd_send_signal(process, signal.SIGKILL)
+    assert select.select([process], [], [], 20)[0]
+    os.close(process)
+    command("monitor", "--stop", status=1)
+    again = json.loads(command("monitor", "--detach", "--json").stdout)["started"]
+    assert again != pid
+    command("monitor", "--stop")
+
+
+def test_a_monitor_hands_on_what_a_killed_process_held_at_once(
+    command: Command, url: str, victim: "subprocess.Popen[bytes]"
+) -> None:
+    command("monitor", "--detach", "--interval", "600")
+    # Registered and leased after the monitor's check, by another process: it must notice by itself.
+    command("register", "lost", "--type", "validation", "--session", "s", "--pid", str(victim.pid))
+    with Bus.open(url) as bus:
+        bus.send("lost", "lost", TASK, {})
+        bus.receive("lost", lease=600)
+        victim.kill()
+        victim.wait()
+        end = time.monotonic() + 20
+        while bus.message(1).status == "leased":
+            assert time.monotonic() < end
+        assert bus.message(1).status == "ready"
+    command("monitor", "--stop")
+
+
+# --- the functions of bus.sh
+
+
+def test_the_shell_functions_recover_a_planning_session(shell: Shell, bus: Bus) -> None:
+    assert shell("detect_interrupted_sessions") == "no interrupted sessions\n"
+    bus.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m9")
+    bus.heartbeat("planner", status="failed")
+    assert "p        m9         planning" in shell("detect_interrupted_sessions")
+    assert "milestone-plan (20): missing" in shell("recover_milestone_session p")
+    assert "resume: session p is active" in shell("resume_planning_agents p")
+    assert "nothing is left to do" in shell("recover_milestone_session p resume")
+    shell("complete_planning_session p", status=65)
+    shell("create_milestone_from_recovered_planning p", status=65)
+    bus.state_save("planner", "milestone-plan", '{"title": "It\'s \\u00e9"}')
+    assert "milestone mine is in " in shell("create_milestone_from_recovered_planning p mine")
+    assert 'title: "It\'s \\xE9"' in (Path(".milestones") / "active" / "mine.yaml").read_text()
+    assert bus.session_show("p").status == "completed"
+
+
+def test_the_shell_functions_complete_a_session(shell: Shell, bus: Bus) -> None:
+    for key in ("design", "spec", "task", "execute"):
+        bus.state_save("one", f"{key}-phase-results", "x")
+    assert "complete: session s is completed" in shell("complete_planning_session s")
+
+
+def test_the_shell_functions_clean_up_and_count(shell: Shell, bus: Bus) -> None:
+    assert shell("cleanup_stale_coordination") == (
+        "0 agents and 0 sessions were stale: marked failed\n0 messages given back, 0 buried\n"
+    )
+    assert "3 agents and 1 sessions were stale" in shell("cleanup_stale_coordination 0")
+    assert shell("cleanup_failed_sessions 24") == "0 failed sessions abandoned\n"
+    assert shell("BUS_NOW=+90000 cleanup_failed_sessions") == "1 failed sessions abandoned\n"
+    counts = json.loads(shell("get_session_recovery_status"))
+    assert {key: counts[key] for key in ("total", "active", "completed", "failed", "abandoned", "stale")} == {
+        "total": 1, "active": 0, "completed": 0, "failed": 0, "abandoned": 1, "stale": 0,
+    }  # fmt: skip
+    shell("cleanup_stale_coordination soon", status=64)
+    assert "recover_milestone_session SESSION" in shell("show_recovery_help")
+
+
+def test_the_shell_functions_start_and_stop_a_monitor(shell: Shell) -> None:
+    assert "is running" in shell("start_session_monitor 60")
+    shell("start_session_monitor", status=76)
+    assert (Path(".milestones") / "logs" / "session-monitor.log").read_text().count("\n") == 1
+    assert "has ended" in shell("stop_session_monitor")
+    assert shell("stop_session_monitor", status=1) == "no monitor runs\n"

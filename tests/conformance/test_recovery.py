@@ -1,0 +1,332 @@
+"""Design §7, recovery: what was interrupted, what is left, what each option does, and that it does it once."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bus import Bus, clock, liveness, milestones
+from bus.models import Plan
+from tests.conformance.refusal import refused
+from tests.conftest import Process
+
+TASK = "task_assignment"
+EXECUTION = ("design-phase-results", "spec-phase-results", "task-phase-results", "execute-phase-results")
+
+
+@pytest.fixture
+def wreck(team: Bus, process: Process, tmp_path: Path) -> Bus:
+    """Session s, in which one of two executors was killed in the middle of its second task."""
+    team.register("lost", type="milestone-executor", session="s", pid=process.pid)
+    (tmp_path / "kept").write_text("same")
+    (tmp_path / "edited").write_text("before")
+    (tmp_path / "gone").write_text("there")
+    team.checkpoint_create("lost", {"at": 1}, files=[tmp_path / name for name in ("kept", "edited", "gone")])
+    (tmp_path / "edited").write_text("after!")
+    (tmp_path / "gone").unlink()
+    team.state_save("lost", EXECUTION[0], "d")
+    team.state_save("one", EXECUTION[1], "s")
+    for _ in range(2):
+        team.send("boss", "lost", TASK, {})
+    team.receive("lost", limit=2, lease=600)
+    process.kill()
+    process.wait()
+    return team
+
+
+def options(plan: Plan) -> list[str]:
+    return [option.name for option in plan.options]
+
+
+def test_a_session_is_interrupted_when_an_agent_died(wreck: Bus) -> None:
+    wreck.register("elsewhere", type="validation", session="t")
+    (found,) = wreck.interrupted()
+    assert (found.session_id, found.operation_type, found.agents, found.active, found.dead, found.in_flight) == (
+        "s", "execution", 4, 3, 1, 2,
+    )  # fmt: skip
+    assert found.checkpoint_age is not None
+    assert found.minutes_inactive < 1
+
+
+def test_a_session_is_interrupted_when_an_agent_failed_or_nothing_happens(team: Bus) -> None:
+    assert team.interrupted() == []
+    team.register("p", type="milestone-planner", session="p", operation="planning", milestone="m")
+    team.retire("one", status="failed")
+    assert [found.session_id for found in team.interrupted()] == ["s"]
+    with clock.moved(301):
+        team.heartbeat("two")
+        assert [found.session_id for found in team.interrupted()] == ["s", "p"]
+        assert [found.minutes_inactive for found in team.interrupted()] == [0.0, 5.0]
+    team.session_complete("s")
+    assert team.interrupted() == []
+
+
+def test_a_plan_says_what_is_left_and_changes_nothing(wreck: Bus) -> None:
+    plan = wreck.recovery_plan("s")
+    members = {member.agent_id: member for member in plan.agents}
+    lost = members["lost"]
+    assert (lost.status, lost.life, lost.lost, [held.id for held in lost.held]) == ("active", "dead", True, [1, 2])
+    assert [(Path(file.path).name, file.status) for file in lost.files] == [
+        ("kept", "ok"), ("edited", "changed"), ("gone", "missing"),
+    ]  # fmt: skip
+    assert [(a.key, a.weight, a.saved_by) for a in plan.artifacts] == [
+        (EXECUTION[0], 15, "lost"), (EXECUTION[1], 25, "one"), (EXECUTION[2], 20, None), (EXECUTION[3], 40, None),
+    ]  # fmt: skip
+    assert plan.progress == 40
+    assert options(plan) == ["resume", "restart", "abandon"]
+    assert not members["one"].lost
+    assert wreck.recovery_plan("s") == plan
+    assert wreck.message(1).status == "leased"
+    with refused("unknown_session", 66):
+        wreck.recovery_plan("nowhere")
+
+
+def test_resume_gives_back_marks_failed_and_goes_on(wreck: Bus) -> None:
+    done = wreck.recovery_apply("s", "resume", by="me")
+    assert (done.changed, done.status, done.failed, done.given_back) == (True, "active", ["lost"], [1, 2])
+    agents = {agent.agent_id: agent for agent in wreck.agents(session="s")}
+    assert (agents["lost"].status, agents["lost"].error_info["recovery"], agents["one"].status) == (
+        "failed", "resume", "active",
+    )  # fmt: skip
+    assert (wreck.session_show("s").status, wreck.session_show("s").progress) == ("active", 40)
+    assert [wreck.message(id).status for id in (1, 2)] == ["ready", "ready"]
+    with refused("lease_lost", 76):
+        wreck.ack("1.1")
+    assert wreck.interrupted() == []
+
+
+@pytest.mark.parametrize("option", ["resume", "restart", "abandon"])
+def test_a_second_time_nothing_is_left_to_do(wreck: Bus, option: str) -> None:
+    first = wreck.recovery_apply("s", option, by="me")
+    before = (wreck.session_show("s"), wreck.agents(), wreck.messages())
+    second = wreck.recovery_apply("s", option, by="you")
+    assert (first.changed, second.changed) == (True, False)
+    assert (second.failed, second.given_back, second.status) == ([], [], first.status)
+    assert (wreck.session_show("s"), wreck.agents(), wreck.messages()) == before
+
+
+def test_restart_begins_from_nothing_and_keeps_artifacts(wreck: Bus) -> None:
+    wreck.session_progress("s", 40, phase="spec")
+    wreck.recovery_apply("s", "restart", by="me")
+    session = wreck.session_show("s")
+    assert (session.status, session.progress, session.phase) == ("active", 0, None)
+    assert wreck.state_load("lost", EXECUTION[0]) == "d"
+    wreck.register("lost", type="milestone-executor", session="s")
+    assert wreck.checkpoint_restore("lost") is None
+    (before,) = wreck.checkpoint_list("lost")
+    assert wreck.checkpoint_restore("lost", checkpoint=before.checkpoint_id)
+    with clock.moved(1):
+        wreck.checkpoint_create("lost", {"at": 2})
+    assert wreck.checkpoint_restore("lost").checkpoint.state_snapshot == {"at": 2}  # type: ignore[union-attr]
+
+
+def test_complete_needs_all_artifacts(wreck: Bus) -> None:
+    with refused("unfit_option", 65):
+        wreck.recovery_apply("s", "complete", by="me")
+    assert wreck.message(1).status == "leased"
+    for key in EXECUTION[2:]:
+        wreck.state_save("two", key, "x")
+    assert options(wreck.recovery_plan("s")) == ["complete", "resume", "restart", "abandon"]
+    done = wreck.recovery_apply("s", "complete", by="me")
+    assert (done.status, done.failed, wreck.session_show("s").status) == ("completed", ["lost"], "completed")
+    assert not wreck.recovery_apply("s", "complete", by="me").changed
+    assert wreck.recovery_plan("s").options == []
+    for option in ("resume", "restart", "abandon"):
+        with refused("already_ended", 76):
+            wreck.recovery_apply("s", option, by="me")
+
+
+def test_a_type_without_artifacts_gets_resume_and_abandon(bus: Bus) -> None:
+    bus.register("v", type="validation", session="v", operation="validation")
+    plan = bus.recovery_plan("v")
+    assert (options(plan), plan.progress) == (["resume", "abandon"], None)
+    for option in ("complete", "restart", "create-milestone"):
+        with refused("unfit_option", 65):
+            bus.recovery_apply("v", option, by="me")
+    with refused("usage", 64):
+        bus.recovery_apply("v", "pray", by="me")
+
+
+def test_a_projects_own_operation_type_is_recovered_by_its_artifacts(bus: Bus) -> None:
+    bus.types_add("operation", "release", artifacts={"notes": 1, "tag": 3})
+    bus.register("r", type="git-operations", session="r", operation="release")
+    bus.state_save("r", "tag", "v1")
+    bus.state_save("stranger", "notes", "not of this session")
+    assert bus.recovery_plan("r").progress == 75
+    bus.state_save("r", "notes", "soon over", ttl=5)
+    assert options(bus.recovery_plan("r")) == ["complete", "restart", "abandon"]
+    with clock.moved(6):
+        assert bus.recovery_plan("r").progress == 75
+    bus.state_save("r", "notes", "kept under the session's own name")
+    bus.state_delete("r", "notes")
+    bus.state_save("r", "tag", "v2")
+    assert bus.recovery_apply("r", "abandon", by="me").status == "abandoned"
+
+
+def test_past_the_retry_limit_what_the_dead_held_is_buried(team: Bus, process: Process) -> None:
+    team.config_set("message_retry_limit", "0")
+    team.register("lost", type="validation", session="s", pid=process.pid)
+    team.send("boss", "lost", TASK, {})
+    team.receive("lost")
+    process.kill()
+    process.wait()
+    done = team.recovery_apply("s", "resume", by="me")
+    assert (done.given_back, done.buried, team.message(1).dead_reason) == ([], [1], "retries_exhausted")
+
+
+# --- milestones
+
+
+@pytest.fixture
+def planned(bus: Bus) -> Bus:
+    """A planning session with a plan."""
+    bus.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m7")
+    plan = {
+        "title": "Ship it",
+        "tasks": [{"name": "build"}],
+        "timeline": {"weeks": 2},
+        "dependencies": ["m6"],
+        "priority": 8,
+        "owner": "ann",
+    }
+    bus.state_save("planner", "milestone-plan", json.dumps(plan))
+    return bus
+
+
+def test_a_milestone_is_made_from_a_plan(planned: Bus, tmp_path: Path) -> None:
+    assert "create-milestone" in options(planned.recovery_plan("p"))
+    done = planned.recovery_apply("p", "create-milestone", by="me")
+    assert (done.milestone_id, done.status, planned.session_show("p").status) == ("m7", "completed", "completed")
+    made = planned.milestone_show("m7")
+    assert (made.title, made.status, made.priority) == ("Ship it", "planned", 8)
+    assert made.data["phase_weights"] == {"design": 15, "spec": 25, "task": 20, "execute": 40}
+    assert (made.data["tasks"], made.data["timeline"], made.data["dependencies"], made.data["owner"]) == (
+        [{"name": "build"}], {"weeks": 2}, ["m6"], "ann",
+    )  # fmt: skip
+    assert (made.data["planning_session"], made.data["recovered"]) == ("p", True)
+    path = milestones.export(made, tmp_path / ".milestones")
+    assert path == tmp_path / ".milestones" / "active" / "m7.yaml"
+    assert "title: Ship it\nstatus: planned\n" in path.read_text()
+    assert os.listdir(path.parent) == ["m7.yaml"]
+
+
+def test_a_milestone_is_made_once_and_never_over_another(planned: Bus) -> None:
+    assert planned.recovery_apply("p", "create-milestone", by="me", milestone="mine").milestone_id == "mine"
+    again = planned.recovery_apply("p", "create-milestone", by="me", milestone="mine")
+    assert (again.changed, again.milestone_id, len(planned.milestone_list())) == (False, "mine", 1)
+    planned.register("q", type="milestone-planner", session="q", operation="planning")
+    planned.state_save("q", "milestone-plan", "just words")
+    with refused("milestone_exists", 76):
+        planned.recovery_apply("q", "create-milestone", by="me", milestone="mine")
+    with refused("invalid_id", 65):
+        planned.recovery_apply("q", "create-milestone", by="me", milestone="not an id")
+    assert planned.session_show("q").status == "active"
+    assert planned.recovery_apply("q", "create-milestone", by="me").milestone_id == "milestone-q"
+    assert planned.milestone_show("milestone-q").data["plan"] == "just words"
+
+
+def test_without_a_plan_there_is_no_milestone(bus: Bus) -> None:
+    bus.register("planner", type="milestone-planner", session="p", operation="planning")
+    with refused("unfit_option", 65):
+        bus.recovery_apply("p", "create-milestone", by="me")
+    assert bus.milestone_list() == []
+
+
+# --- the monitor
+
+
+def test_a_check_gives_back_what_the_dead_hold(wreck: Bus) -> None:
+    done = wreck.monitor_check()
+    assert (done.given_back, done.buried, done.failed, list(done.dead)) == (2, 0, [], ["lost"])
+    again = wreck.monitor_check()
+    assert (again.given_back, again.buried, again.due, again.pruned) == (0, 0, 0, 0)
+    assert [message.id for message in wreck.pending("lost")] == [1, 2]
+
+
+def test_a_check_marks_the_long_silent_failed(team: Bus, process: Process) -> None:
+    team.register("quiet", type="validation", session="s", pid=process.pid)
+    team.send("boss", "one", TASK, {})
+    team.receive("one", lease=7200)
+    with clock.moved(1799):
+        assert team.monitor_check().failed == []
+    with clock.moved(1801):
+        done = team.monitor_check()
+        assert done.failed == ["boss", "one", "two"]
+        assert team.message(1).status == "ready"
+        assert team.monitor_check().failed == []
+    states = {agent.agent_id: agent.status for agent in team.agents()}
+    assert states == {"boss": "failed", "one": "failed", "two": "failed", "quiet": "active"}
+
+
+def test_a_check_moves_what_is_due_in_any_mailbox(team: Bus) -> None:
+    team.send("boss", "one", TASK, {}, delay=5)
+    team.send("boss", "nobody-yet", TASK, {}, delay=5)
+    team.send("boss", "@validation", TASK, {}, expires=5)
+    team.send("boss", "two", TASK, {})
+    team.receive("two", lease=5)
+    assert team.monitor_check().due == 0
+    with clock.moved(6):
+        assert team.monitor_check().due == 4
+        assert [team.message(id).status for id in (1, 2, 3, 4)] == ["ready", "ready", "dead", "ready"]
+        team.ack("4.1")  # nobody has taken it yet
+
+
+def test_the_monitor_sleeps_until_a_process_dies(team: Bus, process: Process) -> None:
+    team.register("lost", type="validation", session="s", pid=process.pid)
+    done = team.monitor_check()
+    process.kill()
+    process.wait()
+    team.monitor_wait(600, since=done)
+    assert list(team.monitor_check().dead) == ["lost"]
+
+
+# --- cleanup
+
+
+def test_cleanup_marks_the_stale_failed_and_abandons_what_failed_long_ago(team: Bus, process: Process) -> None:
+    team.register("alive", type="validation", session="living", pid=process.pid)
+    team.send("boss", "one", TASK, {})
+    team.receive("one", lease=7200)
+    with clock.moved(1000):
+        assert team.clean(stale="30m", failed="24h").failed_agents == []
+        team.register("late", type="validation", session="late")
+    with clock.moved(1900):
+        done = team.clean(stale="30m", failed="24h")
+        assert (done.failed_agents, done.failed_sessions, done.given_back) == (["boss", "one", "two"], ["s"], 1)
+        again = team.clean(stale="30m", failed="24h")
+        assert (again.failed_agents, again.failed_sessions, again.given_back) == ([], [], 0)
+    counts = team.session_counts()
+    assert (counts.total, counts.active, counts.failed, counts.abandoned) == (3, 2, 1, 0)
+    with clock.moved(1900 + 86401):
+        assert team.clean(failed="24h").abandoned_sessions == ["s"]
+        assert team.clean(failed="24h").abandoned_sessions == []
+        assert team.session_counts().abandoned == 1
+
+
+def test_counts_are_of_the_last_days(team: Bus) -> None:
+    team.register("p", type="milestone-planner", session="p")
+    team.session_complete("p")
+    with clock.moved(1801):
+        counts = team.session_counts()
+        assert (counts.total, counts.active, counts.completed, counts.stale) == (2, 1, 1, 1)
+    with clock.moved(8 * 86400):
+        assert team.session_counts().total == 0
+
+
+# --- starting again
+
+
+def test_failed_agents_are_taken_to_be_started_again_once(wreck: Bus) -> None:
+    wreck.update("lost", command="work")
+    wreck.recovery_apply("s", "resume", by="me")
+    (found,) = wreck.recovery_respawn("s")
+    assert (found.agent_id, found.command, found.session_id) == ("lost", "work", "s")
+    assert wreck.recovery_respawn("s") == []
+    wreck.recovery_spawned("lost", pid=os.getpid())
+    (agent,) = [agent for agent in wreck.agents() if agent.agent_id == "lost"]
+    assert (agent.status, agent.pid, agent.process_started_at) == (
+        "spawning", os.getpid(), liveness.started_at(os.getpid()),
+    )  # fmt: skip
+    with refused("unknown_session", 66):
+        wreck.recovery_respawn("nowhere")

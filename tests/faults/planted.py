@@ -1,0 +1,40 @@
+"""Planted defects: a copy of the schemas with one thing broken, which a checker must find. The bus has no hooks."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bus import schemas
+
+Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
+
+CHECK_OF_DELIVERY = """m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
+  or not (m.status = 'acknowledged'"""
+ACK_WITHOUT_RECEIPT_CHECK: Edits = {
+    "operations/messages/ack.sql": (CHECK_OF_DELIVERY, "not (m.status = 'acknowledged'")
+}
+
+
+@contextmanager
+def planted(edits: Edits) -> Iterator[None]:
+    """Let the bus of this process, and of those it forks, run on broken schemas."""
+    original = schemas.root
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "schemas"
+        shutil.copytree(original(), copy)
+        for name, (old, new) in edits.items():
+            text = (copy / name).read_text("utf-8")
+            if text.count(old) != 1:
+                raise LookupError(f"{name} has changed: plant the defect anew")
+            (copy / name).write_text(text.replace(old, new), "utf-8")
+        schemas.root = lambda: copy
+        schemas.operation.cache_clear()
+        try:
+            yield
+        finally:
+            schemas.root = original
+            schemas.operation.cache_clear()
