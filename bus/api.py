@@ -28,7 +28,6 @@ from bus.store import blocking, opening
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
-    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
     from bus.store import aio, threads
 
 T = TypeVar("T")
@@ -49,10 +48,13 @@ class _Later:
         return operation
 
 
-if not TYPE_CHECKING:
-    exports, lifecycle, metrics = _Later("bus.exports"), _Later("bus.lifecycle"), _Later("bus.metrics")
-    overview, reports, trace_import = _Later("bus.overview"), _Later("bus.reports"), _Later("bus.trace_import")
-    monitor, recovery = _Later("bus.monitor"), _Later("bus.recovery")
+LATER = ("exports", "lifecycle", "metrics", "monitor", "overview", "recovery", "reports", "trace_import")
+
+_AT_ONCE = False
+if _AT_ONCE:  # as a type checker sees it; under TYPE_CHECKING it would read them too late to know their types
+    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
+else:
+    globals().update({name: _Later(f"bus.{name}") for name in LATER})
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
