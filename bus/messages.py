@@ -16,9 +16,12 @@ from bus import agents, clock, inputs, payloads
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Steps, reading
+from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, reading
 
 EVERYBODY = "*"
+_MESSAGE = msgspec.json.Decoder(Message)
+_IDS = 10**16  # more than there are: see messages/sources.sql
+FEW = 8  # receipts that are acknowledged one by one
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
@@ -29,7 +32,7 @@ def decode(rows: list[Row]) -> list[Message]:
 
 def _sound(record: str) -> Message | None:
     try:
-        return msgspec.json.decode(record, type=Message)
+        return _MESSAGE.decode(record)
     except (UnicodeError, msgspec.DecodeError, RecursionError):
         return None
 
@@ -40,7 +43,7 @@ def _shown(record: str) -> Message:
     before, _, rest = readable.partition('"payload":')
     _, mark, after = rest.rpartition(',"priority":')
     without = f'{before}"payload":{{}}{mark}{after}'
-    return _sound(readable) or msgspec.json.decode(without, type=Message)
+    return _sound(readable) or _MESSAGE.decode(without)
 
 
 def send(
@@ -55,17 +58,19 @@ def send(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[int]:
     """Store a message for an agent's id or for `@TYPE`, any one agent of a type in the sender's session; its id.
 
     `priority` is 1 to 10, 10 the most urgent. `delay` holds it back, `expires` ends it. Under an idempotency `key` the
-    first message sent to this address answers for all. Raises `unknown_agent` for a sender that is not registered,
-    `unknown_type`, `invalid_priority`, `invalid_payload`, `invalid_json`, `payload_too_large`, `key_reused`.
+    first message sent to this address answers for all. `traceparent` is the W3C trace context it is sent in. Raises
+    `unknown_agent` for a sender that is not registered, `unknown_type`, `invalid_priority`, `invalid_payload`,
+    `invalid_json`, `payload_too_large`, `key_reused`, `invalid_traceparent`.
     """
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
-    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation)
-    return Operation(partial(_send, parameters), True)
+    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
+    return Operation(partial(_send, parameters), True, single=True)
 
 
 def broadcast(
@@ -79,13 +84,16 @@ def broadcast(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[list[int]]:
     """Store a copy for each agent of the sender's session that has not ended, itself excepted; their ids, maybe none.
 
     Arguments and errors as in `send`.
     """
-    parameters = _envelope(sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation)
-    return Operation(partial(_store, "messages/broadcast", parameters), True)
+    parameters = _envelope(
+        sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
+    )
+    return Operation(partial(_store, "messages/broadcast", parameters), True, single=True)
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
@@ -98,6 +106,7 @@ def _store(name: str, parameters: Mapping[str, object]) -> Steps[list[int]]:
         rows = yield Query(name, parameters)
     except InvalidPayload as problem:
         raise (yield from _explained(problem, parameters)) from problem
+    yield agents.at_work(str(parameters["from"]))
     yield Ring([address for _, address in rows])
     return sorted(id for id, _ in rows)
 
@@ -122,6 +131,7 @@ def _envelope(
     key: str | None,
     reply_to: int | None,
     correlation: str | None,
+    traceparent: str | None,
 ) -> dict[str, object]:
     return {
         "from": sender,
@@ -131,9 +141,11 @@ def _envelope(
         "priority": inputs.priority(priority),
         "delay": inputs.duration(delay) or 0,
         "expires": inputs.duration(expires),
-        "key": None if key is None else inputs.text(key),
+        "beaten": True,  # by `agents.at_work`
+        **({"keyless": True, "key": None} if key is None else {"key": inputs.text(key)}),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
+        "traceparent": traceparent,
     }
 
 
@@ -181,15 +193,42 @@ def claim(
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
+    found = (yield from _next(parameters)) if parameters["limit"] == 1 and parameters["type"] is None else None
+    if found is None:
+        found = yield from _all_sorted(parameters)
+    if ack_too and found:
+        yield from _ack([message.receipt or "" for message in found], False)
+        return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
+    return found
+
+
+def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
+    """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
+    died, messages age."""
+    agent = str(parameters["agent"])
+    rows = yield Shortcut("messages/sources", parameters)
+    if not rows or rows[0][-1]:
+        return None
+    now, own_due, queue_due, own, queue, back, _ = rows[0]
+    timers = [due for due in (own_due, queue_due) if due]
+    if timers and (back or min(timers) <= now or (yield from agents.relieve_the_dead(agent))):
+        return None
+    yield agents.at_work(agent)
+    heads = [head for head in (own, queue) if head]
+    if not heads:
+        return []
+    ((id, record),) = yield Query("messages/take", {**parameters, "id": min(heads) % _IDS})
+    return (yield from _sorted_out([(0, id, record)])) or None
+
+
+def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
+    """What there is after all that is due has moved, up to the limit."""
     yield from agents.relieve_the_dead(str(parameters["agent"]))
     found: list[Message] = []
     rows: list[Row] = [()]
     while rows and not found:
         rows = yield Query("messages/receive", parameters)
         found = yield from _sorted_out(sorted(rows))
-    if ack_too and found:
-        yield from ack([message.receipt or "" for message in found]).steps()
-        return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
     return found
 
 
@@ -216,14 +255,28 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
     `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipts(receipts), once), True)
+    return Operation(partial(_ack, inputs.receipt_list(receipts), once), True, single=not once)
 
 
-def _ack(receipts: str, once: bool) -> Steps[None]:
-    rows = yield Query("messages/ack", {"receipts": receipts})
-    if once and len(rows) < len(set(json.loads(receipts))):
-        raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
-    yield Ring([agents.ended(id) for (id,) in rows])
+def _ack(receipts: list[str], once: bool) -> Steps[None]:
+    left = receipts if len(receipts) > FEW else []
+    for receipt in receipts if not left else []:
+        if not (yield from _finish(receipt)):
+            left.append(receipt)
+    if left:
+        rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
+        if once and len(rows) < len(set(left)):
+            raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
+    yield Ring([agents.ended(int(receipt.partition(".")[0])) for receipt in receipts])
+
+
+def _finish(receipt: str) -> Steps[bool]:
+    """Acknowledge one message in the plain case; whether it was one."""
+    id, _, delivery = receipt.partition(".")
+    rows = yield Shortcut("messages/finish", {"id": int(id), "delivery": int(delivery)})
+    if rows:
+        yield agents.at_work(rows[0][0])
+    return bool(rows)
 
 
 def release(
@@ -235,7 +288,7 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": None if reason is None else inputs.text(reason),
     }
-    return Operation(partial(_release, parameters), True)
+    return Operation(partial(_release, parameters), True, single=True)
 
 
 def _release(parameters: Mapping[str, object]) -> Steps[None]:
@@ -246,13 +299,13 @@ def _release(parameters: Mapping[str, object]) -> Steps[None]:
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_quiet, "messages/extend", parameters), True)
+    return Operation(partial(_quiet, "messages/extend", parameters), True, single=True)
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
     """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
-    return Operation(partial(_over, "messages/reject", parameters), True)
+    return Operation(partial(_over, "messages/reject", parameters), True, single=True)
 
 
 def cancel(id: int | str) -> Operation[None]:

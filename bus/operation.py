@@ -22,16 +22,31 @@ Row = tuple[Any, ...]
 
 
 class Query(NamedTuple):
-    """Run schemas/operations/`name`.sql; answered with the rows of its last statement that returns rows."""
+    """Run schemas/operations/`name`.sql; answered with the rows of its statements."""
 
     name: str
     parameters: Mapping[str, object]
 
 
 class Statement(NamedTuple):
-    """Run one statement of SQL that the schema compiler wrote; answered with no rows."""
+    """Run SQL that is no file, told for each dialect that needs it (`sqlite`, `postgres`); answered with no rows."""
 
-    sql: str
+    texts: Mapping[str, str]
+
+
+class Seldom(NamedTuple):
+    """As a `Query` whose rows nobody needs; left out when this connection ran the same one less than a second ago."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
+class Shortcut(NamedTuple):
+    """As a `Query`, for stores on which one more statement costs little; others answer with no rows, and the operation
+    takes the long way."""
+
+    name: str
+    parameters: Mapping[str, object]
 
 
 class Ring(NamedTuple):
@@ -48,21 +63,27 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Steps = Generator[Query | Statement | Ring, Any, T]
+Steps = Generator[Query | Shortcut | Statement | Seldom | Ring, Any, T]
 
 
 class Operation(Generic[T]):
     """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
-    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result."""
+    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. A `single` one
+    asks one query, so that a store may send the commit along with it."""
 
-    __slots__ = ("steps", "undo", "writes")
+    __slots__ = ("single", "steps", "undo", "writes")
 
     def __init__(
-        self, steps: Callable[[], Steps[T]], writes: bool, undo: Callable[[T], Operation[Any] | None] | None = None
+        self,
+        steps: Callable[[], Steps[T]],
+        writes: bool,
+        undo: Callable[[T], Operation[Any] | None] | None = None,
+        single: bool = False,
     ) -> None:
         self.steps = steps
         self.writes = writes
         self.undo = undo
+        self.single = single
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]

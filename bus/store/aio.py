@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import threading
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import aiosqlite
-import anyio
 
-from bus.operation import Operation, Pause, Routine
-from bus.store import place
+from bus.operation import Operation, Routine
+from bus.store import driving
 from bus.store.doorbell import Waiting
+from bus.store.place import Fact
 from bus.store.sqlite import Connection
 from bus.store.url import Url
 
@@ -67,7 +66,7 @@ class Store:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
-        job = _Job(self._database.bus, operation)
+        job = driving.Job(self._database.bus, operation)
         try:
             return await self._database.call(job)
         except asyncio.CancelledError:
@@ -76,83 +75,21 @@ class Store:
             raise
 
     async def carry_out(self, routine: Routine[T]) -> T:
-        """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
-        that the routine looks once more before it sleeps."""
-        listener: Waiting | None = None
-        reply: object = None
-        try:
-            while True:
-                request = routine.send(reply)
-                reply = None
-                if isinstance(request, Operation):
-                    reply = await self.run(request)
-                elif listener is None:
-                    listener = self._database.bus.listen(request.bells)
-                else:
-                    await _sleep(listener, request)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            routine.close()
-            if listener:
-                listener.close()
+        """Carry out a routine: run its operations, sleep through its pauses."""
+        return await driving.carry_out(routine, self.run, self._listen)
 
-    def facts(self) -> dict[str, Any]:
+    async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return self._database.bus.facts()
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, on its thread."""
         return await self._database.call(lambda: function(self._database.bus))
 
+    async def _listen(self, bells: Sequence[str]) -> Waiting:
+        return self._database.bus.listen(bells)
+
     async def close(self) -> None:
         with contextlib.suppress(ValueError):  # closed already
             await self._database.call(self._database.bus.close)
         await self._database.close()
-
-
-class _Job(Generic[T]):
-    """One operation on the database's thread, whose caller may go away."""
-
-    def __init__(self, connection: Connection, operation: Operation[T]) -> None:
-        self._connection = connection
-        self._operation = operation
-        self._lock = threading.Lock()
-        self._results: list[T] = []
-        self._abandoned = False
-
-    def __call__(self) -> T:
-        if self._abandoned:
-            raise asyncio.CancelledError
-        result = self._connection.run(self._operation)
-        with self._lock:
-            self._results.append(result)
-            abandoned = self._abandoned
-        if abandoned:
-            self.take_back()
-        return result
-
-    def abandon(self) -> bool:
-        """Nobody waits any more; true when the operation has ended and is still to be taken back."""
-        with self._lock:
-            self._abandoned = True
-            return bool(self._results)
-
-    def take_back(self) -> None:
-        if self._operation.undo and (undo := self._operation.undo(self._results[0])):
-            self._connection.run(undo)
-
-
-async def _sleep(listener: Waiting, pause: Pause) -> None:
-    rounds = listener.rounds(pause.seconds, pause.pids)
-    try:
-        seconds = next(rounds)
-        while True:
-            readable = False
-            with anyio.move_on_after(seconds):
-                await anyio.wait_readable(listener)
-                readable = True
-            seconds = rounds.send(readable)
-    except StopIteration:
-        pass

@@ -7,13 +7,13 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bus.operation import Operation, Pause, Routine
-from bus.store import place
 from bus.store.doorbell import Waiting
-from bus.store.sqlite import Connection
-from bus.store.url import MEMORY, Url
+from bus.store.opening import Connection, connection
+from bus.store.place import Fact
+from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Store:
     """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own."""
 
-    def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
+    def __init__(self, url: Place, create: bool = False, read_only: bool = False) -> None:
         self.url = url
         self._read_only = read_only
         self._process = os.getpid()
@@ -30,7 +30,7 @@ class Store:
         self.asleep = False  # whether a call sleeps: then an exception out of a signal handler leaves nothing behind
         self.before_sleep: Callable[[], None] | None = None
         self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
-        first = Connection(url, create, read_only)
+        first = connection(url, create, read_only)
         self._only = first if url.path == MEMORY else None
         self._local.connection = first
 
@@ -71,10 +71,10 @@ class Store:
         if self._process != os.getpid():
             self._inherited.append(self._local)  # never closed: that would drop the parent's locks
             self._local, self._process = threading.local(), os.getpid()
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = Connection(self.url, read_only=self._read_only)
-        return connection
+        found: Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._local.connection = connection(self.url, read_only=self._read_only)
+        return found
 
     def _sleep(self, listener: Waiting, pause: Pause) -> None:
         self.asleep = True
@@ -85,15 +85,15 @@ class Store:
         finally:
             self.asleep = False
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return self.connection().facts()
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads end with their threads."""
-        connection = getattr(self._local, "connection", None)
-        if connection and self._process == os.getpid():
-            connection.close()
+        found = getattr(self._local, "connection", None)
+        if found and self._process == os.getpid():
+            found.close()
             del self._local.connection
 
 

@@ -19,6 +19,7 @@ import struct
 import sys
 import time
 from collections.abc import Generator, Sequence
+from typing import Protocol
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
@@ -27,8 +28,9 @@ FOREIGN = 0.25  # seconds between two looks at what other programs committed
 def ring(folder: str, bells: Sequence[str]) -> None:
     """Wake whoever waits at these bells. Nobody there is no error."""
     for bell in bells:
-        with contextlib.suppress(OSError):
-            os.utime(f"{folder}/{bell}")
+        if os.access(path := f"{folder}/{bell}", os.F_OK):  # mostly there is none, and an exception would cost more
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
 
 class Listener:
@@ -164,7 +166,16 @@ class Guest:
         os.close(self._event)
 
 
-Waiting = Listener | Glance | Guest
+class Waiting(Protocol):
+    """Someone who waits: `fileno()` is readable when there may be news."""
+
+    def fileno(self) -> int: ...
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """Wait: see `Listener.rounds`."""
+        ...
+
+    def close(self) -> None: ...
 
 
 def listen(folder: str, wal: str, bells: Sequence[str]) -> Listener | Glance:

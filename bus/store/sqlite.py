@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
-import msgspec
+from msgspec import MsgspecError
 
-from bus import clock, schemas
+from bus import schemas
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Ring, Row, Statement, Steps
-from bus.store import doorbell, files
+from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
+from bus.store import doorbell, files, place
+from bus.store.drive import Drive
+from bus.store.place import Fact
+from bus.store.translation import translate
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url
 
@@ -24,12 +27,21 @@ T = TypeVar("T")
 APPLICATION_ID = 1098146163
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
+SELDOM = 1.0  # seconds
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, MsgspecError)
+
+# SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
+# the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
+# block that was ever freed (mallopt(3), M_MMAP_THRESHOLD).
+bytes(16 << 20)
 OLDEST = (3, 38, 0)
 
 
 class Connection:
     """One connection to one bus, for one thread. `create` makes the file when it is missing; a `read_only` one can
     change nothing, and needs no upgrade to be made first."""
+
+    errors = sqlite3.Error
 
     def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
         self.url = url
@@ -44,7 +56,10 @@ class Connection:
             files.check(url.path, read_only)
         self._process = os.getpid()
         self.sqlite = self._open()
+        self._execute = self.sqlite.cursor().execute
         self._broken = False
+        self._commits = 0
+        self._lately: dict[tuple[object, ...], float] = {}  # when what is run seldom was run
         self._room = doorbell.Room()
         try:
             self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
@@ -55,6 +70,7 @@ class Connection:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
         if self._broken:
             self.sqlite, self._broken = self._open(), False
+            self._execute = self.sqlite.cursor().execute
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -62,6 +78,16 @@ class Connection:
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
+            except _UnreadableText:
+                return self._run_reading_all(operation)
+
+    def _run_reading_all(self, operation: Operation[T]) -> T:
+        """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
+        self.sqlite.text_factory = _text
+        try:
+            return self.run(operation)
+        finally:
+            self.sqlite.text_factory = str
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():
@@ -91,6 +117,14 @@ class Connection:
             return self._room.listen(bells)
         return doorbell.listen(self.bells, self.wal, bells)
 
+    def facts(self) -> list[Fact]:
+        """What can be told of the bus from outside."""
+        return place.facts(self.url)
+
+    def sizes(self) -> dict[str, int]:
+        """Of what takes room on the disk, in bytes."""
+        return place.sizes(self.url)
+
     def _ring(self, bells: Sequence[str]) -> None:
         if self.url.path == MEMORY:
             self._room.ring(bells)
@@ -112,75 +146,76 @@ class Connection:
     def _write(self, steps: Steps[T]) -> T:
         if self._turnstile:
             self._turnstile.enter(TIMEOUT)
-        bells: list[str] = []
+        drive = Drive(self)
         try:
-            with self._translated():
-                self.sqlite.execute("begin immediate")
-                try:
-                    result = self._drive(steps, bells)
-                except BaseException:
-                    self._rollback()
-                    raise
-                self._commit()
+            self._execute("begin immediate")
+            try:
+                result = drive.through(steps)
+            except BaseException:
+                self._rollback()
+                raise
+            self._commit()
             self._guarded_checkpoint()
+        except _DRIVER_ERRORS as problem:
+            raise translate(problem, self.url.path) from problem
         finally:
             if self._turnstile:
                 self._turnstile.leave()
-        if bells:
-            self._ring(bells)
+        if drive.seldom:
+            self._remember(drive.seldom)
+        if drive.bells:
+            self._ring(drive.bells)
         return result
 
     def _read(self, steps: Steps[T]) -> T:
-        with self._translated():
-            self.sqlite.execute("begin")
+        try:
+            self._execute("begin")
             try:
-                return self._drive(steps, [])
+                return Drive(self).through(steps)
             finally:
                 self._rollback()
+        except _DRIVER_ERRORS as problem:
+            raise translate(problem, self.url.path) from problem
 
-    def _drive(self, steps: Steps[T], bells: list[str]) -> T:
-        now = clock.now()
-        try:
-            request = next(steps)
-            while True:
-                reply: list[Row] = []
-                try:
-                    if isinstance(request, Query):
-                        reply = self._query(request, now)
-                    elif isinstance(request, Ring):
-                        bells.extend(request.bells)
-                    else:
-                        self._statement(request)
-                except sqlite3.Error as problem:
-                    translated = translate(problem, self.url.path)
-                    if translated.code == "io_error":
-                        self._break()
-                    request = steps.throw(translated)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+    def lately(self, key: tuple[object, ...], seconds: float) -> bool:
+        """Whether this was run less than a second before."""
+        return 0 <= seconds - self._lately.get(key, -1.0) < SELDOM
 
-    def _query(self, query: Query, now: str) -> list[Row]:
+    def _remember(self, seldom: Mapping[tuple[object, ...], float]) -> None:
+        if len(self._lately) > 1000:
+            self._lately.clear()
+        self._lately.update(seldom)
+
+    def statement(self, statement: Statement) -> None:
+        """Run a statement whose rows nobody needs."""
+        if text := statement.texts.get("sqlite"):
+            self.sqlite.execute(text).fetchall()
+
+    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
+        """Run the statements of an operation's file; their rows."""
         rows: list[Row] = []
         parameters = {**query.parameters, "now": now}
-        for statement in schemas.operation(query.name):
-            cursor = self.sqlite.execute(statement, parameters)
-            if cursor.description:
-                rows = cursor.fetchall()
+        for statement, unless in schemas.parts(query.name):
+            if unless not in parameters:
+                rows += self._execute(statement, parameters).fetchall()
         return rows
 
-    def _statement(self, statement: Statement) -> None:
-        self.sqlite.execute(statement.sql).fetchall()
+    def fail(self, problem: Exception) -> BusError:
+        """The bus's error for one of the driver's in a transaction."""
+        if "Could not decode to UTF-8" in str(problem):
+            raise _UnreadableText from problem
+        translated = translate(problem, self.url.path)
+        if translated.code == "io_error":
+            self._break()
+        return translated
 
     def _rollback(self) -> None:
         if not self._broken and self.sqlite.in_transaction:
-            self.sqlite.execute("rollback")
+            self._execute("rollback")
 
     def _commit(self) -> None:
         try:
-            self.sqlite.execute("commit")
+            self._execute("commit")
         except sqlite3.Error as problem:
             translated = translate(problem, self.url.path)
             self._rollback()
@@ -195,8 +230,12 @@ class Connection:
         self.sqlite.close()
 
     def _guarded_checkpoint(self) -> None:
-        """Keep the WAL small. Before SQLite 3.51.3 a checkpoint that races with a commit can lose it, so the one
-        connection holds the write lock while another checkpoints (https://sqlite.org/wal.html#walresetbug)."""
+        """Keep the WAL small: every eighth commit looks. Before SQLite 3.51.3 a checkpoint that races with a commit can
+        lose it, so the one connection holds the write lock while another checkpoints
+        (https://sqlite.org/wal.html#walresetbug)."""
+        self._commits += 1
+        if self._commits % 8:
+            return
         try:
             if self.url.path == MEMORY or os.stat(self.wal).st_size <= WAL_LIMIT:
                 return
@@ -230,6 +269,10 @@ class Connection:
         return _Border(self.url.path)
 
 
+class _UnreadableText(Exception):
+    """Text that is not UTF-8 came up in a transaction."""
+
+
 class _Border:
     """Where the driver's errors become the bus's."""
 
@@ -240,7 +283,7 @@ class _Border:
         return None
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, sqlite3.Error | OverflowError | ValueError | msgspec.MsgspecError):
+        if isinstance(problem, _DRIVER_ERRORS):
             raise translate(problem, self.path) from problem
 
 
@@ -268,7 +311,6 @@ def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
-    connection.text_factory = _text
     connection.execute("pragma wal_autocheckpoint = 0")
     connection.execute("pragma journal_size_limit = 1048576")
     connection.execute(f"pragma synchronous = {url.synchronous}")
@@ -341,45 +383,3 @@ def _migrate(connection: sqlite3.Connection, number: int, text: str) -> None:
         if connection.in_transaction:
             connection.execute("rollback")
         raise
-
-
-_BY_RESULT = {
-    5: "busy",
-    6: "busy",
-    10: "io_error",
-    11: "damaged",
-    13: "disk_full",
-    18: "payload_too_large",
-    26: "not_a_bus",
-}
-_CONSTRAINT, _READ_ONLY, _CANT_OPEN = 19, 8, 14
-
-
-def translate(problem: Exception, path: str) -> BusError:
-    """The bus's error for a driver's."""
-    if isinstance(problem, BusError):
-        return problem
-    if isinstance(problem, UnicodeEncodeError | OverflowError):
-        return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
-    if isinstance(problem, ValueError | msgspec.MsgspecError):  # arguments were read before: it is a row
-        return error("damaged", f"{path} holds what no bus has written: {problem}")
-    result: Any = getattr(problem, "sqlite_errorcode", None)
-    primary = result & 0xFF if isinstance(result, int) else None
-    text = str(problem)
-    if "binding parameter" in text:
-        return error("invalid_value", "a value is of a kind that can't be stored here", "give text or numbers")
-    if primary == _CONSTRAINT:
-        return _refusal(text)
-    if primary in _BY_RESULT:
-        return error(_BY_RESULT[primary], f"{path} is not a bus" if primary == 26 else "")
-    if primary in (_READ_ONLY, _CANT_OPEN):
-        return error("unsafe_file", f"{path} can't be opened for writing", "check the permissions of file and folder")
-    return error("fault", f"SQLite failed on {path}: {text}")
-
-
-def _refusal(text: str) -> BusError:
-    """The code that a trigger raised or a constraint is named after, with the words behind it."""
-    code, _, detail = text.removeprefix("CHECK constraint failed: ").partition(": ")
-    if code.isidentifier() and code.islower():
-        return error(code, detail)
-    return error("invalid_value", text)

@@ -25,14 +25,22 @@ LAYERS = [
     {"bus.models"},
     {"bus.errors"},
 ]
-BELOW_ALL = {"bus.clock", "bus.schemas", "bus.errors"}  # time, files and errors, which every layer may use
+BELOW_ALL = {
+    "bus.clock",
+    "bus.schemas",
+    "bus.errors",
+    "bus.trace_context",
+}  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
     "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},
+    "psycopg": {"bus.store"},
     "aiosqlite": {"bus.store.aio"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
-    "rich": {"bus_cli.tables", "bus_cli.demonstration.display"},
+    "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
+    "opentelemetry": {"bus_cli.trace.exporting", "bus_cli.otlp"},
+    "google": {"bus_cli.otlp"},
     "yaml": {"bus.milestones", "bus_cli.milestones"},
 }
 

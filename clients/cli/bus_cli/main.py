@@ -61,6 +61,10 @@ COMMANDS = {
     "types": "settings",
     "config": "settings",
     "apply": "step",
+    "run": "run",
+    "trace": "trace",
+    "top": "top",
+    "metrics": "metrics",
 }
 
 

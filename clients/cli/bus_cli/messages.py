@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bus import lifecycle
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
@@ -44,6 +45,7 @@ def _row(m: Message) -> tuple[object, ...]:
 @click.option("--key", help="Idempotency key: sent twice under it, it is there once.")
 @click.option("--reply-to", type=int, metavar="ID", help="The message this one answers.")
 @click.option("--correlation", help="An id of your own that ties messages together.")
+@click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it is sent in (else $TRACEPARENT).")
 @click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
 @command
 def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | None, **options: Any) -> int:
@@ -52,6 +54,7 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
     document = given(payload)
+    options["traceparent"] = options["traceparent"] or lifecycle.surrounding()
     with out.open() as bus:
         if to == "*":
             if wait_ack:

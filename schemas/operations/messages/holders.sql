@@ -5,12 +5,12 @@ select distinct h.agent_id, h.host, h.pid, h.pid_namespace, h.process_started_at
 from (
   select * from (
     select leased_by, status from agent_messages
-    where due_at is not null and mailbox = :agent order by due_at limit 100)
+    where due_at is not null and mailbox = :agent order by due_at limit 100) own
   union all
   select * from (
     select leased_by, status from agent_messages
     where due_at is not null
       and mailbox = (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent)
-    order by due_at limit 100)) m
+    order by due_at limit 100) shared) m
 join agent_registry h on h.agent_id = m.leased_by
 where m.status = 'leased' and m.leased_by <> :agent and h.pid is not null;

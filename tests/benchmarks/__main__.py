@@ -1,0 +1,51 @@
+"""bin/bench: measure everything side by side, print a table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import report
+from tests.benchmarks.contestant import MODES
+from tests.benchmarks.figures import FULL, QUICK, Figure, Run, everybody
+from tests.benchmarks.works import WORKS, chosen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
+    parser.add_argument("--only", default="", metavar="W1,W4", help="these works (W1 brings W1', W5 and W7)")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a minute instead of a quarter of an hour")
+    parser.add_argument("--synchronous", choices=MODES, help="one value of it (default: both)")
+    parser.add_argument("--against", default="", metavar="NAMES", help="these others (default: all that are here)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw pictures")
+    parser.add_argument("--folder", type=Path, help="where the databases are made (default: a temporary folder)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as folder:
+        measure(options, Path(folder))
+
+
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    wanted = {name.strip() for name in options.against.split(",") if name.strip()}
+    contestants = [one for one in everybody() if not wanted or one.kind in ("floor", "ours") or one.name in wanted]
+    modes = [options.synchronous] if options.synchronous else list(MODES)
+    run = Run(folder, QUICK if options.quick else FULL, modes, contestants)
+    print(" · ".join(f"{key} {value}" for key, value in report.machine().items()), file=sys.stderr)
+    figures: list[Figure] = []
+    for name in chosen(options.only):
+        print(f"{name} …", file=sys.stderr, flush=True)
+        figures += WORKS[name](run)
+    print(report.table(figures))
+    print("\n".join(f"{one.name}: {one.note}" for one in contestants if one.note))
+    if options.json:
+        report.save(figures, options.json)
+    if options.plot:
+        from tests.benchmarks import plot
+
+        print("\n".join(map(str, plot.draw(run, figures, options.plot))), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

