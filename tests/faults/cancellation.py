@@ -103,7 +103,7 @@ class Gate:
 
     @contextmanager
     def built_in(self) -> Iterator[None]:
-        run, drive = Connection.run, Connection._drive
+        run, commit = Connection.run, Connection._commit
 
         def gated_run(connection: Connection, operation: Any) -> Any:
             self.at("queued")
@@ -111,13 +111,11 @@ class Gate:
             self.at("ended")
             return result
 
-        def gated_drive(connection: Connection, steps: Any, bells: list[str]) -> Any:
-            result = drive(connection, steps, bells)
+        def gated_commit(connection: Connection) -> None:
             self.at("running")
-            return result
+            commit(connection)
 
-        patch = mock.patch.multiple(Connection, run=gated_run, _drive=gated_drive)
-        with patch:
+        with mock.patch.multiple(Connection, run=gated_run, _commit=gated_commit):
             yield
 
 
@@ -260,7 +258,7 @@ def run(size: int, seed: int) -> str:
 
 def an_answer_that_nobody_takes_back(seed: int) -> None:
     """Planted: what a cancelled receive has leased stays leased."""
-    with mock.patch.object(aio._Job, "take_back"):
+    with mock.patch.object(aio.Store, "_take_back"):
         for point in ("running", "ended"):
             one("receive", point, 0)
 
