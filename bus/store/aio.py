@@ -136,7 +136,7 @@ class Store:
         finally:
             routine.close()
             if listener:
-                listener.close()
+                self._database.bus.doorbells.dismiss(listener)
 
     def facts(self) -> dict[str, Any]:
         """What can be told of the bus from outside."""

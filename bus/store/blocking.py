@@ -42,6 +42,7 @@ class Store:
         """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
         that the routine looks once more before it sleeps."""
         listener: Waiting | None = None
+        connection = self.connection()
         reply: object = None
         try:
             while True:
@@ -50,7 +51,7 @@ class Store:
                 if isinstance(request, Operation):
                     reply = self.run(request)
                 elif listener is None:
-                    listener = self.connection().listen(request.bells)
+                    listener = connection.listen(request.bells)
                 else:
                     _sleep(listener, request)
         except StopIteration as stop:
@@ -59,7 +60,7 @@ class Store:
         finally:
             routine.close()
             if listener:
-                listener.close()
+                connection.doorbells.dismiss(listener)
 
     def connection(self) -> Connection:
         """This thread's connection."""

@@ -45,7 +45,6 @@ class Connection:
     def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
         self.url = url
         self._read_only = read_only
-        self.bells = f"{url.path}.bells"
         self.wal = f"{url.path}-wal"
         if sqlite3.sqlite_version_info < OLDEST:
             raise error("fault", f"SQLite {sqlite3.sqlite_version} is too old", "the bus needs 3.38 or newer")
@@ -59,7 +58,7 @@ class Connection:
         self._broken = False
         self._commits = 0
         self._lately: dict[tuple[object, ...], float] = {}  # when what is run seldom was run
-        self._room = doorbell.Room()
+        self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
         try:
             self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
         except OSError as problem:
@@ -124,6 +123,7 @@ class Connection:
         if self._turnstile:
             self._turnstile.close()
             self._turnstile = None
+        self.doorbells.close()
 
     def __del__(self) -> None:
         # A thread that ends drops its connection, perhaps from another thread. A child never closes its parent's.
@@ -132,15 +132,7 @@ class Connection:
 
     def listen(self, bells: Sequence[str]) -> doorbell.Waiting:
         """Hear these doorbells, and what other programs write, from now on."""
-        if self.url.path == MEMORY:
-            return self._room.listen(bells)
-        return doorbell.listen(self.bells, self.wal, bells)
-
-    def _ring(self, bells: Sequence[str]) -> None:
-        if self.url.path == MEMORY:
-            self._room.ring(bells)
-        else:
-            doorbell.ring(self.bells, bells)
+        return self.doorbells.listen(bells)
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
@@ -175,7 +167,7 @@ class Connection:
         if drive.seldom:
             self._remember(drive.seldom)
         if drive.bells:
-            self._ring(drive.bells)
+            self.doorbells.ring(drive.bells)
         return result
 
     def _read(self, steps: Steps[T]) -> T:
