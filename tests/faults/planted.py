@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import schemas
+from bus.store import rendering
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
@@ -33,8 +34,10 @@ def planted(edits: Edits) -> Iterator[None]:
             (copy / name).write_text(text.replace(old, new), "utf-8")
         schemas.root = lambda: copy
         schemas.operation.cache_clear()
+        rendering.operation.cache_clear()
         try:
             yield
         finally:
             schemas.root = original
             schemas.operation.cache_clear()
+            rendering.operation.cache_clear()
