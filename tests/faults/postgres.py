@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import tempfile
 import time
@@ -126,14 +127,20 @@ def _end(server: servers.Server, chance: random.Random) -> None:
 
 
 def _kill_one(server: servers.Server, chance: random.Random) -> None:
-    _signal(server, chance, signal.SIGKILL)
+    """The server ends all its processes after that, one of ours among them, and recovers."""
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(server.url) as witness:
+        if _signal(server, chance, signal.SIGKILL):
+            select.select([witness.fileno()], [], [], 20)
     server.await_()
 
 
-def _signal(server: servers.Server, chance: random.Random, number: int) -> None:
-    if pids := _processes(server):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(chance.choice(pids), number)
+def _signal(server: servers.Server, chance: random.Random, number: int) -> bool:
+    """Send one of its processes a signal; whether there was one."""
+    pids = _processes(server)
+    with contextlib.suppress(ProcessLookupError, IndexError):
+        os.kill(chance.choice(pids), number)
+        return True
+    return False
 
 
 def _stop_at_once(server: servers.Server, chance: random.Random) -> None:
