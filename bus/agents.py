@@ -12,7 +12,7 @@ from bus import config, inputs, liveness
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
-from bus.operation import Operation, Query, Ring, Row, Steps, reading
+from bus.operation import Operation, Query, Ring, Row, Seldom, Steps, reading
 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
 
@@ -176,11 +176,17 @@ def _holders(agent: str) -> Steps[dict[Holder, Life]]:
     return {holder: liveness.life(holder.identity) for holder in holders}
 
 
-def relieve_the_dead(agent: str) -> Steps[None]:
-    """Give back what holders that are known to be dead have leased of what an agent could take."""
-    for holder, life in (yield from _holders(agent)).items():
-        if life is Life.DEAD:
-            yield from give_back(holder.agent_id)
+def relieve_the_dead(agent: str) -> Steps[bool]:
+    """Give back what holders that are known to be dead have leased of what an agent could take; whether any was."""
+    dead = [holder for holder, life in (yield from _holders(agent)).items() if life is Life.DEAD]
+    for holder in dead:
+        yield from give_back(holder.agent_id)
+    return bool(dead)
+
+
+def at_work(agent: str) -> Seldom:
+    """The heartbeat that every operation of an agent is."""
+    return Seldom("agents/beat", {"agent": agent})
 
 
 def came_back(id: int, address: str, status: str) -> str:

@@ -5,6 +5,7 @@ What each takes, returns and raises stands with the operation, in the file of it
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -14,11 +15,8 @@ from bus import (
     config,
     copying,
     doctor,
-    lifecycle,
     messages,
     milestones,
-    monitor,
-    recovery,
     sessions,
     state,
     step,
@@ -36,6 +34,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class _Later:
+    """A module that is imported when an operation of it is first called: what most callers never touch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def operation(*args: object, **kwargs: object) -> Any:
+            return getattr(importlib.import_module(self._name), verb)(*args, **kwargs)
+
+        operation.__doc__ = f"See `{self._name}.{verb}`."
+        return operation
+
+
+LATER = ("exports", "lifecycle", "metrics", "monitor", "overview", "recovery", "reports", "trace_import")
+
+_AT_ONCE = False
+if _AT_ONCE:  # as a type checker sees it; under TYPE_CHECKING it would read them too late to know their types
+    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
+else:
+    globals().update({name: _Later(f"bus.{name}") for name in LATER})
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
@@ -110,6 +131,7 @@ class Bus:
     send = _now(messages.send)
     broadcast = _now(messages.broadcast)
     receive = _in_time(messages.receive)
+    ack_and_receive = _in_time(messages.ack_and_receive)
     ack = _now(messages.ack)
     release = _now(messages.release)
     extend = _now(messages.extend)
@@ -165,6 +187,7 @@ class Bus:
     session_abandon = _now(sessions.abandon)
 
     trace_spawn = _now(lifecycle.spawn)
+    trace_launch = _now(lifecycle.launch)
     trace_start = _now(lifecycle.start)
     trace_finish = _now(lifecycle.finish)
     trace_abort = _now(lifecycle.abort)
@@ -173,6 +196,18 @@ class Bus:
     trace_leave = _now(lifecycle.leave)
     trace_bury_the_dead = _in_time(lifecycle.bury_the_dead)
     trace_survey = _in_time(lifecycle.survey)
+    trace_active = _in_time(reports.active)
+    trace_velocity = _in_time(reports.velocity)
+    trace_bottlenecks = _in_time(reports.bottlenecks)
+    trace_timeline = _in_time(reports.timeline)
+    trace_throughput = _in_time(reports.throughput)
+    trace_waiting = _in_time(reports.waiting)
+    trace_import = _now(trace_import.import_)
+
+    export_claim = _now(exports.claim)
+    export_release = _now(exports.release)
+    export_batch = _now(exports.batch)
+    export_advance = _now(exports.advance)
 
     milestone_list = _now(milestones.list_)
     milestone_show = _now(milestones.show)
@@ -183,6 +218,9 @@ class Bus:
     apply = _now(step.apply)
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
+    data_version = _now(overview.data_version)
+    overview = _now(overview.overview)
+    metrics = _in_time(metrics.metrics)
 
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
@@ -234,6 +272,7 @@ class AsyncBus:
     send = _await(messages.send)
     broadcast = _await(messages.broadcast)
     receive = _await_in_time(messages.receive)
+    ack_and_receive = _await_in_time(messages.ack_and_receive)
     ack = _await(messages.ack)
     release = _await(messages.release)
     extend = _await(messages.extend)
@@ -295,6 +334,7 @@ class AsyncBus:
     session_abandon = _await(sessions.abandon)
 
     trace_spawn = _await(lifecycle.spawn)
+    trace_launch = _await(lifecycle.launch)
     trace_start = _await(lifecycle.start)
     trace_finish = _await(lifecycle.finish)
     trace_abort = _await(lifecycle.abort)
@@ -303,6 +343,18 @@ class AsyncBus:
     trace_leave = _await(lifecycle.leave)
     trace_bury_the_dead = _await_in_time(lifecycle.bury_the_dead)
     trace_survey = _await_in_time(lifecycle.survey)
+    trace_active = _await_in_time(reports.active)
+    trace_velocity = _await_in_time(reports.velocity)
+    trace_bottlenecks = _await_in_time(reports.bottlenecks)
+    trace_timeline = _await_in_time(reports.timeline)
+    trace_throughput = _await_in_time(reports.throughput)
+    trace_waiting = _await_in_time(reports.waiting)
+    trace_import = _await(trace_import.import_)
+
+    export_claim = _await(exports.claim)
+    export_release = _await(exports.release)
+    export_batch = _await(exports.batch)
+    export_advance = _await(exports.advance)
 
     milestone_list = _await(milestones.list_)
     milestone_show = _await(milestones.show)
@@ -313,6 +365,9 @@ class AsyncBus:
     apply = _await(step.apply)
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
+    data_version = _await(overview.data_version)
+    overview = _await(overview.overview)
+    metrics = _await_in_time(metrics.metrics)
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from bus import inputs
+from bus import agents, inputs
 from bus.errors import error
 from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
@@ -41,12 +41,15 @@ def create(
         "snapshot": inputs.document({} if snapshot is None else snapshot),
         "files": msgspec.json.encode([_reference(os.path.abspath(path)) for path in files]).decode(),
         "retention": inputs.duration(retention),
+        "beaten": True,
     }
     return Operation(partial(_create, parameters), True)
 
 
 def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:
-    return decode((yield Query("checkpoints/create", parameters)))[0]
+    rows = yield Query("checkpoints/create", parameters)
+    yield agents.at_work(str(parameters["agent"]))
+    return decode(rows)[0]
 
 
 @reading

@@ -6,6 +6,7 @@ it with `moved()`, or, in other processes, with `BUS_NOW` (the same text, or sec
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ _frozen: float | None = None
 
 def stamp(seconds: float) -> str:
     """Seconds since 1970 as the database writes them."""
-    millis = round(seconds * 1000)
-    day = time.gmtime(millis // 1000)
-    return (
-        f"{day.tm_year:04d}-{day.tm_mon:02d}-{day.tm_mday:02d} "
-        f"{day.tm_hour:02d}:{day.tm_min:02d}:{day.tm_sec:02d}.{millis % 1000:03d}"
-    )
+    whole, millis = divmod(round(seconds * 1000), 1000)
+    return f"{_written(whole)}.{millis:03d}"
+
+
+@functools.lru_cache(maxsize=4)
+def _written(seconds: int) -> str:
+    day = time.gmtime(seconds)
+    return f"{day.tm_year:04d}-{day.tm_mon:02d}-{day.tm_mday:02d} {day.tm_hour:02d}:{day.tm_min:02d}:{day.tm_sec:02d}"
 
 
 def parse(text: str) -> float:
@@ -34,8 +37,7 @@ def parse(text: str) -> float:
 
 def seconds() -> float:
     """Seconds since 1970, as moved by a test."""
-    given = os.environ.get("BUS_NOW")
-    if given:
+    if "BUS_NOW" in os.environ and (given := os.environ["BUS_NOW"]):
         return time.time() + float(given) if given[0] in "+-" else parse(given)
     return (time.time() if _frozen is None else _frozen) + _shift
 

@@ -164,10 +164,10 @@ CATALOG: dict[str, Entry] = {
     "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
     "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
+    "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace active`"),
     "unreachable": Entry(
         TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
     ),
-    "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace active`"),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),
@@ -180,6 +180,12 @@ CATALOG: dict[str, Entry] = {
     "already_ended": Entry(Conflict, "it has ended already", "look at it before you go on"),
     "milestone_exists": Entry(Conflict, "there is a milestone of that id", "name another with --milestone"),
     "already_running": Entry(Conflict, "a monitor of this bus runs already", "end it with `bus monitor --stop`"),
+    "collector_down": Entry(
+        TryAgain, "the collector can't be reached", "nothing is lost: run it again, or use --follow"
+    ),
+    "collector_refused": Entry(
+        Refused, "the collector refuses it", "check the address and the credentials; nothing is lost"
+    ),
     "already_started": Entry(Conflict, "it was started already", "look at it with `bus trace show ID`"),
     "not_empty": Entry(Conflict, "the bus that is to get the copy has something in it", "name a new one"),
     "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),

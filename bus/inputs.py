@@ -87,14 +87,19 @@ def priority(given: int) -> int:
 
 
 def receipts(given: str | Iterable[str]) -> str:
-    """The JSON array of receipts that the SQL takes. Raises `usage` for what is no receipt, or for none at all."""
+    """The JSON array of receipts that the SQL takes. Raises as `receipt_list`."""
+    return '["' + '","'.join(receipt_list(given)) + '"]'
+
+
+def receipt_list(given: str | Iterable[str]) -> list[str]:
+    """One or several receipts. Raises `usage` for what is no receipt, or for none at all."""
     several = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     if not several:
         raise error("usage", "no receipt", "give at least one, such as 42.3")
     for receipt in several:
         if not isinstance(receipt, str) or not _RECEIPT.fullmatch(receipt):
             raise error("usage", f"not a receipt: {str(receipt)[:40]!r}", "a receipt looks like 42.3")
-    return json.dumps(several)
+    return several
 
 
 def message_id(given: int | str) -> int:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+_PAYLOAD = msgspec.json.Decoder(dict[str, Any])
+
+
+class once(Generic[T]):
+    """An attribute worked out when it is first asked for, as functools.cached_property; without the lock that one takes
+    up to Python 3.11."""
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        self._work = work
+        self.__doc__ = work.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> T:
+        value = instance.__dict__[self._name] = self._work(instance)
+        return value
+
 
 TERMINAL = frozenset({"completed", "failed", "terminated"})
 
@@ -50,10 +69,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     reason: str | None
     traceparent: str | None = None
 
-    @cached_property
+    @once
     def payload(self) -> dict[str, Any]:
         """The payload, decoded when first asked for."""
-        return msgspec.json.decode(self.raw, type=dict[str, Any])
+        return _PAYLOAD.decode(self.raw)
 
     def payload_as(self, kind: type[T]) -> T:
         """The payload as an instance of `kind`, a msgspec Struct for instance; raises `msgspec.ValidationError`."""

@@ -22,7 +22,7 @@ Row = tuple[Any, ...]
 
 
 class Query(NamedTuple):
-    """Run schemas/operations/`name`.sql; answered with the rows of its last statement that returns rows."""
+    """Run schemas/operations/`name`.sql; answered with the rows of its statements."""
 
     name: str
     parameters: Mapping[str, object]
@@ -32,6 +32,21 @@ class Statement(NamedTuple):
     """Run SQL that is no file, told for each dialect that needs it (`sqlite`, `postgres`); answered with no rows."""
 
     texts: Mapping[str, str]
+
+
+class Seldom(NamedTuple):
+    """As a `Query` whose rows nobody needs; left out when this connection ran the same one less than a second ago."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
+class Shortcut(NamedTuple):
+    """As a `Query`, for stores on which one more statement costs little; others answer with no rows, and the operation
+    takes the long way."""
+
+    name: str
+    parameters: Mapping[str, object]
 
 
 class Load(NamedTuple):
@@ -55,7 +70,7 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Request = Query | Statement | Load | Ring
+Request = Query | Shortcut | Statement | Seldom | Load | Ring
 Steps = Generator[Request, Any, T]
 
 

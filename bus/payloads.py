@@ -6,7 +6,8 @@ $schema and $comment say nothing. Any other is refused by name. This is the one 
 
 A check is a list of searches for something wrong: one for each object or array that the schema describes. A search
 walks down to it by a chain of `json_each`, whose `key` column is decoded (a path such as `$.phase` would miss
-{"\\u0070hase": 7}), and looks at all that lies in it in one pass. So SQL is never nested, however deep a schema is.
+{"\\u0070hase": 7}), and looks at all that lies in it in one pass. So SQL is never nested, however deep a schema is; but
+for what lies in the payload's own members, which is looked at in the same pass as they.
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ BOUNDS = {
 ROOT = "(select 'object' as type, null as atom, iif(json_valid(new.payload), new.payload, '{}') as value) r0"
 
 
+MEMBERS = "json_each(iif(json_valid(new.payload), new.payload, '{}')) r1"
+
+
 class Place(NamedTuple):
-    """Where in a payload a schema applies: the tables that lead there, the conditions on the way, the last row."""
+    """Where in a payload a schema applies: the tables that lead there (the first `outer` ones belong to a search around
+    it), the conditions on the way, the last row."""
 
     tables: tuple[str, ...] = (ROOT,)
     conditions: tuple[str, ...] = ()
+    outer: int = 0
 
     @property
     def row(self) -> str:
@@ -57,13 +63,14 @@ class Place(NamedTuple):
         """What lies in this object or array; `{row}` in the condition is it."""
         if len(self.tables) > DEEPEST:
             raise error("invalid_schema", f"the schema is deeper than {DEEPEST} levels")
-        deeper = Place((*self.tables, f"json_each({_inside(self.row)}) r{len(self.tables)}"), self.conditions)
+        deeper = self._replace(tables=(*self.tables, f"json_each({_inside(self.row)}) r{len(self.tables)}"))
         found = condition.replace("{row}", deeper.row)
         return deeper._replace(conditions=(*self.conditions, f"{self.row}.type = '{kind}'", found))
 
     def search(self, wrong: str) -> str:
         """Whether there is something wrong here."""
-        return f"exists (select 1 from {', '.join(self.tables)} where {' and '.join((*self.conditions, wrong))})"
+        tables = ", ".join(self.tables[self.outer :])
+        return f"exists (select 1 from {tables} where {' and '.join((*self.conditions, wrong))})"
 
 
 def triggers(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
@@ -73,7 +80,9 @@ def triggers(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
     """
     if schema.get("type", "object") != "object":
         raise error("invalid_schema", "a payload schema describes an object")
-    wrong = [Place().search(_wrong(schema, "r0")), *_searches(schema, Place())]
+    itself = _wrong({key: value for key, value in schema.items() if key != "type"}, "r0")
+    wrong = [Place().search(itself)] if itself != "0" else []
+    wrong += _members(schema)
     sqlite = (
         f"create trigger {_trigger(name)} before insert on agent_messages\n"
         f"when new.message_type = {_literal(name)} and ({_any(wrong)})\n"
@@ -97,23 +106,52 @@ def explain(schema: Mapping[str, Any], payload: str) -> str:
     return "; ".join(words) or "it breaks the schema"
 
 
-def _searches(schema: Mapping[str, Any], place: Place) -> Iterator[str]:
-    """The searches of what lies in an object or array that the schema describes, and below."""
-    properties, items = schema.get("properties", {}), schema.get("items", {})
+def _members(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The searches of what lies in the payload: one pass over its members and what lies in them, then those below."""
+    list(_level(schema, Place()))  # a payload is an object, but `items` of its schema must be sound, too
+    cases = []
+    for key, inner in _properties(schema).items():
+        wrong = [_wrong(inner, "r1")]
+        if not DEEPER.isdisjoint(inner):
+            wrong += _level(inner, Place((ROOT, MEMBERS), outer=2))
+        cases.append((key, _any([part for part in wrong if part != "0"])))
+    if telling := _telling(cases):
+        yield f"exists (select 1 from {MEMBERS} where case r1.key{telling} else 0 end)"
+    for key, inner in _properties(schema).items():
+        yield from _below(inner, Place().below("object", f"{{row}}.key = {_literal(key)}"))
+    yield from _below(schema.get("items", {}), Place().below("array"))
+
+
+def _below(schema: Mapping[str, Any], place: Place) -> Iterator[str]:
+    """The searches of what lies in the members and elements of a place, and below."""
+    for key, inner in _properties(schema).items():
+        if not DEEPER.isdisjoint(inner):
+            deeper = place.below("object", f"{{row}}.key = {_literal(key)}")
+            yield from _level(inner, deeper)
+            yield from _below(inner, deeper)
+    if not DEEPER.isdisjoint(items := schema.get("items", {})):
+        yield from _level(items, place.below("array"))
+        yield from _below(items, place.below("array"))
+
+
+def _level(schema: Mapping[str, Any], place: Place) -> Iterator[str]:
+    """The searches of what lies in an object or array itself."""
+    members, elements = place.below("object"), place.below("array")
+    if telling := _telling([(key, _wrong(inner, members.row)) for key, inner in _properties(schema).items()]):
+        yield members.search(f"case {members.row}.key{telling} else 0 end")
+    if (wrong := _wrong(schema.get("items", {}), elements.row)) != "0":
+        yield elements.search(wrong)
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):
         raise error("invalid_schema", "properties is an object")
-    members = place.below("object")
-    cases = [(key, _wrong(inner, members.row)) for key, inner in properties.items()]
-    if telling := "".join(f" when {_literal(key)} then {wrong}" for key, wrong in cases if wrong != "0"):
-        yield members.search(f"case {members.row}.key{telling} else 0 end")
-    for key, inner in properties.items():
-        if not DEEPER.isdisjoint(inner):
-            yield from _searches(inner, place.below("object", f"{{row}}.key = {_literal(key)}"))
-    elements = place.below("array")
-    if (wrong := _wrong(items, elements.row)) != "0":
-        yield elements.search(wrong)
-    if not DEEPER.isdisjoint(items):
-        yield from _searches(items, elements)
+    return properties
+
+
+def _telling(cases: list[tuple[str, str]]) -> str:
+    return "".join(f" when {_literal(key)} then {wrong}" for key, wrong in cases if wrong != "0")
 
 
 def _wrong(schema: object, row: str) -> str:

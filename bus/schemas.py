@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 
 def root() -> Path:
@@ -13,10 +14,29 @@ def root() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "schemas"
 
 
+class Part(NamedTuple):
+    """A statement of an operation. A line `-- unless :name` before it says that it does nothing for a caller who gives
+    that parameter, and need not be run."""
+
+    statement: str
+    unless: str = ""
+
+
 @functools.cache
+def parts(name: str) -> tuple[Part, ...]:
+    """The statements of schemas/operations/`name`.sql, without comments, and when they can be left out."""
+    text = (root() / "operations" / f"{name}.sql").read_text("utf-8")
+    before, *marked = _UNLESS.split(text)
+    found = [Part(statement) for statement in split(before)]
+    for unless, behind in zip(marked[::2], marked[1::2], strict=True):
+        first, *others = split(behind)
+        found += [Part(first, unless), *map(Part, others)]
+    return tuple(found)
+
+
 def operation(name: str) -> tuple[str, ...]:
     """The statements of schemas/operations/`name`.sql, without comments."""
-    return tuple(split((root() / "operations" / f"{name}.sql").read_text("utf-8")))
+    return tuple(part.statement for part in parts(name))
 
 
 def migrations(dialect: str) -> list[tuple[int, str]]:
@@ -24,6 +44,7 @@ def migrations(dialect: str) -> list[tuple[int, str]]:
     return [(int(path.name[:4]), path.read_text("utf-8")) for path in sorted((root() / dialect).glob("[0-9]*.sql"))]
 
 
+_UNLESS = re.compile(r"^-- unless :(\w+)\n", re.M)
 _TOKENS = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|\w+|;|[^\w'\"/;-]+|.", re.S)
 
 

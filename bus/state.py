@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from bus import clock, inputs
+from bus import agents, clock, inputs
 from bus.inputs import Duration
 from bus.models import StateValue
 from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, reading, writing
@@ -35,6 +35,7 @@ def save(
         "value": inputs.text(value),
         "type": type,
         "ttl": inputs.duration(ttl),
+        "beaten": True,
         "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),
     }
     return Operation(partial(_save, parameters), True, single=True)
@@ -42,6 +43,7 @@ def save(
 
 def _save(parameters: Mapping[str, object]) -> Steps[int]:
     ((version,),) = yield Query("state/save", parameters)
+    yield agents.at_work(str(parameters["agent"]))
     yield Ring([changed(str(parameters["agent"]))])
     return int(version)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bus.operation import Query, Statement, Steps, reading, writing
 
-PAGES = 1000  # freed at a time
+PAGES = 4000  # freed at a time
 
 
 @reading

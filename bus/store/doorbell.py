@@ -28,8 +28,9 @@ FOREIGN = 0.25  # seconds between two looks at what other programs committed
 def ring(folder: str, bells: Sequence[str]) -> None:
     """Wake whoever waits at these bells. Nobody there is no error."""
     for bell in bells:
-        with contextlib.suppress(OSError):
-            os.utime(f"{folder}/{bell}")
+        if os.access(path := f"{folder}/{bell}", os.F_OK):  # mostly there is none, and an exception would cost more
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
 
 class Listener:

@@ -30,6 +30,9 @@ class Connection(Protocol):
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
 
+    def sizes(self) -> dict[str, int]:
+        """Of what takes room on the disk, in bytes."""
+
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
 

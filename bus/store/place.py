@@ -25,6 +25,11 @@ def facts(url: Url) -> list[Fact]:
     ]
 
 
+def sizes(url: Url) -> dict[str, int]:
+    """Of what takes room on the disk, in bytes."""
+    return {"file": _size(url.path), "wal": _size(f"{url.path}-wal")}
+
+
 def _library() -> Fact:
     version = sqlite3.sqlite_version_info
     if (version >= (3, 51, 3) and version != (3, 52, 0)) or version in ((3, 44, 6), (3, 50, 7)):

@@ -7,28 +7,42 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from bus import clock, schemas
+import msgspec
+
+from bus import schemas
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Load, Operation, Query, Ring, Row, Statement, Steps
+from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
 from bus.store import doorbell, files, place
+from bus.store.drive import Drive, Lately
+from bus.store.migration import APPLICATION_ID as APPLICATION_ID
+from bus.store.migration import prepare
 from bus.store.place import Fact
+from bus.store.translation import translate
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url
 
 T = TypeVar("T")
 
-APPLICATION_ID = 1098146163
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
+
+# SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
+# the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
+# block that was ever freed (mallopt(3), M_MMAP_THRESHOLD).
+bytes(16 << 20)
 OLDEST = (3, 38, 0)
 
 
 class Connection:
     """One connection to one bus, for one thread. `create` makes the file when it is missing; a `read_only` one can
     change nothing, and needs no upgrade to be made first."""
+
+    errors = sqlite3.Error
 
     def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
         self.url = url
@@ -43,7 +57,10 @@ class Connection:
             files.check(url.path, read_only)
         self._process = os.getpid()
         self.sqlite = self._open()
+        self._execute = self.sqlite.cursor().execute
         self._broken = False
+        self._commits = os.getpid()  # a process that commits once begins anywhere
+        self.lately = Lately()
         self._room = doorbell.Room()
         try:
             self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
@@ -54,6 +71,7 @@ class Connection:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
         if self._broken:
             self.sqlite, self._broken = self._open(), False
+            self._execute = self.sqlite.cursor().execute
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -61,12 +79,42 @@ class Connection:
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
+            except _UnreadableText:
+                return self._run_reading_all(operation)
+
+    def run_together(self, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
+        """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
+
+        When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
+        """
+        if len(operations) == 1:
+            return [self._outcome(operations[0])]
+        try:
+            return self.run(Operation(partial(_one_after_the_other, operations), True))
+        except Exception as problem:
+            if isinstance(problem, BusError) and problem.code == "outcome_unknown":
+                return [problem] * len(operations)
+            return [self._outcome(operation) for operation in operations]
+
+    def _outcome(self, operation: Operation[Any]) -> Any | BaseException:
+        try:
+            return self.run(operation)
+        except BaseException as problem:
+            return problem
+
+    def _run_reading_all(self, operation: Operation[T]) -> T:
+        """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
+        self.sqlite.text_factory = _text
+        try:
+            return self.run(operation)
+        finally:
+            self.sqlite.text_factory = str
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():
             connection = _connect(self.url, self._read_only)
             try:
-                _prepare(connection, self.url, self._read_only)
+                prepare(connection, self.url, TIMEOUT, self._read_only)
             except BaseException:
                 connection.close()
                 raise
@@ -94,6 +142,10 @@ class Connection:
         """What can be told of the bus from outside."""
         return place.facts(self.url)
 
+    def sizes(self) -> dict[str, int]:
+        """Of what takes room on the disk, in bytes."""
+        return place.sizes(self.url)
+
     def _ring(self, bells: Sequence[str]) -> None:
         if self.url.path == MEMORY:
             self._room.ring(bells)
@@ -115,79 +167,67 @@ class Connection:
     def _write(self, steps: Steps[T]) -> T:
         if self._turnstile:
             self._turnstile.enter(TIMEOUT)
-        bells: list[str] = []
+        drive = Drive(self)
         try:
-            with self._translated():
-                self.sqlite.execute("begin immediate")
-                try:
-                    result = self._drive(steps, bells)
-                except BaseException:
-                    self._rollback()
-                    raise
-                self._commit()
+            self._execute("begin immediate")
+            try:
+                result = drive.through(steps)
+            except BaseException:
+                self._rollback()
+                raise
+            self._commit()
             self._guarded_checkpoint()
+        except _DRIVER_ERRORS as problem:
+            raise translate(problem, self.url.path) from problem
         finally:
             if self._turnstile:
                 self._turnstile.leave()
-        if bells:
-            self._ring(bells)
+        if drive.seldom:
+            self.lately.note(drive.seldom)
+        if drive.bells:
+            self._ring(drive.bells)
         return result
 
     def _read(self, steps: Steps[T]) -> T:
-        with self._translated():
-            self.sqlite.execute("begin")
+        try:
+            self._execute("begin")
             try:
-                return self._drive(steps, [])
+                return Drive(self).through(steps)
             finally:
                 self._rollback()
+        except _DRIVER_ERRORS as problem:
+            raise translate(problem, self.url.path) from problem
 
-    def _drive(self, steps: Steps[T], bells: list[str]) -> T:
-        now = clock.now()
-        try:
-            request = next(steps)
-            while True:
-                reply: list[Row] = []
-                try:
-                    if isinstance(request, Query):
-                        reply = self._query(request, now)
-                    elif isinstance(request, Ring):
-                        bells.extend(request.bells)
-                    elif isinstance(request, Load):
-                        for row in request.rows:
-                            self._query(Query(request.name, row), now)
-                    else:
-                        self._statement(request)
-                except sqlite3.Error as problem:
-                    translated = translate(problem, self.url.path)
-                    if translated.code == "io_error":
-                        self._break()
-                    request = steps.throw(translated)
-                else:
-                    request = steps.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
-    def _query(self, query: Query, now: str) -> list[Row]:
-        rows: list[Row] = []
-        parameters = {**query.parameters, "now": now}
-        for statement in schemas.operation(query.name):
-            cursor = self.sqlite.execute(statement, parameters)
-            if cursor.description:
-                rows = cursor.fetchall()
-        return rows
-
-    def _statement(self, statement: Statement) -> None:
+    def statement(self, statement: Statement) -> None:
+        """Run a statement whose rows nobody needs."""
         if text := statement.texts.get("sqlite"):
             self.sqlite.execute(text).fetchall()
 
+    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
+        """Run the statements of an operation's file; their rows."""
+        rows: list[Row] = []
+        parameters = {**query.parameters, "now": now}
+        for statement, unless in schemas.parts(query.name):
+            if unless not in parameters:
+                rows += self._execute(statement, parameters).fetchall()
+        return rows
+
+    def fail(self, problem: Exception) -> BusError:
+        """The bus's error for one of the driver's in a transaction."""
+        if "Could not decode to UTF-8" in str(problem):
+            raise _UnreadableText from problem
+        translated = translate(problem, self.url.path)
+        if translated.code == "io_error":
+            self._break()
+        return translated
+
     def _rollback(self) -> None:
         if not self._broken and self.sqlite.in_transaction:
-            self.sqlite.execute("rollback")
+            self._execute("rollback")
 
     def _commit(self) -> None:
         try:
-            self.sqlite.execute("commit")
+            self._execute("commit")
         except sqlite3.Error as problem:
             translated = translate(problem, self.url.path)
             self._rollback()
@@ -202,8 +242,12 @@ class Connection:
         self.sqlite.close()
 
     def _guarded_checkpoint(self) -> None:
-        """Keep the WAL small. Before SQLite 3.51.3 a checkpoint that races with a commit can lose it, so the one
-        connection holds the write lock while another checkpoints (https://sqlite.org/wal.html#walresetbug)."""
+        """Keep the WAL small: every eighth commit looks. Before SQLite 3.51.3 a checkpoint that races with a commit can
+        lose it, so the one connection holds the write lock while another checkpoints
+        (https://sqlite.org/wal.html#walresetbug)."""
+        self._commits += 1
+        if self._commits % 8:
+            return
         try:
             if self.url.path == MEMORY or os.stat(self.wal).st_size <= WAL_LIMIT:
                 return
@@ -237,6 +281,17 @@ class Connection:
         return _Border(self.url.path)
 
 
+def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
+    results = []
+    for operation in operations:
+        results.append((yield from operation.steps()))
+    return results
+
+
+class _UnreadableText(Exception):
+    """Text that is not UTF-8 came up in a transaction."""
+
+
 class _Border:
     """Where the driver's errors become the bus's."""
 
@@ -247,7 +302,7 @@ class _Border:
         return None
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, sqlite3.Error | OverflowError | UnicodeEncodeError):
+        if isinstance(problem, _DRIVER_ERRORS):
             raise translate(problem, self.path) from problem
 
 
@@ -275,9 +330,8 @@ def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
-    connection.text_factory = _text
     connection.execute("pragma wal_autocheckpoint = 0")
-    connection.execute("pragma journal_size_limit = 1048576")
+    connection.execute(f"pragma journal_size_limit = {WAL_LIMIT}")  # it is overwritten, not made anew
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")
@@ -286,105 +340,3 @@ def _configure(connection: sqlite3.Connection, url: Url) -> None:
 def _text(data: bytes) -> str:
     """Text as it is, also where somebody planted what is not UTF-8: one bad row must not stop the others."""
     return data.decode("utf-8", "surrogateescape")
-
-
-def _prepare(connection: sqlite3.Connection, url: Url, read_only: bool = False) -> None:
-    """Refuse what is no bus of ours; make or upgrade the tables."""
-    (found,) = connection.execute("pragma application_id").fetchone()
-    (version,) = connection.execute("pragma user_version").fetchone()
-    steps = schemas.migrations("sqlite")
-    newest = steps[-1][0]
-    if found not in (0, APPLICATION_ID) or (found == 0 and not _empty(connection)):
-        if _was_made_meanwhile(connection):
-            return _prepare(connection, url, read_only)
-        raise error("not_a_bus", f"{url.path} belongs to another application")
-    if version > newest:
-        raise error("newer_bus", f"{url.path} was made by a newer version ({version}, this one knows {newest})")
-    if read_only:
-        if version < newest:
-            raise error("older_bus", f"{url.path} was made by an older version ({version}, this one knows {newest})")
-        return None
-    if found == 0:
-        connection.execute("pragma auto_vacuum = incremental")
-    if url.path != MEMORY and connection.execute("pragma journal_mode").fetchone() != ("wal",):
-        _switch_to_wal(connection)
-    for number, text in steps:
-        if number > version:
-            _migrate(connection, number, text)
-    return None
-
-
-def _empty(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("select count(*) = 0 from sqlite_schema").fetchone()[0])
-
-
-def _was_made_meanwhile(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID)
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Into WAL mode; the switch itself may be told "locked" at once, whatever the busy timeout."""
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            connection.execute("pragma journal_mode = wal").fetchall()
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _migrate(connection: sqlite3.Connection, number: int, text: str) -> None:
-    """One migration in one transaction; done already, by another process, is done."""
-    connection.execute("begin immediate")
-    try:
-        if connection.execute("pragma user_version").fetchone()[0] < number:
-            for statement in schemas.split(text):
-                connection.execute(statement)
-            connection.execute(f"pragma user_version = {number}")
-        connection.execute("commit")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise
-
-
-_BY_RESULT = {
-    5: "busy",
-    6: "busy",
-    10: "io_error",
-    11: "damaged",
-    13: "disk_full",
-    18: "payload_too_large",
-    26: "not_a_bus",
-}
-_CONSTRAINT, _READ_ONLY, _CANT_OPEN = 19, 8, 14
-
-
-def translate(problem: Exception, path: str) -> BusError:
-    """The bus's error for a driver's."""
-    if isinstance(problem, BusError):
-        return problem
-    if isinstance(problem, UnicodeEncodeError | OverflowError):
-        return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
-    result: Any = getattr(problem, "sqlite_errorcode", None)
-    primary = result & 0xFF if isinstance(result, int) else None
-    text = str(problem)
-    if "binding parameter" in text:
-        return error("invalid_value", "a value is of a kind that can't be stored here", "give text or numbers")
-    if primary == _CONSTRAINT:
-        return _refusal(text)
-    if primary in _BY_RESULT:
-        return error(_BY_RESULT[primary], f"{path} is not a bus" if primary == 26 else "")
-    if primary in (_READ_ONLY, _CANT_OPEN):
-        return error("unsafe_file", f"{path} can't be opened for writing", "check the permissions of file and folder")
-    return error("fault", f"SQLite failed on {path}: {text}")
-
-
-def _refusal(text: str) -> BusError:
-    """The code that a trigger raised or a constraint is named after, with the words behind it."""
-    code, _, detail = text.removeprefix("CHECK constraint failed: ").partition(": ")
-    if code.isidentifier() and code.islower():
-        return error(code, detail)
-    return error("invalid_value", text)

@@ -95,7 +95,11 @@ create table agent_lifecycle (
   origin             text not null default 'recorded'  -- imported: its spawn, and sometimes its end, are not known
     constraint invalid_value check (origin in ('recorded', 'imported')),
   output_tail        text,     -- the last of what it printed
-  traceparent        text,     -- what it was started by
+  traceparent        text      -- what it was started by
+    constraint invalid_traceparent check (
+    length(traceparent) = 55 and traceparent not glob '*[^0-9a-f-]*' and length(replace(traceparent, '-', '')) = 52
+      and traceparent glob '00-*' and substr(traceparent, 36, 1) = '-' and substr(traceparent, 53, 1) = '-'
+      and substr(traceparent, 4, 32) glob '*[^0]*' and substr(traceparent, 37, 16) glob '*[^0]*'),
   constraint invalid_status check (status <> 'spawned' or (started_at is null and completed_at is null)),
   constraint invalid_status check (status <> 'running' or (started_at is not null and completed_at is null)),
   constraint invalid_status check (status <> 'completed' or (started_at is not null and (completed_at is not null or origin = 'imported'))),
@@ -117,6 +121,7 @@ create index idx_task_id on agent_lifecycle (task_id);
 create index agent_lifecycle_measures on agent_lifecycle (agent_type, duration_ms, status, spawned_at, completed_at, idle_time_ms);
 create index agent_lifecycle_ended on agent_lifecycle (completed_at, status) where completed_at is not null;
 create index agent_lifecycle_open on agent_lifecycle (agent_id) where status in ('spawned', 'running');
+create index agent_lifecycle_registry on agent_lifecycle (registry_id, spawned_at) where registry_id is not null;
 create unique index agent_lifecycle_imported on agent_lifecycle (pid, started_at) where origin = 'imported';
 
 create trigger agent_lifecycle_measured after insert on agent_lifecycle

@@ -13,11 +13,17 @@ from bus.store import rendering
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
-CHECK_OF_DELIVERY = """m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
+CHECK_OF_DELIVERY = """m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as bigint)
   or not (m.status = 'acknowledged'"""
 ACK_WITHOUT_RECEIPT_CHECK: Edits = {
-    "operations/messages/ack.sql": (CHECK_OF_DELIVERY, "not (m.status = 'acknowledged'")
+    "operations/messages/ack.sql": (CHECK_OF_DELIVERY, "not (m.status = 'acknowledged'"),
+    "operations/messages/finish.sql": ("id = :id and delivery = :delivery and", "id = :id and :delivery > 0 and"),
 }
+
+
+def _forget() -> None:
+    schemas.parts.cache_clear()
+    rendering.operation.cache_clear()
 
 
 @contextmanager
@@ -33,11 +39,9 @@ def planted(edits: Edits) -> Iterator[None]:
                 raise LookupError(f"{name} has changed: plant the defect anew")
             (copy / name).write_text(text.replace(old, new), "utf-8")
         schemas.root = lambda: copy
-        schemas.operation.cache_clear()
-        rendering.operation.cache_clear()
+        _forget()
         try:
             yield
         finally:
             schemas.root = original
-            schemas.operation.cache_clear()
-            rendering.operation.cache_clear()
+            _forget()

@@ -33,12 +33,14 @@ BELOW_ALL = {
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
-    "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},
+    "sqlite3": {"bus.store.sqlite", "bus.store.migration", "bus.store.aio", "bus.store.place"},
     "psycopg": {"bus.store"},
     "aiosqlite": {"bus.store.aio"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
-    "rich": {"bus_cli.tables", "bus_cli.demonstration.display"},
+    "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
+    "opentelemetry": {"bus_cli.trace.exporting", "bus_cli.otlp"},
+    "google": {"bus_cli.otlp"},
     "yaml": {"bus.milestones", "bus_cli.milestones"},
 }
 

@@ -84,7 +84,7 @@ class Child:
         return int(told) if told else None
 
     def wait(self) -> int:
-        """Pass signals on until it ends, and its output to the last byte; its exit status, or a signal's, negative."""
+        """Pass on signals until it ends, and all of its output; its exit status, or a signal's number below 0."""
         while self._status is None:
             told = signal.sigwaitinfo(self._watched)
             if told.si_signo == signal.SIGCHLD:
@@ -147,7 +147,7 @@ class Copy(threading.Thread):
             self._idle = False
 
     def drain(self) -> None:
-        """Wait until all that the child wrote was passed on; what its own children may still write is left."""
+        """Wait until all that the child wrote was passed on; not for what its own children may still write."""
         while self.is_alive():
             self.join(0.05)
             if self.is_alive() and self._idle and not select.select([self._source], [], [], 0)[0]:

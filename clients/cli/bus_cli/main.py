@@ -64,6 +64,8 @@ COMMANDS = {
     "apply": "step",
     "run": "run",
     "trace": "trace",
+    "top": "top",
+    "metrics": "metrics",
 }
 
 

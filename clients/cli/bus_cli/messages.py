@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from bus import trace_context
 from bus.errors import BusError, error
 from bus.models import Message
+from bus_cli import signals
 from bus_cli.output import Output, command, given, me
 from bus_cli.text import safe
 
@@ -54,7 +54,7 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
     document = given(payload)
-    options["traceparent"] = options["traceparent"] or _surrounding()
+    options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         if to == "*":
             if wait_ack:
@@ -68,12 +68,6 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
             return 0
         out.show({"id": id}, str(id))
         return _outcome(bus.wait_ended(id, wait=wait_ack))
-
-
-def _surrounding() -> str | None:
-    """The trace context that the environment tells; what is none is as if it were not there, as the standard says."""
-    told = os.environ.get("TRACEPARENT")
-    return told if trace_context.parse(told) else None
 
 
 def _outcome(message: Message) -> int:
@@ -96,10 +90,13 @@ def _outcome(message: Message) -> int:
 def receive(out: Output, agent: str | None, **options: Any) -> int:
     """Lease the most urgent messages of AGENT's mailbox and of its type's queue.
 
-    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none.
+    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none. It can be
+    interrupted while it waits; what it has taken it prints.
     """
-    with out.open() as bus:
+    with out.open() as bus, signals.only_asleep(bus) as let_through:
         found = bus.receive(me(agent), **options)
+        if not found:
+            let_through()
         try:
             Output(None, True).show(found)
             out.flush()

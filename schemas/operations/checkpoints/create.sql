@@ -11,5 +11,6 @@ returning json_object(
   'created_at', replace(created_at, ' ', 'T') || 'Z', 'retention_until', replace(retention_until, ' ', 'T') || 'Z',
   'parent_id', parent_id);
 
+-- unless :beaten
 update agent_registry set last_heartbeat = :now
 where agent_id = :agent and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');

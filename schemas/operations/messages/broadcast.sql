@@ -4,6 +4,7 @@ insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :from);
 
 /*sqlite*/
+-- unless :keyless
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
@@ -48,5 +49,6 @@ where :key is not null and idempotency_key = :key and from_agent = :from and to_
   and (message_type <> :type or payload::jsonb <> :payload::jsonb);
 */
 
+-- unless :beaten
 update agent_registry set last_heartbeat = :now
 where agent_id = :from and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');

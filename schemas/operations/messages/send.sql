@@ -5,6 +5,7 @@
 -- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
 -- spaces, escapes and the order of keys don't matter.
 /*sqlite*/
+-- unless :keyless
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
@@ -40,5 +41,6 @@ where :key is not null and idempotency_key = :key and from_agent = :from and to_
   and (message_type <> :type or payload::jsonb <> :payload::jsonb);
 */
 
+-- unless :beaten
 update agent_registry set last_heartbeat = :now
 where agent_id = :from and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');

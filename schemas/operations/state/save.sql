@@ -17,5 +17,6 @@ on conflict (agent_id, state_key) do update set
   expires_at = excluded.expires_at
 returning version;
 
+-- unless :beaten
 update agent_registry set last_heartbeat = :now
 where agent_id = :agent and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');

@@ -6,17 +6,13 @@ from typing import Any
 
 import click
 
+from bus import trace_context
 from bus.models import Lifecycle
 from bus_cli.output import Output, command
 from bus_cli.text import safe
 
 
-@click.group()
-def trace() -> None:
-    """Agents' lives on record: who runs, how long it takes, what is slow, who waits on whom."""
-
-
-@trace.command()
+@click.command()
 @click.option("--type", required=True, help="The agent's type.")
 @click.option("--task", required=True, help="The id of what it works on.")
 @click.option("--pid", type=int, required=True, help="Its process.")
@@ -27,16 +23,18 @@ def trace() -> None:
 @click.option("--agent", help="Its id in the registry.")
 @click.option("--worktree", help="Where it works.")
 @click.option("--metadata", metavar="JSON", help="Anything else to be kept on record.")
+@click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it was started in (else $TRACEPARENT).")
 @click.option("--at", metavar="TIME", help="When it was spawned (else now).")
 @command
 def spawn(out: Output, type: str, task: str, **options: Any) -> None:
     """Put a process that was spawned otherwise on record. Prints the record's id."""
+    options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         id = bus.trace_spawn(type, task, **options)
     out.show({"agent_id": id}, str(id))
 
 
-@trace.command()
+@click.command()
 @click.argument("id", type=int)
 @click.option("--pid", type=int, help="Its process, when it is not the one it was spawned as.")
 @click.option("--at", metavar="TIME", help="When it started to work (else now).")
@@ -47,7 +45,7 @@ def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
         out.show(bus.trace_start(id, pid=pid, at=at))
 
 
-@trace.command()
+@click.command()
 @click.argument("id", type=int)
 @click.option("--exit-code", type=int, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
 @click.option("--status", help="completed, failed or killed, when the exit status does not tell.")
@@ -61,7 +59,7 @@ def finish(out: Output, id: int, **options: Any) -> None:
     out.show(found, story(found))
 
 
-@trace.command()
+@click.command()
 @click.argument("id", type=int)
 @command
 def show(out: Output, id: int) -> None:
@@ -86,7 +84,7 @@ def story(found: Lifecycle) -> str:
     if found.error_message:
         lines.append(f"error         {found.error_message}")
     if found.output_tail:
-        lines.append(f"output        {found.output_tail[-400:]}")
+        lines += [f"output        {line}" for line in found.output_tail.splitlines()[-5:]]
     return "\n".join(map(safe, lines))
 
 

@@ -1,0 +1,93 @@
+"""How a store takes the steps of an operation through a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from bus import clock
+from bus.errors import BusError
+from bus.operation import Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
+
+T = TypeVar("T")
+Key = tuple[object, ...]
+
+SELDOM = 1.0  # seconds
+MOST = 1000  # keys that are remembered
+
+
+class Lately:
+    """When that was run which is run seldom."""
+
+    def __init__(self) -> None:
+        self._when: dict[Key, float] = {}
+
+    def has(self, key: Key, seconds: float) -> bool:
+        """Whether this was run less than a second before."""
+        return 0 <= seconds - self._when.get(key, -1.0) < SELDOM
+
+    def note(self, committed: Mapping[Key, float]) -> None:
+        """These were run, and committed."""
+        if len(self._when) > MOST:
+            self._when.clear()
+        self._when.update(committed)
+
+
+class Transaction(Protocol):
+    """What runs queries in a transaction that is open."""
+
+    @property
+    def errors(self) -> type[Exception]: ...
+    @property
+    def lately(self) -> Lately: ...
+    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]: ...
+    def statement(self, statement: Statement) -> None: ...
+    def fail(self, problem: Exception) -> BusError: ...
+
+
+class Drive:
+    """One generator of steps on its way through a transaction, with what is to be done after the commit: bells to ring,
+    and what was run that is run seldom."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._seconds = clock.seconds()
+        self._now = clock.stamp(self._seconds)
+        self.bells: list[str] = []
+        self.seldom: dict[Key, float] = {}
+
+    def through(self, steps: Steps[T]) -> T:
+        """Do what the steps ask for, up to their end; what they return."""
+        transaction = self._transaction
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    reply = self._answer(request)
+                except transaction.errors as problem:
+                    request = steps.throw(transaction.fail(problem))
+                else:
+                    request = steps.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _answer(self, request: Request) -> list[Row]:
+        if type(request) is Query or type(request) is Shortcut:
+            return self._transaction.query(request, self._now)
+        if type(request) is Ring:
+            self.bells.extend(request.bells)
+        elif type(request) is Seldom:
+            self._seldom(request)
+        elif type(request) is Statement:
+            self._transaction.statement(request)
+        elif type(request) is Load:
+            for row in request.rows:
+                self._transaction.query(Query(request.name, row), self._now)
+        return []
+
+    def _seldom(self, request: Seldom) -> None:
+        key = (request.name, *request.parameters.values())
+        if not self._transaction.lately.has(key, self._seconds):
+            self._transaction.query(request, self._now)
+            self.seldom[key] = self._seconds
