@@ -4,8 +4,8 @@ They run there nearly as they stand, since the schema has SQLite's functions. Wh
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
 the function that PostgreSQL has for it, `json(x)` just `x`, integers and reals those of 64 bits. What PostgreSQL needs
 besides stands in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and
-`/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations has one of the same name, whose
-first line says why.
+`/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations has one of the same name, and
+its first line says why.
 """
 
 from __future__ import annotations
