@@ -4,8 +4,8 @@ They run there nearly as they stand, since the schema has SQLite's functions. Wh
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
 the function that PostgreSQL has for it, `json(x)` just `x`, integers and reals those of 64 bits. What PostgreSQL needs
 besides stands in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and
-`/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations has one of the same name, whose
-first line says why.
+`/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations has one of the same name, and
+its first line says why.
 """
 
 from __future__ import annotations
@@ -27,19 +27,26 @@ TYPES = {
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
     **dict.fromkeys(("traced", "exit_code"), "bigint"),
-    **dict.fromkeys(("now", "at"), "timestamptz"),
+    **dict.fromkeys(("message_id", "life_id", "sent", "unseen"), "bigint"),
+    **dict.fromkeys(("now", "at", "since"), "timestamptz"),
+    "length": "integer",
     **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
 # Where a noun means something else by a name.
-OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
+OF_NOUN = {
+    "lifecycle": {"priority": "text", "started_at": "timestamptz", "completed_at": "timestamptz"},
+    "copying": {"id": "text"},
+}
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)
 _WORDS = re.compile(
-    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)|\b(as integer|as real)\b"
+    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)"
+    r"|\b(as integer|as real)\b"
 )
 _OTHERS = {
     "json_object": "json_build_object",
+    "json_array": "json_build_array",
     "json": "",
     "is": "is not distinct from ",
     "is not": "is distinct from ",
