@@ -99,6 +99,8 @@ CAST = {name: enduring(role) for name, role in kill.CAST.items()}
 class Storm(kill.Storm):
     """A storm that strikes the server, too: at every fifth death of an agent."""
 
+    LIVES = (0.05, 0.2, 0.8)
+
     def __init__(self, place: Place, seed: int, cast: dict[str, kill.Role], server: servers.Server) -> None:
         super().__init__(place, seed, cast)  # type: ignore[arg-type]
         self.server = server
