@@ -27,19 +27,26 @@ TYPES = {
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
     **dict.fromkeys(("traced", "exit_code"), "bigint"),
-    **dict.fromkeys(("now", "at"), "timestamptz"),
+    **dict.fromkeys(("message_id", "life_id", "sent", "unseen"), "bigint"),
+    **dict.fromkeys(("now", "at", "since"), "timestamptz"),
+    "length": "integer",
     **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
 # Where a noun means something else by a name.
-OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
+OF_NOUN = {
+    "lifecycle": {"priority": "text", "started_at": "timestamptz", "completed_at": "timestamptz"},
+    "copying": {"id": "text"},
+}
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)
 _WORDS = re.compile(
-    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)|\b(as integer|as real)\b"
+    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)"
+    r"|\b(as integer|as real)\b"
 )
 _OTHERS = {
     "json_object": "json_build_object",
+    "json_array": "json_build_array",
     "json": "",
     "is": "is not distinct from ",
     "is not": "is distinct from ",

@@ -65,6 +65,8 @@ create table agent_lifecycle (
     and (status <> 'completed' or (started_at is not null and (completed_at is not null or origin = 'imported')))
     and (status not in ('failed', 'killed') or completed_at is not null or origin = 'imported')
     and (unseen = 0 or status = 'killed')),
+  constraint invalid_traceparent check (
+    traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' and traceparent !~ '^00-(0{32}|.{32}-0{16})-'),
   constraint invalid_duration check (started_at >= spawned_at and completed_at >= coalesce(started_at, spawned_at))
 );
 
@@ -76,6 +78,7 @@ create index idx_task_id on agent_lifecycle (task_id);
 create index agent_lifecycle_measures
   on agent_lifecycle (agent_type, duration_ms, status, spawned_at, completed_at, idle_time_ms);
 create index agent_lifecycle_ended on agent_lifecycle (completed_at, status) where completed_at is not null;
+create index agent_lifecycle_registry on agent_lifecycle (registry_id, spawned_at) where registry_id is not null;
 create index agent_lifecycle_open on agent_lifecycle (agent_id) where status in ('spawned', 'running');
 create unique index agent_lifecycle_imported on agent_lifecycle (pid, started_at) where origin = 'imported';
 

@@ -3,4 +3,4 @@ select record, cast(round((julianday(:now) - julianday(spawned_at)) * 86400000) 
 from lifecycle_records
 where agent_id in (
   select agent_id from agent_lifecycle indexed by agent_lifecycle_open where status in ('spawned', 'running'))
-order by +spawned_at, agent_id;
+order by /*sqlite*/+/*end*/spawned_at, agent_id;

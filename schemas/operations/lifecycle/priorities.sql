@@ -1,6 +1,6 @@
 -- What each priority took, of each type of agent; of one :priority, or all (null). Those without one stand last.
 select priority_number, agent_type, replace(min(spawned_at), ' ', 'T') || 'Z', replace(max(completed_at), ' ', 'T') || 'Z',
-  count(*), sum(duration_ms), avg(duration_ms)
+  count(*), cast(sum(duration_ms) as integer), avg(duration_ms)
 from agent_lifecycle indexed by idx_priority_number
 where :priority is null or priority_number = :priority
 group by priority_number, agent_type

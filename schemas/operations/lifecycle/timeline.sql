@@ -4,9 +4,9 @@ select agent_id, agent_type, task_id, priority_number, status, round((julianday(
   round((julianday(started_at) - 2440587.5) * 86400.0, 3), round((julianday(completed_at) - 2440587.5) * 86400.0, 3)
 from (
   select * from (
-    select * from agent_lifecycle indexed by idx_spawned_at where :priority is null order by spawned_at desc limit :limit)
+    select * from agent_lifecycle indexed by idx_spawned_at where :priority is null order by spawned_at desc limit :limit) every
   union all
   select * from (
     select * from agent_lifecycle indexed by idx_priority_number where priority_number = :priority
-    order by spawned_at desc limit :limit))
+    order by spawned_at desc limit :limit) own) lives
 order by spawned_at, agent_id;

@@ -13,7 +13,7 @@ from (
   where m.due_at is not null and m.status = 'leased'
   union all
   select 'ready', m.from_agent, m.to_agent, box.number, 'message ' || m.id, m.created_at, m.message_type,
-    iif(m.to_agent glob '@*', (
+    iif(substr(m.to_agent, 1, 1) = '@', (
       select count(*) from agent_registry a
       where a.session_id = m.session_id and a.agent_type = substr(m.to_agent, 2)
         and a.status not in ('completed', 'failed', 'terminated')
