@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bus import clock, config, inputs, liveness
+from bus import config, inputs, liveness
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
@@ -120,7 +120,7 @@ def lives(found: Sequence[Agent], *, silence: float | None = None) -> Steps[list
     for `silence` seconds (default: the setting stale_after); one that has ended does not."""
     if silence is None:
         silence = yield from config.number("stale_after")
-    oldest = clock.seconds() - silence
+    oldest = (yield from config.now()) - silence
     return [_life(agent, oldest) for agent in found]
 
 
@@ -160,7 +160,7 @@ def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
     lives = yield from _holders(agent)
     ((due, type),) = yield Query("messages/next_due", {"agent": agent})
-    seconds = BEAT if due is None else min(BEAT, max(clock.parse(due) - clock.seconds(), 0.001))
+    seconds = BEAT if due is None else min(BEAT, max(due, 0.001))
     return Outlook(
         [agent, f"@{type}"],
         seconds,

@@ -5,6 +5,7 @@ What each takes, returns and raises stands with the operation, in the file of it
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -12,27 +13,50 @@ from bus import (
     agents,
     checkpoints,
     config,
+    copying,
     doctor,
     messages,
     milestones,
-    monitor,
-    recovery,
     sessions,
     state,
     step,
     types,
     upkeep,
 )
+from bus.copying import Copied
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
-from bus.store import blocking
-from bus.store.url import Url, locate, locate_new
+from bus.store import blocking, opening
+from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
-    from bus.store import aio
+    from bus.store import aio, threads
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class _Later:
+    """A module that is imported when an operation of it is first called: what most callers never touch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def operation(*args: object, **kwargs: object) -> Any:
+            return getattr(importlib.import_module(self._name), verb)(*args, **kwargs)
+
+        operation.__doc__ = f"See `{self._name}.{verb}`."
+        return operation
+
+
+LATER = ("exports", "lifecycle", "metrics", "monitor", "overview", "recovery", "reports", "trace_import")
+
+_AT_ONCE = False
+if _AT_ONCE:  # as a type checker sees it; under TYPE_CHECKING it would read them too late to know their types
+    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
+else:
+    globals().update({name: _Later(f"bus.{name}") for name in LATER})
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
@@ -83,7 +107,7 @@ class Bus:
         return cls(blocking.Store(locate_new(url) if create else locate(url), create, read_only))
 
     @property
-    def url(self) -> Url:
+    def url(self) -> Place:
         """Where this bus is."""
         return self.store.url
 
@@ -162,6 +186,29 @@ class Bus:
     session_complete = _now(sessions.complete)
     session_abandon = _now(sessions.abandon)
 
+    trace_spawn = _now(lifecycle.spawn)
+    trace_launch = _now(lifecycle.launch)
+    trace_start = _now(lifecycle.start)
+    trace_finish = _now(lifecycle.finish)
+    trace_abort = _now(lifecycle.abort)
+    trace_show = _now(lifecycle.show)
+    trace_enter = _now(lifecycle.enter)
+    trace_leave = _now(lifecycle.leave)
+    trace_bury_the_dead = _in_time(lifecycle.bury_the_dead)
+    trace_survey = _in_time(lifecycle.survey)
+    trace_active = _in_time(reports.active)
+    trace_velocity = _in_time(reports.velocity)
+    trace_bottlenecks = _in_time(reports.bottlenecks)
+    trace_timeline = _in_time(reports.timeline)
+    trace_throughput = _in_time(reports.throughput)
+    trace_waiting = _in_time(reports.waiting)
+    trace_import = _now(trace_import.import_)
+
+    export_claim = _now(exports.claim)
+    export_release = _now(exports.release)
+    export_batch = _now(exports.batch)
+    export_advance = _now(exports.advance)
+
     milestone_list = _now(milestones.list_)
     milestone_show = _now(milestones.show)
     types_list = _now(types.list_)
@@ -171,10 +218,18 @@ class Bus:
     apply = _now(step.apply)
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
+    data_version = _now(overview.data_version)
+    overview = _now(overview.overview)
+    metrics = _in_time(metrics.metrics)
 
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
         return doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+
+    def copy_to(self, target: Bus) -> Copied:
+        """Copy this whole bus, as it is now, into one that is empty: all or nothing. Raises `not_empty`."""
+        with copying.Spool() as spool:
+            return target.store.run(copying.put(spool, self.store.run(copying.take(spool))))
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
@@ -184,18 +239,16 @@ class Bus:
 class AsyncBus:
     """A bus, for the coroutines of one event loop: `async with await AsyncBus.open() as bus: …`."""
 
-    def __init__(self, store: aio.Store) -> None:
+    def __init__(self, store: aio.Store | threads.Store) -> None:
         self.store = store
 
     @classmethod
     async def open(cls, url: str | None = None, *, create: bool = False) -> Self:
         """As `Bus.open`."""
-        from bus.store import aio
-
-        return cls(await aio.Store.open(locate_new(url) if create else locate(url), create))
+        return cls(await opening.asynchronous(locate_new(url) if create else locate(url), create))
 
     @property
-    def url(self) -> Url:
+    def url(self) -> Place:
         """Where this bus is."""
         return self.store.url
 
@@ -280,6 +333,29 @@ class AsyncBus:
     session_complete = _await(sessions.complete)
     session_abandon = _await(sessions.abandon)
 
+    trace_spawn = _await(lifecycle.spawn)
+    trace_launch = _await(lifecycle.launch)
+    trace_start = _await(lifecycle.start)
+    trace_finish = _await(lifecycle.finish)
+    trace_abort = _await(lifecycle.abort)
+    trace_show = _await(lifecycle.show)
+    trace_enter = _await(lifecycle.enter)
+    trace_leave = _await(lifecycle.leave)
+    trace_bury_the_dead = _await_in_time(lifecycle.bury_the_dead)
+    trace_survey = _await_in_time(lifecycle.survey)
+    trace_active = _await_in_time(reports.active)
+    trace_velocity = _await_in_time(reports.velocity)
+    trace_bottlenecks = _await_in_time(reports.bottlenecks)
+    trace_timeline = _await_in_time(reports.timeline)
+    trace_throughput = _await_in_time(reports.throughput)
+    trace_waiting = _await_in_time(reports.waiting)
+    trace_import = _await(trace_import.import_)
+
+    export_claim = _await(exports.claim)
+    export_release = _await(exports.release)
+    export_batch = _await(exports.batch)
+    export_advance = _await(exports.advance)
+
     milestone_list = _await(milestones.list_)
     milestone_show = _await(milestones.show)
     types_list = _await(types.list_)
@@ -289,10 +365,13 @@ class AsyncBus:
     apply = _await(step.apply)
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
+    data_version = _await(overview.data_version)
+    overview = _await(overview.overview)
+    metrics = _await_in_time(metrics.metrics)
 
     async def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(self.store.facts(), await self.store.run(doctor.inside()))
+        return doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
 
     async def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""

@@ -42,6 +42,11 @@ def seconds() -> float:
     return (time.time() if _frozen is None else _frozen) + _shift
 
 
+def given() -> str | None:
+    """This moment as the database writes it, when a test moved it; None when the database's own clock is to be read."""
+    return now() if _shift or _frozen is not None or os.environ.get("BUS_NOW") else None
+
+
 def now() -> str:
     """This moment as the database writes it."""
     return stamp(seconds())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus import inputs
+from bus import clock, inputs
 from bus.models import Setting
 from bus.operation import Query, Steps, reading, writing
 
@@ -17,6 +17,12 @@ def list_() -> Steps[list[Setting]]:
 def set_(key: str, value: str) -> Steps[None]:
     """Change a setting. Raises `unknown_setting`, and `invalid_value` for words where a number belongs."""
     yield Query("config/set", {"key": key, "value": inputs.text(value)})
+
+
+def now() -> Steps[float]:
+    """This moment in seconds since 1970, by the clock of the bus: that of its server, where it has one."""
+    ((moment,),) = yield Query("bus/now", {})
+    return clock.parse(moment)
 
 
 def number(key: str) -> Steps[float]:

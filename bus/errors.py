@@ -3,11 +3,11 @@
     BusError                     70  a fault of the bus
     ├── Fault                    70  fault · io_error · damaged · outcome_unknown
     ├── Invalid                  64  usage: an argument that can't be read
-    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable
+    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable · …
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full
+    ├── TryAgain                 75  busy · disk_full · unreachable
     └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
@@ -106,6 +106,9 @@ CATALOG: dict[str, Entry] = {
     "illegal_transition": Entry(Refused, "a message can't change its status that way", "see the life cycle in README"),
     "immutable": Entry(Refused, "this never changes once it is written", "write a new one"),
     "refused": Entry(Refused, "the bus refused it", "run `bus doctor`"),
+    "not_allowed": Entry(
+        Refused, "the role of this bus address may not do that", "ask the owner of the bus to do it, as their own role"
+    ),
     "usage": Entry(Invalid, "an argument can't be read", "see `bus --help`"),
     "invalid_id": Entry(
         Refused,
@@ -124,6 +127,14 @@ CATALOG: dict[str, Entry] = {
     "invalid_progress": Entry(Refused, "not a legal progress", "progress is a number from 0 to 100"),
     "invalid_status": Entry(Refused, "not a legal status", "see the statuses in README"),
     "invalid_moment": Entry(Refused, "not a moment", "write UTC as YYYY-MM-DD HH:MM:SS.SSS"),
+    "future_time": Entry(Refused, "that is in the future", "give a time that has come"),
+    "invalid_duration": Entry(
+        Refused, "it would have ended before it began", "give the times in their order: spawned, started, completed"
+    ),
+    "invalid_traceparent": Entry(
+        Refused, "not a trace context", "write 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, in small letters"
+    ),
+    "not_started": Entry(Refused, "it was never started", "start it first, with `bus trace start ID`"),
     "invalid_dead_reason": Entry(Refused, "not a legal reason to be dead", "see the life cycle in README"),
     "invalid_value": Entry(Refused, "not a legal value", "give text without NUL, and numbers where numbers belong"),
     "invalid_json": Entry(
@@ -153,6 +164,10 @@ CATALOG: dict[str, Entry] = {
     "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
     "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
     "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
+    "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace active`"),
+    "unreachable": Entry(
+        TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
+    ),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),
@@ -165,6 +180,14 @@ CATALOG: dict[str, Entry] = {
     "already_ended": Entry(Conflict, "it has ended already", "look at it before you go on"),
     "milestone_exists": Entry(Conflict, "there is a milestone of that id", "name another with --milestone"),
     "already_running": Entry(Conflict, "a monitor of this bus runs already", "end it with `bus monitor --stop`"),
+    "collector_down": Entry(
+        TryAgain, "the collector can't be reached", "nothing is lost: run it again, or use --follow"
+    ),
+    "collector_refused": Entry(
+        Refused, "the collector refuses it", "check the address and the credentials; nothing is lost"
+    ),
+    "already_started": Entry(Conflict, "it was started already", "look at it with `bus trace show ID`"),
+    "not_empty": Entry(Conflict, "the bus that is to get the copy has something in it", "name a new one"),
     "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from bus import errors, models, payloads
+from bus import copying, errors, models, payloads
 
 RECORDS = (
     models.Message,
@@ -16,6 +16,7 @@ RECORDS = (
     models.StateValue,
     models.Checkpoint,
     models.Milestone,
+    models.Lifecycle,
 )
 
 HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
@@ -26,20 +27,20 @@ HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
 
 def files(schemas: Path) -> dict[str, str]:
     """Path below schemas/ and text of each made file."""
-    made = {"errors.tsv": errors.catalog_tsv(), "sqlite/0002_payloads.sql": payload_checks(schemas / "messages")}
+    made = {**copying.texts(), "errors.tsv": errors.catalog_tsv(), **payload_checks(schemas / "messages")}
     for record in RECORDS:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
         made[f"records/{record.__name__.lower()}.json"] = json.dumps(schema, indent=2) + "\n"
     return made
 
 
-def payload_checks(folder: Path) -> str:
-    """The migration that seeds the message types."""
-    text = HEAD
+def payload_checks(folder: Path) -> dict[str, str]:
+    """The migration that seeds the message types, for each database."""
+    made = {"sqlite": HEAD, "postgres": HEAD}
     for path in sorted(folder.glob("*.json")):
         schema = json.loads(path.read_text("utf-8"))
         values = (path.stem, schema["description"], json.dumps(schema, separators=(",", ":")))
         row = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-        text += f"\ninsert into message_types (name, description, schema) values ({row});\n"
-        text += payloads.trigger(path.stem, schema) + ";\n"
-    return text
+        for dialect, check in payloads.triggers(path.stem, schema).items():
+            made[dialect] += f"\ninsert into message_types (name, description, schema) values ({row});\n{check};\n"
+    return {f"{dialect}/0002_payloads.sql": text for dialect, text in made.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
 
+from bus import clock
 from bus.errors import error
 
 DEPTH = 64
@@ -34,6 +36,32 @@ def duration(given: Duration | None) -> float | None:
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= LONGEST:
         raise error("usage", f"not a duration: {given}", "give 0 to 100 years")
     return float(given)
+
+
+def moment(given: str | datetime | None) -> str | None:
+    """A moment as the database writes it: RFC 3339, the database's own text, or a datetime; what names no zone is UTC.
+    Raises `invalid_moment`."""
+    if given is None:
+        return None
+    try:
+        found = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
+        zoned = found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+        return clock.stamp(zoned.timestamp())
+    except (ValueError, OverflowError, OSError) as problem:
+        raise error(
+            "invalid_moment", f"not a moment: {str(given)[:40]!r}", "write 2030-12-31T23:59:59Z, or UTC without T and Z"
+        ) from problem
+
+
+def number_text(given: str | float | None) -> str | None:
+    """A number that stays as it was written, such as 7, 1.5 or 042. Raises `invalid_value`."""
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float | str) or not str(given).strip():
+        raise error(
+            "invalid_value", f"not a priority number: {str(given)[:40]!r}", "give a number such as 7, 1.5 or 042"
+        )
+    return text(str(given).strip())
 
 
 def lease(given: Duration | None) -> float | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+JITTER = 2.0  # seconds: the boot is told in whole ones, and a clock may have been set since
 
 
 class Life(StrEnum):
@@ -63,6 +64,17 @@ def started_at(pid: int) -> int | None:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def wall_clock_start(pid: int) -> float | None:
+    """When a process started, in seconds since 1970, give or take `JITTER`; None when there is none."""
+    ticks = started_at(pid)
+    try:
+        stat = (PROC / "stat").read_text()
+    except OSError:
+        return None
+    (booted,) = (line.split()[1] for line in stat.splitlines() if line.startswith("btime "))
+    return None if ticks is None else float(booted) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def identity(pid: int) -> Identity:

@@ -12,38 +12,16 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, clock, inputs, payloads
+from bus import agents, clock, envelopes, inputs, payloads
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Steps, reading
+from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, reading
 
 EVERYBODY = "*"
-_MESSAGE = msgspec.json.Decoder(Message)
 _IDS = 10**16  # more than there are: see messages/sources.sql
 FEW = 8  # receipts that are acknowledged one by one
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
-
-
-def decode(rows: list[Row]) -> list[Message]:
-    """The messages of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
-    return [_sound(row[0]) or _shown(row[0]) for row in rows]
-
-
-def _sound(record: str) -> Message | None:
-    try:
-        return _MESSAGE.decode(record)
-    except (UnicodeError, msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _shown(record: str) -> Message:
-    """A record that can't be read as it is: without its payload, if that is what can't."""
-    readable = record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    before, _, rest = readable.partition('"payload":')
-    _, mark, after = rest.rpartition(',"priority":')
-    without = f'{before}"payload":{{}}{mark}{after}'
-    return _sound(readable) or _MESSAGE.decode(without)
 
 
 def send(
@@ -58,17 +36,19 @@ def send(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[int]:
     """Store a message for an agent's id or for `@TYPE`, any one agent of a type in the sender's session; its id.
 
     `priority` is 1 to 10, 10 the most urgent. `delay` holds it back, `expires` ends it. Under an idempotency `key` the
-    first message sent to this address answers for all. Raises `unknown_agent` for a sender that is not registered,
-    `unknown_type`, `invalid_priority`, `invalid_payload`, `invalid_json`, `payload_too_large`, `key_reused`.
+    first message sent to this address answers for all. `traceparent` is the W3C trace context it is sent in. Raises
+    `unknown_agent` for a sender that is not registered, `unknown_type`, `invalid_priority`, `invalid_payload`,
+    `invalid_json`, `payload_too_large`, `key_reused`, `invalid_traceparent`.
     """
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
-    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation)
-    return Operation(partial(_send, parameters), True)
+    parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
+    return Operation(partial(_send, parameters), True, single=True)
 
 
 def broadcast(
@@ -82,13 +62,16 @@ def broadcast(
     key: str | None = None,
     reply_to: int | None = None,
     correlation: str | None = None,
+    traceparent: str | None = None,
 ) -> Operation[list[int]]:
     """Store a copy for each agent of the sender's session that has not ended, itself excepted; their ids, maybe none.
 
     Arguments and errors as in `send`.
     """
-    parameters = _envelope(sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation)
-    return Operation(partial(_store, "messages/broadcast", parameters), True)
+    parameters = _envelope(
+        sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
+    )
+    return Operation(partial(_store, "messages/broadcast", parameters), True, single=True)
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
@@ -126,6 +109,7 @@ def _envelope(
     key: str | None,
     reply_to: int | None,
     correlation: str | None,
+    traceparent: str | None,
 ) -> dict[str, object]:
     return {
         "from": sender,
@@ -139,6 +123,7 @@ def _envelope(
         **({"keyless": True, "key": None} if key is None else {"key": inputs.text(key)}),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
+        "traceparent": traceparent,
     }
 
 
@@ -207,7 +192,7 @@ def _claiming(agent: str, limit: int, lease: Duration | None, type: str | None) 
 
 
 def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
-    yield from _ack(receipts)
+    yield from _ack(receipts, False)
     return (yield from _claim(parameters, False))
 
 
@@ -216,7 +201,7 @@ def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Messag
     if found is None:
         found = yield from _all_sorted(parameters)
     if ack_too and found:
-        yield from _ack([message.receipt or "" for message in found])
+        yield from _ack([message.receipt or "" for message in found], False)
         return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
     return found
 
@@ -225,7 +210,7 @@ def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
     """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
     died, messages age."""
     agent = str(parameters["agent"])
-    rows = yield Query("messages/sources", parameters)
+    rows = yield Shortcut("messages/sources", parameters)
     if not rows or rows[0][-1]:
         return None
     now, own_due, queue_due, own, queue, back, _ = rows[0]
@@ -255,7 +240,7 @@ def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
     """The messages that can be read; the others are buried, so that they block nobody."""
     found = []
     for _, id, record in rows:
-        if message := _sound(record):
+        if message := envelopes.sound(record):
             found.append(message)
         else:
             yield Query("messages/bury", {"id": id})
@@ -267,30 +252,35 @@ def _give_up(found: list[Message]) -> Operation[None] | None:
     return release([message.receipt or "" for message in found]) if found else None
 
 
-def ack(receipts: str | Iterable[str]) -> Operation[None]:
-    """Acknowledge: the work is done. All receipts or none. A second time is done.
+def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]:
+    """Acknowledge: the work is done. All receipts or none. A second time is done, but not with `once`: a step that is
+    repeated because nobody knows how it ended must not happen twice.
 
-    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`.
+    Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
+    `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipt_list(receipts)), True)
+    return Operation(partial(_ack, inputs.receipt_list(receipts), once), True, single=not once)
 
 
-def _ack(receipts: list[str]) -> Steps[None]:
-    if len(receipts) > FEW:
-        yield Query("messages/ack", {"receipts": inputs.receipts(receipts)})
-    else:
-        for receipt in receipts:
-            yield from _ack_one(receipt)
+def _ack(receipts: list[str], once: bool) -> Steps[None]:
+    left = receipts if len(receipts) > FEW else []
+    for receipt in receipts if not left else []:
+        if not (yield from _finish(receipt)):
+            left.append(receipt)
+    if left:
+        rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
+        if once and len(rows) < len(set(left)):
+            raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
     yield Ring([agents.ended(int(receipt.partition(".")[0])) for receipt in receipts])
 
 
-def _ack_one(receipt: str) -> Steps[None]:
+def _finish(receipt: str) -> Steps[bool]:
+    """Acknowledge one message in the plain case; whether it was one."""
     id, _, delivery = receipt.partition(".")
-    rows = yield Query("messages/finish", {"id": int(id), "delivery": int(delivery)})
+    rows = yield Shortcut("messages/finish", {"id": int(id), "delivery": int(delivery)})
     if rows:
         yield agents.at_work(rows[0][0])
-    else:
-        yield Query("messages/ack", {"receipts": inputs.receipts([receipt])})
+    return bool(rows)
 
 
 def release(
@@ -302,7 +292,7 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": None if reason is None else inputs.text(reason),
     }
-    return Operation(partial(_release, parameters), True)
+    return Operation(partial(_release, parameters), True, single=True)
 
 
 def _release(parameters: Mapping[str, object]) -> Steps[None]:
@@ -313,13 +303,13 @@ def _release(parameters: Mapping[str, object]) -> Steps[None]:
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_quiet, "messages/extend", parameters), True)
+    return Operation(partial(_quiet, "messages/extend", parameters), True, single=True)
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
     """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
-    return Operation(partial(_over, "messages/reject", parameters), True)
+    return Operation(partial(_over, "messages/reject", parameters), True, single=True)
 
 
 def cancel(id: int | str) -> Operation[None]:
@@ -342,7 +332,7 @@ def message(id: int | str) -> Steps[Message]:
     rows = yield Query("messages/message", {"id": inputs.message_id(id)})
     if not rows:
         raise error("unknown_message", f"there is no message {id}")
-    return decode(rows)[0]
+    return envelopes.decode(rows)[0]
 
 
 @reading
@@ -358,19 +348,19 @@ def messages(
     if status is not None and status not in tuple(MessageStatus):
         raise error("invalid_status", f"no message has the status {status[:40]!r}", ", ".join(MessageStatus))
     parameters = {"to": to, "from": sender, "status": status, "session": session}
-    return decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
 
 
 @reading
 def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
     """What `receive` would find ready for an agent, in that order; nothing is changed."""
-    return decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
 
 
 @reading
 def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
-    return decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
 
 
 def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:

@@ -33,7 +33,7 @@ def list_(*, status: str | None = None) -> Steps[list[Milestone]]:
 @reading
 def show(id: str) -> Steps[Milestone]:
     """One milestone. Raises `unknown_milestone`."""
-    found = decode((yield Query("milestones/show", {"id": id})))
+    found = decode((yield Query("milestones/show", {"milestone": id})))
     if not found:
         raise error("unknown_milestone")
     return found[0]
@@ -63,7 +63,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None) -> dict[
         "recovered_at": clock.now().replace(" ", "T") + "Z",
     }
     return {
-        "id": id or next(name for name in wanted if isinstance(name, str) and _ID.fullmatch(name)),
+        "milestone": id or next(name for name in wanted if isinstance(name, str) and _ID.fullmatch(name)),
         "title": title if isinstance(title, str) else f"Milestone of session {session.session_id}",
         "priority": priority if type(priority) is int and 1 <= priority <= 10 else 5,
         "data": inputs.document(data),

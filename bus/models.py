@@ -67,6 +67,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     reply_to: int | None
     dead_reason: str | None
     reason: str | None
+    traceparent: str | None = None
 
     @once
     def payload(self) -> dict[str, Any]:
@@ -287,7 +288,8 @@ class Respawn(msgspec.Struct, frozen=True, kw_only=True):
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What one check of the monitor did. `given_back` and `buried` count messages of the dead, `due` those whose time
-    had come; `failed` were silent for too long; `dead` processes, by agent, were seen and dealt with."""
+    had come; `failed` were silent for too long; of `killed` lives on record it closed the books; `dead` processes, by
+    agent, were seen and dealt with."""
 
     at: datetime
     given_back: int
@@ -295,6 +297,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     failed: list[str]
     due: int
     pruned: int
+    killed: int
     dead: dict[str, int]
 
 
@@ -319,6 +322,37 @@ class SessionCounts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     abandoned: int
     stale: int
+
+
+class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's life on record: spawned → running → completed, failed or killed. Durations are in milliseconds, from
+    spawn to completion and from spawn to start; `unseen`: it was found gone, and ended when it was last seen."""
+
+    agent_id: int
+    pid: int
+    agent_type: str
+    task_id: str
+    task_type: str | None
+    priority_number: str | None
+    spawned_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    status: str
+    exit_code: int | None
+    duration_ms: int | None
+    idle_time_ms: int | None
+    command: str
+    worktree_path: str | None
+    error_message: str | None
+    metadata: Any
+    registry_id: str | None
+    session_id: str | None
+    host: str | None
+    last_seen_at: datetime | None
+    unseen: bool
+    origin: str
+    output_tail: str | None
+    traceparent: str | None
 
 
 class Setting(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bus import agents, clock, config, inputs, liveness, recovery, sessions, upkeep
+from bus import agents, clock, config, inputs, lifecycle, liveness, recovery, sessions, upkeep
 from bus.agents import Holder
 from bus.inputs import Duration
 from bus.liveness import Identity, Life
-from bus.models import Check, Cleaned, SessionCounts
+from bus.models import Check, Cleaned, Lifecycle, SessionCounts
 from bus.operation import Pause, Query, Ring, Routine, Steps, reading, writing
 
 BATCH = 10_000  # messages moved in one transaction
@@ -37,6 +37,7 @@ def check(*, by: str = "monitor") -> Routine[Check]:
         moved = yield _move_due()
         due += moved
     pruned: int = yield upkeep.prune()
+    killed: list[Lifecycle] = yield from lifecycle.survey()
     dead: Mapping[str, int] = (yield _processes())[1]
     return Check(
         at=datetime.fromtimestamp(clock.seconds(), UTC),
@@ -45,6 +46,7 @@ def check(*, by: str = "monitor") -> Routine[Check]:
         failed=failed,
         due=due,
         pruned=pruned,
+        killed=len(killed),
         dead=dict(dead),
     )
 

@@ -29,9 +29,9 @@ class Query(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """Run one statement of SQL that the schema compiler wrote; answered with no rows."""
+    """Run SQL that is no file, told for each dialect that needs it (`sqlite`, `postgres`); answered with no rows."""
 
-    sql: str
+    texts: Mapping[str, str]
 
 
 class Seldom(NamedTuple):
@@ -39,6 +39,21 @@ class Seldom(NamedTuple):
 
     name: str
     parameters: Mapping[str, object]
+
+
+class Shortcut(NamedTuple):
+    """As a `Query`, for stores on which one more statement costs little; others answer with no rows, and the operation
+    takes the long way."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
+class Load(NamedTuple):
+    """Run schemas/operations/`name`.sql once for each set of parameters; answered with no rows."""
+
+    name: str
+    rows: Sequence[Mapping[str, object]]
 
 
 class Ring(NamedTuple):
@@ -55,21 +70,28 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Steps = Generator[Query | Statement | Seldom | Ring, Any, T]
+Request = Query | Shortcut | Statement | Seldom | Load | Ring
+Steps = Generator[Request, Any, T]
 
 
 class Operation(Generic[T]):
     """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
-    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result."""
+    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. A `single` one
+    asks one query, so that a store may send the commit along with it."""
 
-    __slots__ = ("steps", "undo", "writes")
+    __slots__ = ("single", "steps", "undo", "writes")
 
     def __init__(
-        self, steps: Callable[[], Steps[T]], writes: bool, undo: Callable[[T], Operation[Any] | None] | None = None
+        self,
+        steps: Callable[[], Steps[T]],
+        writes: bool,
+        undo: Callable[[T], Operation[Any] | None] | None = None,
+        single: bool = False,
     ) -> None:
         self.steps = steps
         self.writes = writes
         self.undo = undo
+        self.single = single
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]

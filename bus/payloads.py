@@ -12,11 +12,13 @@ for what lies in the payload's own members, which is looked at in the same pass 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bus import jsonb_checks
 from bus.errors import error
 
 DEEPEST = 32
@@ -71,8 +73,8 @@ class Place(NamedTuple):
         return f"exists (select 1 from {tables} where {' and '.join((*self.conditions, wrong))})"
 
 
-def trigger(name: str, schema: Mapping[str, Any]) -> str:
-    """The statement that makes the database refuse payloads of message type `name` against `schema`.
+def triggers(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
+    """What makes the database refuse payloads of message type `name` against `schema`, in each dialect.
 
     Raises `invalid_schema` for a keyword outside the subset or a value that is none for its keyword.
     """
@@ -81,16 +83,18 @@ def trigger(name: str, schema: Mapping[str, Any]) -> str:
     itself = _wrong({key: value for key, value in schema.items() if key != "type"}, "r0")
     wrong = [Place().search(itself)] if itself != "0" else []
     wrong += _members(schema)
-    return (
+    sqlite = (
         f"create trigger {_trigger(name)} before insert on agent_messages\n"
         f"when new.message_type = {_literal(name)} and ({_any(wrong)})\n"
         f"begin\n  select raise(abort, {_literal('invalid_payload: ' + name)});\nend"
     )
+    return {"sqlite": sqlite, "postgres": jsonb_checks.statements(name, _short(name), schema)}
 
 
-def drop(name: str) -> str:
-    """The statement that lifts the check of a message type."""
-    return f"drop trigger if exists {_trigger(name)}"
+def drop(name: str) -> dict[str, str]:
+    """What lifts the check of a message type, in each dialect."""
+    postgres = f"drop trigger if exists {_short(name)} on agent_messages"
+    return {"sqlite": f"drop trigger if exists {_trigger(name)}", "postgres": postgres}
 
 
 def explain(schema: Mapping[str, Any], payload: str) -> str:
@@ -246,6 +250,12 @@ def _trigger(name: str) -> str:
     """The name of a type's trigger; SQLite takes upper and lower case for the same there."""
     own = f"payload_{name}" if name == name.lower() else f"payload {name.encode().hex()}"
     return _quoted(own, '"')
+
+
+def _short(name: str) -> str:
+    """The name of a type's trigger on PostgreSQL, which cuts off what is longer than 63 bytes."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:40]
+    return _quoted(f"payload_{name}" if len(name) <= 50 else f"payload {digest}", '"')
 
 
 def _literal(text: str) -> str:

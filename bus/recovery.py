@@ -54,11 +54,12 @@ def interrupted() -> Steps[list[Interruption]]:
     lives = yield from agents.lives(members).steps()
     leases = yield Query("recovery/leases", {"session": None})
     made = dict((yield Query("recovery/checkpointed", {})))
+    now = yield from config.now()
     told = []
     for session in found:
         mine = [(agent, life) for agent, life in zip(members, lives, strict=True) if _in(agent, session)]
         dead = {agent.agent_id for agent, life in mine if lost(agent, life)}
-        idle = clock.seconds() - session.last_activity.timestamp()
+        idle = now - session.last_activity.timestamp()
         if not dead and idle < patience:
             continue
         last = made.get(session.session_id)
@@ -72,7 +73,7 @@ def interrupted() -> Steps[list[Interruption]]:
                 active=sum(life is Life.ALIVE for _, life in mine),
                 dead=len(dead),
                 in_flight=sum(holder in dead for holder, _ in leases),
-                checkpoint_age=last and round(max(clock.seconds() - clock.parse(last), 0), 1),
+                checkpoint_age=last and round(max(now - clock.parse(last), 0), 1),
                 last_activity=session.last_activity,
             )
         )
@@ -242,7 +243,7 @@ def _relieve(found: Plan, option: str, by: str) -> Steps[tuple[list[str], list[i
 
 def fail(agent: str, mark: Mapping[str, object]) -> Steps[None]:
     """Mark an agent failed, with what did it and why, and log that."""
-    at = clock.stamp(clock.seconds()).replace(" ", "T") + "Z"
+    at = clock.stamp((yield from config.now())).replace(" ", "T") + "Z"
     yield Query("recovery/fail", {"agent": agent, "mark": json.dumps({**mark, "at": at})})
     yield from log(agent, "unresponsive", mark)
 

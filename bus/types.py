@@ -56,10 +56,10 @@ def _add(kind: str, parameters: Mapping[str, object]) -> Steps[None]:
 
 @writing
 def _add_message(name: str, description: str, schema: Mapping[str, Any]) -> Steps[None]:
-    check = payloads.trigger(name, schema)
+    checks = payloads.triggers(name, schema)
     yield Query("types/add_message", {"name": name, "description": description, "schema": json.dumps(schema)})
     yield Statement(payloads.drop(name))
-    yield Statement(check)
+    yield Statement(checks)
 
 
 def _schema(given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:

@@ -20,10 +20,13 @@ def status() -> Steps[Mapping[str, Any]]:
 
 @writing
 def prune() -> Steps[int]:
-    """Remove acknowledged messages and health records past cleanup_retention_days, and state whose time is over; how
-    many messages went. Freed pages go back to the disk in small steps."""
+    """Remove acknowledged messages past cleanup_retention_days, health records past health_retention_days, records of
+    ended agents past lifecycle_retention_days, and state whose time is over; how many messages went. Freed pages go
+    back to the disk in small steps."""
     rows = yield Query("bus/prune", {})
     ((free,),) = yield Query("bus/free_pages", {})
     for _ in range(min(free, PAGES)):
-        yield Statement("pragma incremental_vacuum(1)")  # a page a call: Python's sqlite3 takes one step of it only
+        yield Statement(
+            {"sqlite": "pragma incremental_vacuum(1)"}
+        )  # a page a call: Python's sqlite3 takes one step of it only
     return len(rows)

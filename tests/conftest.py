@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import subprocess
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from typing import Any
 import pytest
 
 from bus import AsyncBus, Bus
+from bus.store import postgres as postgres_store
+from bus.store import sqlite
 from bus.store.doorbell import Waiting
-from bus.store.sqlite import Connection
+from tests import servers
 
-COLOURS = ["file-blocking", "file-async", "memory-blocking", "memory-async"]
+PLACES = ["file", "memory", "postgres"]
+COLOURS = [f"{place}-{colour}" for place in PLACES for colour in ("blocking", "async")]
 
 
 class Facade:
@@ -51,7 +55,16 @@ class Facade:
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the bus, the identity or the clock of whoever runs it."""
-    for name in ("BUS_URL", "BUS_AGENT", "BUS_NOW", "BUS_COMMAND", "BUS_SHELL_VIA", "BUS_DEBUG"):
+    for name in (
+        "BUS_URL",
+        "BUS_AGENT",
+        "BUS_NOW",
+        "BUS_COMMAND",
+        "BUS_SHELL_VIA",
+        "BUS_DEBUG",
+        "BUS_TRACE",
+        "TRACEPARENT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -65,11 +78,26 @@ def url(tmp_path: Path) -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL server."""
+    with servers.any_server() as address:
+        yield address
+
+
+@pytest.fixture
+def postgres(server: str) -> Iterator[str]:
+    """The address of a schema on PostgreSQL that is not there yet."""
+    with servers.schema(server, f"bus_{uuid.uuid4().hex[:12]}") as address:
+        yield address
+
+
 @pytest.fixture(params=COLOURS)
 def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
-    """An empty bus: {file, memory} x {blocking, async}."""
+    """An empty bus: {file, memory, PostgreSQL} x {blocking, async}."""
     place, colour = request.param.split("-")
-    where = ":memory:" if place == "memory" else str(tmp_path / "coordination.db")
+    where = {"memory": ":memory:", "file": str(tmp_path / "coordination.db")}.get(place)
+    where = where or request.getfixturevalue("postgres")
     if colour == "blocking":
         with Bus.open(where, create=True) as opened:
             yield opened
@@ -105,15 +133,18 @@ def listening() -> Iterator[threading.Event]:
     """An event that is set when somebody begins to listen."""
     event = threading.Event()
     with pytest.MonkeyPatch.context() as patch:
-        listen = Connection.listen
-
-        def listen_and_tell(self: Connection, bells: Sequence[str]) -> Waiting:
-            found = listen(self, bells)
-            event.set()
-            return found
-
-        patch.setattr(Connection, "listen", listen_and_tell)
+        for kind in (sqlite.Connection, postgres_store.Connection):
+            patch.setattr(kind, "listen", _telling(kind.listen, event))
         yield event
+
+
+def _telling(listen: Callable[..., Waiting], event: threading.Event) -> Callable[..., Waiting]:
+    def listen_and_tell(self: object, bells: Sequence[str]) -> Waiting:
+        found = listen(self, bells)
+        event.set()
+        return found
+
+    return listen_and_tell
 
 
 Process = subprocess.Popen[bytes]

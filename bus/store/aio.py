@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import aiosqlite
-import anyio
 
-from bus.operation import Operation, Pause, Routine
-from bus.store import place
+from bus.operation import Operation, Routine
+from bus.store import driving
 from bus.store.doorbell import Waiting
+from bus.store.place import Fact
 from bus.store.sqlite import Connection
 from bus.store.url import Url
 
@@ -116,35 +116,19 @@ class Store:
             self._database.bus.run(undo)
 
     async def carry_out(self, routine: Routine[T]) -> T:
-        """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
-        that the routine looks once more before it sleeps."""
-        listener: Waiting | None = None
-        reply: object = None
-        try:
-            while True:
-                request = routine.send(reply)
-                reply = None
-                if isinstance(request, Operation):
-                    reply = await self.run(request)
-                elif listener is None:
-                    listener = self._database.bus.listen(request.bells)
-                else:
-                    await _sleep(listener, request)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            routine.close()
-            if listener:
-                self._database.bus.doorbells.dismiss(listener)
+        """Carry out a routine: run its operations, sleep through its pauses."""
+        return await driving.carry_out(routine, self.run, self._listen)
 
-    def facts(self) -> dict[str, Any]:
+    async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return self._database.bus.facts()
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, on its thread."""
         return await self._database.call(lambda: function(self._database.bus))
+
+    async def _listen(self, bells: Sequence[str]) -> Waiting:
+        return self._database.bus.listen(bells)
 
     async def close(self) -> None:
         with contextlib.suppress(ValueError):  # closed already
@@ -185,17 +169,3 @@ def _answer(jobs: Sequence[_Job[Any]]) -> None:
             job.future.set_exception(job.outcome)
         else:
             job.future.set_result(job.outcome)
-
-
-async def _sleep(listener: Waiting, pause: Pause) -> None:
-    rounds = listener.rounds(pause.seconds, pause.pids)
-    try:
-        seconds = next(rounds)
-        while True:
-            readable = False
-            with anyio.move_on_after(seconds):
-                await anyio.wait_readable(listener)
-                readable = True
-            seconds = rounds.send(readable)
-    except StopIteration:
-        pass

@@ -6,13 +6,14 @@ import math
 import os
 import select
 import threading
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from bus.operation import Operation, Pause, Routine
-from bus.store import place
 from bus.store.doorbell import Waiting
-from bus.store.sqlite import Connection
-from bus.store.url import MEMORY, Url
+from bus.store.opening import Connection, connection
+from bus.store.place import Fact
+from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
 
@@ -20,14 +21,16 @@ T = TypeVar("T")
 class Store:
     """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own."""
 
-    def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
+    def __init__(self, url: Place, create: bool = False, read_only: bool = False) -> None:
         self.url = url
         self._read_only = read_only
         self._process = os.getpid()
         self._inherited: list[threading.local] = []
         self._local = threading.local()
+        self.asleep = False  # whether a call sleeps: then an exception out of a signal handler leaves nothing behind
+        self.before_sleep: Callable[[], None] | None = None
         self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
-        first = Connection(url, create, read_only)
+        first = connection(url, create, read_only)
         self._only = first if url.path == MEMORY else None
         self._local.connection = first
 
@@ -42,7 +45,6 @@ class Store:
         """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
         that the routine looks once more before it sleeps."""
         listener: Waiting | None = None
-        connection = self.connection()
         reply: object = None
         try:
             while True:
@@ -51,16 +53,16 @@ class Store:
                 if isinstance(request, Operation):
                     reply = self.run(request)
                 elif listener is None:
-                    listener = connection.listen(request.bells)
+                    listener = self.connection().listen(request.bells)
                 else:
-                    _sleep(listener, request)
+                    self._sleep(listener, request)
         except StopIteration as stop:
             result: T = stop.value
             return result
         finally:
             routine.close()
             if listener:
-                connection.doorbells.dismiss(listener)
+                listener.close()
 
     def connection(self) -> Connection:
         """This thread's connection."""
@@ -69,20 +71,29 @@ class Store:
         if self._process != os.getpid():
             self._inherited.append(self._local)  # never closed: that would drop the parent's locks
             self._local, self._process = threading.local(), os.getpid()
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = Connection(self.url, read_only=self._read_only)
-        return connection
+        found: Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = self._local.connection = connection(self.url, read_only=self._read_only)
+        return found
 
-    def facts(self) -> dict[str, Any]:
+    def _sleep(self, listener: Waiting, pause: Pause) -> None:
+        self.asleep = True
+        try:
+            if self.before_sleep:
+                self.before_sleep()
+            _sleep(listener, pause)
+        finally:
+            self.asleep = False
+
+    def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return self.connection().facts()
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads end with their threads."""
-        connection = getattr(self._local, "connection", None)
-        if connection and self._process == os.getpid():
-            connection.close()
+        found = getattr(self._local, "connection", None)
+        if found and self._process == os.getpid():
+            found.close()
             del self._local.connection
 
 

@@ -18,7 +18,8 @@ import select
 import struct
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 RESTING = 8  # listeners that a connection keeps at most
@@ -39,8 +40,9 @@ class Listener:
     The kernel takes 10–20 ms to close an inotify descriptor, so that one is kept from one wait to the next: it rests.
     """
 
-    def __init__(self, folder: str, wal: str, bells: Sequence[str]) -> None:
+    def __init__(self, folder: str, wal: str, bells: Sequence[str], dismiss: Callable[[Listener], None]) -> None:
         self.bells = tuple(bells)
+        self._dismiss = dismiss
         self._wal = wal
         self._sound = True
         self._wal_watch = -1
@@ -85,6 +87,11 @@ class Listener:
             self._listen_to_wal()
 
     def close(self) -> None:
+        """Wait no more; it may be used again."""
+        self._dismiss(self)
+
+    def end(self) -> None:
+        """Give back what it has of the system."""
         for descriptor in self._pids.values():
             os.close(descriptor)
         self._poll.close()
@@ -163,25 +170,24 @@ class Porch:
                 del self._resting[place]
                 if listener.resume():
                     return listener
-                listener.close()
+                listener.end()
                 break
         try:
-            return Listener(self._folder, self._wal, bells) if sys.platform == "linux" else Glance()
+            return Listener(self._folder, self._wal, bells, self._dismiss) if sys.platform == "linux" else Glance()
         except OSError:
             return Glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify
 
-    def dismiss(self, listener: Waiting) -> None:
-        """Wait no more; it may be used again."""
-        if isinstance(listener, Listener) and not self._closed and len(self._resting) < RESTING:
+    def _dismiss(self, listener: Listener) -> None:
+        if self._closed or len(self._resting) == RESTING:
+            listener.end()
+        else:
             listener.rest()
             self._resting.append(listener)
-        else:
-            listener.close()
 
     def close(self) -> None:
         self._closed = True
         while self._resting:
-            self._resting.pop().close()
+            self._resting.pop().end()
 
 
 class Room:
@@ -201,10 +207,6 @@ class Room:
         for guest in list(self._waiting):
             if not guest.bells.isdisjoint(bells):
                 os.write(guest.fileno(), (1).to_bytes(8, sys.byteorder))
-
-    def dismiss(self, listener: Waiting) -> None:
-        """Wait no more."""
-        listener.close()
 
     def close(self) -> None:
         """Those who wait end by themselves."""
@@ -232,4 +234,13 @@ class Guest:
         os.close(self._event)
 
 
-Waiting = Listener | Glance | Guest
+class Waiting(Protocol):
+    """Someone who waits: `fileno()` is readable when there may be news."""
+
+    def fileno(self) -> int: ...
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """Wait: see `Listener.rounds`."""
+        ...
+
+    def close(self) -> None: ...

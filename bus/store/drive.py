@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 from bus import clock
 from bus.errors import BusError
-from bus.operation import Query, Ring, Row, Seldom, Statement, Steps
+from bus.operation import Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
 
 T = TypeVar("T")
 Key = tuple[object, ...]
+
+SELDOM = 1.0  # seconds
+MOST = 1000  # keys that are remembered
+
+
+class Lately:
+    """When that was run which is run seldom."""
+
+    def __init__(self) -> None:
+        self._when: dict[Key, float] = {}
+
+    def has(self, key: Key, seconds: float) -> bool:
+        """Whether this was run less than a second before."""
+        return 0 <= seconds - self._when.get(key, -1.0) < SELDOM
+
+    def note(self, committed: Mapping[Key, float]) -> None:
+        """These were run, and committed."""
+        if len(self._when) > MOST:
+            self._when.clear()
+        self._when.update(committed)
 
 
 class Transaction(Protocol):
@@ -17,10 +38,11 @@ class Transaction(Protocol):
 
     @property
     def errors(self) -> type[Exception]: ...
-    def query(self, query: Query | Seldom, now: str) -> list[Row]: ...
-    def statement(self, sql: str) -> None: ...
+    @property
+    def lately(self) -> Lately: ...
+    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]: ...
+    def statement(self, statement: Statement) -> None: ...
     def fail(self, problem: Exception) -> BusError: ...
-    def lately(self, key: Key, seconds: float) -> bool: ...
 
 
 class Drive:
@@ -50,19 +72,22 @@ class Drive:
             result: T = stop.value
             return result
 
-    def _answer(self, request: Query | Statement | Seldom | Ring) -> list[Row]:
-        if type(request) is Query:
+    def _answer(self, request: Request) -> list[Row]:
+        if type(request) is Query or type(request) is Shortcut:
             return self._transaction.query(request, self._now)
         if type(request) is Ring:
             self.bells.extend(request.bells)
         elif type(request) is Seldom:
             self._seldom(request)
         elif type(request) is Statement:
-            self._transaction.statement(request.sql)
+            self._transaction.statement(request)
+        elif type(request) is Load:
+            for row in request.rows:
+                self._transaction.query(Query(request.name, row), self._now)
         return []
 
     def _seldom(self, request: Seldom) -> None:
         key = (request.name, *request.parameters.values())
-        if not self._transaction.lately(key, self._seconds):
+        if not self._transaction.lately.has(key, self._seconds):
             self._transaction.query(request, self._now)
             self.seldom[key] = self._seconds

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import Any
 
 from bus.store.url import Url
 
+WAL_LARGE = 16 << 20  # four times what starts a checkpoint: some reader holds it up
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for writing
 
 
-def facts(url: Url) -> dict[str, Any]:
-    """Path, sizes in bytes, library, durability, and the pid that holds the write lock, if any."""
+Fact = tuple[str, str, str]  # what was looked at; ok, warning or fault; what was seen
+
+
+def facts(url: Url) -> list[Fact]:
+    """Path, size and durability; the library; the WAL; the process that holds the write lock, if any."""
+    wal, holder = _size(f"{url.path}-wal"), _holder(f"{url.path}-shm")
+    return [
+        ("bus", "ok", f"{url.path}, {_size(url.path)} bytes, synchronous={url.synchronous}"),
+        _library(),
+        ("wal", "warning" if wal > WAL_LARGE else "ok", f"{wal} bytes"),
+        ("writer", "ok", f"process {holder} holds the write lock" if holder else "nobody holds the write lock"),
+    ]
+
+
+def sizes(url: Url) -> dict[str, int]:
+    """Of what takes room on the disk, in bytes."""
+    return {"file": _size(url.path), "wal": _size(f"{url.path}-wal")}
+
+
+def _library() -> Fact:
     version = sqlite3.sqlite_version_info
-    return {
-        "path": url.path,
-        "bytes": _size(url.path),
-        "wal_bytes": _size(f"{url.path}-wal"),
-        "synchronous": url.synchronous,
-        "library": sqlite3.sqlite_version,
-        "guarded": (version >= (3, 51, 3) and version != (3, 52, 0)) or version in ((3, 44, 6), (3, 50, 7)),
-        "holder": _holder(f"{url.path}-shm"),
-    }
+    if (version >= (3, 51, 3) and version != (3, 52, 0)) or version in ((3, 44, 6), (3, 50, 7)):
+        return ("library", "ok", f"SQLite {sqlite3.sqlite_version}")
+    words = "has the WAL-reset bug; checkpoints of the bus are guarded against it, those of other programs are not"
+    return ("library", "warning", f"SQLite {sqlite3.sqlite_version} {words}")
 
 
 def _size(path: str) -> int:

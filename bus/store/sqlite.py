@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from bus import schemas
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Row, Seldom, Steps
-from bus.store import doorbell, files
-from bus.store.drive import Drive
+from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
+from bus.store import doorbell, files, place
+from bus.store.drive import Drive, Lately
 from bus.store.migration import APPLICATION_ID as APPLICATION_ID
 from bus.store.migration import prepare
+from bus.store.place import Fact
 from bus.store.translation import translate
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url
@@ -26,8 +29,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
-SELDOM = 1.0  # seconds
-_DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
@@ -56,8 +58,8 @@ class Connection:
         self.sqlite = self._open()
         self._execute = self.sqlite.cursor().execute
         self._broken = False
-        self._commits = 0
-        self._lately: dict[tuple[object, ...], float] = {}  # when what is run seldom was run
+        self._commits = os.getpid()  # a process that commits once begins anywhere
+        self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
         try:
             self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
@@ -134,6 +136,14 @@ class Connection:
         """Hear these doorbells, and what other programs write, from now on."""
         return self.doorbells.listen(bells)
 
+    def facts(self) -> list[Fact]:
+        """What can be told of the bus from outside."""
+        return place.facts(self.url)
+
+    def sizes(self) -> dict[str, int]:
+        """Of what takes room on the disk, in bytes."""
+        return place.sizes(self.url)
+
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
         if os.path.lexists(path):
@@ -165,7 +175,7 @@ class Connection:
             if self._turnstile:
                 self._turnstile.leave()
         if drive.seldom:
-            self._remember(drive.seldom)
+            self.lately.note(drive.seldom)
         if drive.bells:
             self.doorbells.ring(drive.bells)
         return result
@@ -180,20 +190,12 @@ class Connection:
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
 
-    def lately(self, key: tuple[object, ...], seconds: float) -> bool:
-        """Whether this was run less than a second before."""
-        return 0 <= seconds - self._lately.get(key, -1.0) < SELDOM
-
-    def _remember(self, seldom: Mapping[tuple[object, ...], float]) -> None:
-        if len(self._lately) > 1000:
-            self._lately.clear()
-        self._lately.update(seldom)
-
-    def statement(self, sql: str) -> None:
+    def statement(self, statement: Statement) -> None:
         """Run a statement whose rows nobody needs."""
-        self.sqlite.execute(sql).fetchall()
+        if text := statement.texts.get("sqlite"):
+            self.sqlite.execute(text).fetchall()
 
-    def query(self, query: Query | Seldom, now: str) -> list[Row]:
+    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
         rows: list[Row] = []
         parameters = {**query.parameters, "now": now}
@@ -321,7 +323,7 @@ def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
     connection.execute("pragma wal_autocheckpoint = 0")
-    connection.execute("pragma journal_size_limit = 4194304")
+    connection.execute(f"pragma journal_size_limit = {WAL_LIMIT}")  # it is overwritten, not made anew
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from bus.errors import error
 
 DEFAULT = Path(".milestones") / "coordination.db"
 MEMORY = ":memory:"
+SCHEMA = "agent_bus"
+SCHEMES = ("postgresql://", "postgres://")
+HOW = "write postgresql://user@host:port/database?schema=name"
+SECRET = {"password", "sslpassword", "passfile", "sslkey"}
 
 
 class Url(NamedTuple):
@@ -19,9 +24,39 @@ class Url(NamedTuple):
     path: str
     synchronous: str = "full"
 
+    def address(self) -> str:
+        """What another process is given to open the same bus."""
+        return f"{self.path}?synchronous={self.synchronous}"
 
-def parse(text: str) -> Url:
-    """A plain path, `sqlite:///relative`, `sqlite:////absolute`; options after `?`. Raises `usage` for others."""
+
+class Server:
+    """A bus on PostgreSQL: what the driver is given (all of the address but our own options), the schema, and whether
+    notifications get through to here. `path` is the address for people: no password."""
+
+    synchronous = "as the server is set"
+
+    def __init__(self, conninfo: str, path: str, schema: str = SCHEMA, listen: bool = True) -> None:
+        self.conninfo = conninfo
+        self.path = path
+        self.schema = schema
+        self.listen = listen
+
+    def address(self) -> str:
+        """What another process is given to open the same bus: the password, too."""
+        listen = "" if self.listen else "&listen=no"
+        return f"{self.conninfo}{'&' if '?' in self.conninfo else '?'}schema={self.schema}{listen}"
+
+    def __repr__(self) -> str:
+        return f"Server({self.path!r})"
+
+
+Place = Url | Server
+
+
+def parse(text: str) -> Place:
+    """A plain path, `sqlite:///relative`, `sqlite:////absolute`, `postgresql://…`; options after `?`; else `usage`."""
+    if text.startswith(SCHEMES):
+        return _server(text)
     if not text.startswith("sqlite:"):
         if "://" in text:
             raise error("usage", f"this bus can't open {urlsplit(text).scheme}:// addresses", "give the path of a file")
@@ -45,13 +80,38 @@ def _options(path: str, query: str) -> Url:
     return Url(path if path == MEMORY else os.path.abspath(os.path.expanduser(path)), synchronous)
 
 
-def folder(url: Url) -> Path:
+def _server(text: str) -> Server:
+    try:
+        parts = urlsplit(text)
+        options = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError as problem:
+        raise error("usage", "the bus address can't be read", HOW) from problem
+    if parts.fragment or "\0" in text:
+        raise error("usage", "the bus address can't be read", f"{HOW}; write # in a password as %23")
+    ours = {key: value for key, value in options if key in ("schema", "listen")}
+    schema, listen = ours.get("schema", SCHEMA), ours.get("listen", "yes")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in ("yes", "no"):
+        raise error("usage", "the bus address has a bad option", "schema is a plain name, listen is yes or no")
+    theirs = urlencode([(key, value) for key, value in options if key not in ours])
+    shown = urlencode([(key, "***" if key in SECRET else value) for key, value in options], safe="*/")
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    masked = f"{name}{colon and ':***'}{at}{host}"
+    return Server(
+        urlunsplit(("postgresql", parts.netloc, parts.path, theirs, "")),
+        urlunsplit(("postgresql", masked, parts.path, shown, "")),
+        schema,
+        listen == "yes",
+    )
+
+
+def folder(url: Place) -> Path:
     """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's."""
-    beside = Path(url.path).parent
+    beside = Path(url.path).parent if isinstance(url, Url) else Path.cwd()
     return beside if beside.name == DEFAULT.parent.name else Path.cwd() / DEFAULT.parent
 
 
-def locate(given: str | None = None) -> Url:
+def locate(given: str | None = None) -> Place:
     """The bus that is meant from here. Raises `no_bus` when nothing names one."""
     named = given or os.environ.get("BUS_URL")
     if named:
@@ -66,7 +126,7 @@ def locate(given: str | None = None) -> Url:
     raise error("no_bus")
 
 
-def locate_new(given: str | None = None) -> Url:
+def locate_new(given: str | None = None) -> Place:
     """As `locate`, for making a bus: in `.milestones` of the working directory when nothing names one."""
     named = given or os.environ.get("BUS_URL")
     return parse(named) if named else Url(str(Path.cwd() / DEFAULT))

@@ -135,7 +135,9 @@ _bus_locate() {
   [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
   [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
-  # Under two names it would have two WALs, and lose what is written through the other one.
+  # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
+  # is the name it goes by.
+  [[ ! -e $_bus_file-wal ]] || return 0
   local names
   names=$(stat -c %h -- "$_bus_file" 2>/dev/null) || names=1
   ((names == 1)) || _bus_fail unsafe_file "$_bus_file has $names names (hard links)" "SQLite would lose data"
@@ -256,7 +258,7 @@ _bus_sql() {
   _bus_parameters "${@:3}" || return $_bus_elsewhere
   _bus_script "$writes" "$2" "$rows"
   [[ -z ${_bus_escape:-} ]] || program+=(-escape "$_bus_escape")
-  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -w 5 -E 75 "$_bus_file.turn" "${program[@]}")
+  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -F -w 5 -E 75 "$_bus_file.turn" "${program[@]}")
   output=$(umask 077; export BUS_FILE=$_bus_file; exec "${program[@]}" "file://$_bus_file?mode=rw" <<<"$REPLY" 3<<<"$big" 2>&1) || status=$?
   case $status in
     0) ;;

@@ -30,6 +30,7 @@ COMMANDS = {
     "where": "place",
     "doctor": "place",
     "backup": "place",
+    "copy": "copying",
     "status": "place",
     "prune": "place",
     "shell": "shell",
@@ -61,6 +62,10 @@ COMMANDS = {
     "types": "settings",
     "config": "settings",
     "apply": "step",
+    "run": "run",
+    "trace": "trace",
+    "top": "top",
+    "metrics": "metrics",
 }
 
 

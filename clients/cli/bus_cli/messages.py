@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from bus import trace_context
 from bus.errors import BusError, error
 from bus.models import Message
+from bus_cli import signals
 from bus_cli.output import Output, command, given, me
 from bus_cli.text import safe
 
@@ -43,6 +45,7 @@ def _row(m: Message) -> tuple[object, ...]:
 @click.option("--key", help="Idempotency key: sent twice under it, it is there once.")
 @click.option("--reply-to", type=int, metavar="ID", help="The message this one answers.")
 @click.option("--correlation", help="An id of your own that ties messages together.")
+@click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it is sent in (else $TRACEPARENT).")
 @click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
 @command
 def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | None, **options: Any) -> int:
@@ -51,6 +54,7 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
     document = given(payload)
+    options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         if to == "*":
             if wait_ack:
@@ -86,10 +90,13 @@ def _outcome(message: Message) -> int:
 def receive(out: Output, agent: str | None, **options: Any) -> int:
     """Lease the most urgent messages of AGENT's mailbox and of its type's queue.
 
-    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none.
+    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none. It can be
+    interrupted while it waits; what it has taken it prints.
     """
-    with out.open() as bus:
+    with out.open() as bus, signals.only_asleep(bus) as let_through:
         found = bus.receive(me(agent), **options)
+        if not found:
+            let_through()
         try:
             Output(None, True).show(found)
             out.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import select
 import signal
@@ -18,7 +19,7 @@ from bus import inputs
 from bus.api import Bus
 from bus.errors import BusError, error
 from bus.models import Check
-from bus.store.url import Url, folder, locate
+from bus.store.url import Place, Server, folder, locate
 from bus_cli.output import Output, command, on_whose_word
 from bus_cli.text import safe
 
@@ -83,12 +84,16 @@ def _words(done: Check) -> str:
 # --- one monitor a bus
 
 
-def _pid_file(url: Url) -> Path:
+def _pid_file(url: Place) -> Path:
+    if isinstance(url, Server):  # one monitor for each folder that it is started from
+        name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
+        folder(url).mkdir(parents=True, exist_ok=True)
+        return folder(url) / f"{name}.monitor"
     return Path(f"{url.path}.monitor")
 
 
 @contextmanager
-def _only(url: Url) -> Iterator[None]:
+def _only(url: Place) -> Iterator[None]:
     """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid. Raises
     `already_running`."""
     with os.fdopen(os.open(_pid_file(url), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
@@ -103,7 +108,7 @@ def _only(url: Url) -> Iterator[None]:
         file.truncate(0)
 
 
-def _running(url: Url) -> int | None:
+def _running(url: Place) -> int | None:
     """The process of the monitor that holds the lock, if any; what a dead one left in the file does not count."""
     with suppress(OSError, ValueError), _pid_file(url).open("r+") as file:
         try:
@@ -113,7 +118,7 @@ def _running(url: Url) -> int | None:
     return None
 
 
-def _stop(out: Output, url: Url) -> int:
+def _stop(out: Output, url: Place) -> int:
     pid = _running(url)
     if pid is None:
         out.show({"stopped": None}, "no monitor runs")

@@ -67,7 +67,7 @@ def status(out: Output) -> None:
 @click.command()
 @command
 def prune(out: Output) -> None:
-    """Remove acknowledged messages and health records past their retention, and state whose time is over."""
+    """Remove messages, health records and records of agents past their retention, and state whose time is over."""
     with out.open() as bus:
         gone = bus.prune()
     out.show({"pruned": gone}, f"{gone} messages removed")

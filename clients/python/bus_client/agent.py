@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -14,7 +13,7 @@ from bus.api import Bus
 from bus.errors import BusError, Conflict
 from bus.inputs import Duration
 from bus.models import Message
-from bus_client.held import Held, left_in_order, pause_after
+from bus_client.held import Held, ending, left_in_order, pause_after
 from bus_client.step import Step
 
 T = TypeVar("T")
@@ -54,7 +53,8 @@ class Agent(Identity):
     """One identity on the bus, registered with this process for the length of a `with` block.
 
     A thread in the background keeps the heartbeat and the leases of messages in hand, as long as the thread that
-    entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too.
+    entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too. Its
+    life is on record (`bus trace`), with the `task` it works on (default: its session) and that task's `priority`.
     """
 
     def __init__(
@@ -68,12 +68,15 @@ class Agent(Identity):
         capabilities: Sequence[str] | None = None,
         operation: str | None = None,
         command: str | None = None,
+        task: str | None = None,
+        priority: str | float | None = None,
     ) -> None:
         self._owns_bus = not isinstance(bus, Bus)
         super().__init__(bus if isinstance(bus, Bus) else Bus.open(bus), id)
         self.session = session
         self.state = State(self.bus, id)
-        self._registration = {"milestone": milestone, "operation": operation, "command": command}
+        self._registration = {"milestone": milestone, "operation": operation, "command": command, "task": task}
+        self._priority = priority
         self._type = type
         self._capabilities = capabilities
         self._wake = threading.Event()
@@ -90,12 +93,12 @@ class Agent(Identity):
         return self
 
     def _begin(self) -> None:
-        self.bus.register(
+        self._life = self.bus.trace_enter(
             self.id,
             type=self._type,
             session=self.session,
             capabilities=self._capabilities,
-            pid=os.getpid(),
+            priority=self._priority,
             **self._registration,
         )
         settings = {setting.key: setting.value for setting in self.bus.config_list()}
@@ -112,7 +115,7 @@ class Agent(Identity):
         self._wake.set()
         self._keeper.join()
         try:
-            self.bus.retire(self.id, status="failed" if problem else "completed")
+            self.bus.trace_leave(self.id, self._life, **ending(problem))
         finally:
             self._close()
 
@@ -158,7 +161,8 @@ class Agent(Identity):
     def step(self, message: Message | None = None) -> Iterator[Step]:
         """Gather operations in the body and commit them in one transaction at its end, acknowledging `message`.
 
-        All or none: raises what the first refused operation raises, `lease_lost` when the message went to another.
+        All or none: raises what the first refused operation raises, `lease_lost` when the message went to another,
+        `already_ended` when this step was committed before.
         """
         step = Step(self.id, self.session, message)
         yield step

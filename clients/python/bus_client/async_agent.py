@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -14,7 +13,7 @@ from bus.errors import BusError, Conflict
 from bus.inputs import Duration
 from bus.models import Message
 from bus_client.agent import log, not_acknowledged
-from bus_client.held import Held, left_in_order, pause_after
+from bus_client.held import Held, ending, left_in_order, pause_after
 from bus_client.step import Step
 
 T = TypeVar("T")
@@ -70,12 +69,15 @@ class AsyncAgent(AsyncIdentity):
         capabilities: Sequence[str] | None = None,
         operation: str | None = None,
         command: str | None = None,
+        task: str | None = None,
+        priority: str | float | None = None,
     ) -> None:
         super().__init__(id)
         self._given = bus
         self.session = session
         self.state = AsyncState(id)
-        self._registration = {"milestone": milestone, "operation": operation, "command": command}
+        self._registration = {"milestone": milestone, "operation": operation, "command": command, "task": task}
+        self._priority = priority
         self._type = type
         self._capabilities = capabilities
         self._settling: set[asyncio.Task[None]] = set()
@@ -92,12 +94,12 @@ class AsyncAgent(AsyncIdentity):
         return self
 
     async def _begin(self) -> None:
-        await self.bus.register(
+        self._life = await self.bus.trace_enter(
             self.id,
             type=self._type,
             session=self.session,
             capabilities=self._capabilities,
-            pid=os.getpid(),
+            priority=self._priority,
             **self._registration,
         )
         settings = {setting.key: setting.value for setting in await self.bus.config_list()}
@@ -110,7 +112,7 @@ class AsyncAgent(AsyncIdentity):
         self._keeper.cancel()
         try:
             await asyncio.gather(self._keeper, *self._settling, return_exceptions=True)
-            await self.bus.retire(self.id, status="failed" if problem else "completed")
+            await self.bus.trace_leave(self.id, self._life, **ending(problem))
         finally:
             await self._close()
 

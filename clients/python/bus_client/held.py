@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dis
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 from bus.models import Message
 
 LONGEST_PAUSE = 60.0
+LONGEST_ERROR = 1000  # characters
 
 
 class Held:
@@ -47,6 +49,14 @@ class Held:
 def pause_after(message: Message) -> float:
     """Seconds that a message rests after its body raised: 1, 2, 4, … 60, by the times it came back."""
     return float(min(LONGEST_PAUSE, 2.0**message.retry_count))
+
+
+def ending(problem: BaseException | None) -> dict[str, str]:
+    """How an agent ends whose block ended so: its status, and what went wrong in a line."""
+    if problem is None:
+        return {"status": "completed"}
+    words = "".join(traceback.format_exception_only(problem)).strip().replace("\0", "\ufffd")
+    return {"status": "failed", "error": words.encode("utf-8", "replace").decode()[:LONGEST_ERROR]}
 
 
 def left_in_order() -> bool:

@@ -42,7 +42,7 @@ def respawn(bus: Bus, session: str, *, settling: float = SETTLING) -> list[Start
 
 def _start(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes]:
     identity = {
-        "BUS_URL": f"{bus.url.path}?synchronous={bus.url.synchronous}",
+        "BUS_URL": bus.url.address(),
         "BUS_AGENT": agent.agent_id,
         "BUS_AGENT_TYPE": agent.agent_type,
         "BUS_SESSION": agent.session_id,

@@ -58,6 +58,7 @@ class Step(Gatherer):
         self.operations.append(sessions.progress(self.session, progress, phase=phase))
 
     def finished(self) -> list[Operation[Any]]:
-        """What is to be committed: first the acknowledgement, so that a lost lease stops all the rest."""
+        """What is to be committed: first the acknowledgement, so that a lost lease, or a step that was committed
+        although its answer was lost, stops all the rest."""
         receipt = self.message.receipt if self.message else None
-        return [messages.ack(receipt), *self.operations] if receipt else self.operations
+        return [messages.ack(receipt, once=True), *self.operations] if receipt else self.operations

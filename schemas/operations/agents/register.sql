@@ -2,18 +2,19 @@
 -- The session is created when it is new. What is null is left as it was (type and session are always given).
 insert into coordination_sessions (session_id, milestone_id, operation_type, created_at, last_activity)
 select :session, coalesce(:milestone, ''), coalesce(:operation, 'execution'), :now, :now
-where not exists (select 1 from coordination_sessions where session_id = :session);
+where not exists (select 1 from coordination_sessions where session_id = :session)
+on conflict (session_id) do nothing;
 
 insert into agent_registry (agent_id, agent_type, milestone_id, session_id, capabilities, spawn_time, last_heartbeat,
   host, pid, pid_namespace, process_started_at, boot_id, command)
 values (:agent, :type, coalesce(:milestone, ''), :session, coalesce(:capabilities, '[]'), :now, :now,
   :host, :pid, :pid_namespace, :process_started_at, :boot_id, :command)
 on conflict (agent_id) do update set
-  agent_type = excluded.agent_type, milestone_id = coalesce(:milestone, milestone_id), session_id = excluded.session_id,
-  status = 'active', capabilities = coalesce(:capabilities, capabilities), spawn_time = :now, last_heartbeat = :now,
+  agent_type = excluded.agent_type, milestone_id = coalesce(:milestone, agent_registry.milestone_id), session_id = excluded.session_id,
+  status = 'active', capabilities = coalesce(:capabilities, agent_registry.capabilities), spawn_time = :now, last_heartbeat = :now,
   completion_time = null, error_info = null, host = excluded.host, pid = excluded.pid,
   pid_namespace = excluded.pid_namespace, process_started_at = excluded.process_started_at, boot_id = excluded.boot_id,
-  command = coalesce(:command, command);
+  command = coalesce(:command, agent_registry.command);
 
 update coordination_sessions set coordinator_id = :agent
 where session_id = :session and coordinator_id is null and :type = 'milestone-coordinator';

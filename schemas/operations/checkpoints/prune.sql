@@ -5,6 +5,6 @@ where checkpoint_id in (
   select checkpoint_id from (
     select checkpoint_id, retention_until,
       row_number() over (partition by agent_id order by rowid desc) as place
-    from agent_checkpoints where :agent is null or agent_id = :agent)
+    from agent_checkpoints where :agent is null or agent_id = :agent) places
   where place > 1 and (retention_until <= :now or place > :keep))
 returning checkpoint_id;

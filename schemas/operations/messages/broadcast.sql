@@ -3,6 +3,7 @@
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :from);
 
+/*sqlite*/
 -- unless :keyless
 insert into refusals
 with recursive
@@ -21,13 +22,14 @@ with recursive
 select 'key_reused' from sent where message_type <> :type
 union all
 select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;
+/*end*/
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
-  expires_at, idempotency_key, correlation_id, reply_to, payload)
+  expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent)
 select me.session_id, :from, r.agent_id, :type, :priority,
   iif(:delay > 0, 'scheduled', 'ready'), :now,
   iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
-  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload
+  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent
 from agent_registry me
 join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
   and r.status not in ('completed', 'failed', 'terminated')
@@ -36,6 +38,16 @@ order by r.agent_id
 on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
 do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;
+
+-- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
+/*postgres
+insert into refusals
+select 'key_reused' from agent_messages
+where :key is not null and idempotency_key = :key and from_agent = :from and to_agent in (
+    select r.agent_id from agent_registry me join agent_registry r on r.session_id = me.session_id
+    where me.agent_id = :from)
+  and (message_type <> :type or payload::jsonb <> :payload::jsonb);
+*/
 
 -- unless :beaten
 update agent_registry set last_heartbeat = :now

@@ -1,7 +1,8 @@
 -- Withdraw a message that is not over: it is dead, and whoever holds it has lost the lease. A second time is done.
+/*postgres select id from agent_messages where id = :id for update; */
 insert into refusals
 select iif(count(*) = 0, 'unknown_message', 'already_ended') from agent_messages where id = :id
-having count(*) = 0 or max(status = 'acknowledged' or dead_reason <> 'cancelled');
+having count(*) = 0 or count(case when status = 'acknowledged' or dead_reason <> 'cancelled' then 1 end) > 0;
 
 update agent_messages set status = 'dead', dead_reason = 'cancelled', due_at = null, leased_by = null
 where id = :id and status <> 'dead'

@@ -1,6 +1,11 @@
 -- Let leases run for :lease seconds from now (null: the configured lease), all or none; returns id and new end.
 -- One that ran out, but whose message nobody took, is leased again under the same receipt. After a clock was set back it
 -- counts as delivered now, so that messages/receive.sql does not take it for a lease of the time before.
+/*postgres
+select id from agent_messages
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
+order by id for update;
+*/
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r
@@ -14,8 +19,9 @@ where agent_id in (select leased_by from agent_messages where id in (
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
 update agent_messages set
-  retry_count = retry_count - (status = 'ready'), status = 'leased', delivered_at = min(delivered_at, :now),
-  due_at = strftime('%Y-%m-%d %H:%M:%f', :now, '+' || coalesce(:lease,
+  retry_count = iif(status = 'ready', retry_count - 1, retry_count), status = 'leased',
+  delivered_at = min(delivered_at, :now),
+  due_at = strftime('%Y-%m-%d %H:%M:%f', :now, '+' || coalesce(cast(:lease as text),
     (select value from agent_coordination_config where key = 'lease_seconds')) || ' seconds')
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
 returning id, replace(due_at, ' ', 'T') || 'Z';

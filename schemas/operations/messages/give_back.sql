@@ -2,14 +2,14 @@
 -- Past the retry limit a message is dead instead.
 update agent_messages set
   status = iif(retry_count
-    >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'), 'dead', 'ready'),
+    >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 'dead', 'ready'),
   dead_reason = iif(retry_count
-    >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'),
+    >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'),
     'retries_exhausted', null),
   due_at = iif(retry_count
-    >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'), null, expires_at),
+    >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), null, expires_at),
   retry_count = retry_count
-    + (retry_count < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
+    + iif(retry_count < (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 1, 0),
   leased_by = null
 where due_at is not null and leased_by = :agent and status = 'leased'
 returning id, to_agent, status;

@@ -6,13 +6,13 @@ from (
   select distinct leased_by from (
     select * from (
       select leased_by from agent_messages
-      where due_at is not null and mailbox = :agent order by due_at limit 100)
+      where due_at is not null and mailbox = :agent order by due_at limit 100) own
     union all
     select * from (
       select leased_by from agent_messages
       where due_at is not null
         and mailbox = (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent)
-      order by due_at limit 100))
+      order by due_at limit 100) shared) timers
   where leased_by <> :agent) m
 join agent_registry h on h.agent_id = m.leased_by
 where h.pid is not null;

@@ -1,6 +1,6 @@
--- The earliest moment at which something of an agent's mailbox or its type's queue becomes due, or null; and its type.
+-- In how many seconds something of an agent's mailbox or its type's queue becomes due, or null; and its type.
 select
-  (select min(due_at) from agent_messages
+  (select (julianday(min(due_at)) - julianday(:now)) * 86400.0 from agent_messages
    where due_at is not null and mailbox in (:agent, (
      select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent))),
   (select agent_type from agent_registry where agent_id = :agent);

@@ -1,4 +1,9 @@
 -- Bury messages by their receipts, all or none: they are dead, with the reason, until somebody redrives them.
+/*postgres
+select id from agent_messages
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
+order by id for update;
+*/
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r

@@ -1,6 +1,11 @@
 -- Give messages back by their receipts, all or none, at once or after :delay seconds; returns id, address and status.
 --
 -- Past the retry limit a message is dead instead. Clearing `leased_by` ends the receipt.
+/*postgres
+select id from agent_messages
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
+order by id for update;
+*/
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r
@@ -20,21 +25,21 @@ where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) fro
 
 update agent_messages set
   status = case
-    when retry_count >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')
+    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
       then 'dead'
     when :delay > 0 then 'scheduled'
     else 'ready' end,
   dead_reason = case
-    when retry_count >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')
+    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
       then 'retries_exhausted' end,
   due_at = case
-    when retry_count >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')
+    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
       then null
     when :delay > 0
-      then min(strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), coalesce(expires_at, '9999'))
+      then min(strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), coalesce(expires_at, '9999-12-31'))
     else expires_at end,
   retry_count = retry_count
-    + (retry_count < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
+    + iif(retry_count < (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 1, 0),
   leased_by = null, reason = coalesce(:reason, reason)
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'leased'

@@ -4,6 +4,7 @@
 -- (unknown_agent). With an idempotency key the first message sent under it answers for every later one, provided that
 -- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
 -- spaces, escapes and the order of keys don't matter.
+/*sqlite*/
 -- unless :keyless
 insert into refusals
 with recursive
@@ -20,16 +21,25 @@ with recursive
 select 'key_reused' from sent where message_type <> :type
 union all
 select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;
+/*end*/
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
-  expires_at, idempotency_key, correlation_id, reply_to, payload)
+  expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent)
 values ((select session_id from agent_registry where agent_id = :from), :from, :to, :type, :priority,
   iif(:delay > 0, 'scheduled', 'ready'), :now,
   iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
-  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload)
+  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent)
 on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
 do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;
+
+-- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
+/*postgres
+insert into refusals
+select 'key_reused' from agent_messages
+where :key is not null and idempotency_key = :key and from_agent = :from and to_agent = :to
+  and (message_type <> :type or payload::jsonb <> :payload::jsonb);
+*/
 
 -- unless :beaten
 update agent_registry set last_heartbeat = :now

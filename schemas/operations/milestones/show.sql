@@ -1,2 +1,2 @@
 -- One milestone, or no row.
-select record from milestone_records where id = :id;
+select record from milestone_records where id = :milestone;

@@ -1,0 +1,117 @@
+"""A payload schema as PostgreSQL checks it: expressions over `jsonb`, where keys are decoded and stand once.
+
+The schema has been read already by `payloads.triggers`, which refuses what is none. An expression is true of a value
+that breaks the schema, false or null of others; a value that is not there is null. What an array holds is searched only
+when there is an array, so that the usual payload costs a few comparisons.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+KINDS = {
+    "integer": "(jsonb_typeof({v}) = 'number' and case when jsonb_typeof({v}) = 'number' then"
+    " ({v} #>> '{{}}')::numeric = trunc(({v} #>> '{{}}')::numeric) end)",
+}
+KEYWORDS = {
+    "minimum": "case when jsonb_typeof({v}) = 'number' then ({v} #>> '{{}}')::numeric < {n} end",
+    "maximum": "case when jsonb_typeof({v}) = 'number' then ({v} #>> '{{}}')::numeric > {n} end",
+    "minLength": "case when jsonb_typeof({v}) = 'string' then length({v} #>> '{{}}') < {n} end",
+    "maxLength": "case when jsonb_typeof({v}) = 'string' then length({v} #>> '{{}}') > {n} end",
+    "minItems": "case when jsonb_typeof({v}) = 'array' then jsonb_array_length({v}) < {n} end",
+    "maxItems": "case when jsonb_typeof({v}) = 'array' then jsonb_array_length({v}) > {n} end",
+}
+
+
+def statements(name: str, trigger: str, schema: Schema) -> str:
+    """The statements that make the database refuse payloads of message type `name` against `schema`."""
+    message = _literal(f"invalid_payload: {name}")
+    refusing = f"then raise exception using errcode = 'AB000', message = {message}; end if;"
+    lines = "".join(f"  if ({wrong}) {refusing}\n" for wrong in _own(schema, "document"))
+    lines += "".join(
+        f"  if jsonb_typeof({array}) = 'array' then if ({wrong}) {refusing} end if;\n"
+        for array, wrong in _inside(schema, "document", 1)
+    )
+    body = f"declare\n  document jsonb := new.payload;\nbegin\n{lines}  return new;\nend"
+    mark = "$check$"
+    while mark in body:
+        mark = f"$x{mark[1:]}"
+    return (
+        f"create or replace function {trigger}() returns trigger language plpgsql as {mark}\n{body} {mark};\n"
+        f"create trigger {trigger} before insert on agent_messages\n"
+        f"for each row when (new.message_type = {_literal(name)}) execute function {trigger}()"
+    )
+
+
+def _own(schema: Schema, value: str) -> Iterator[str]:
+    """What can be wrong with a value itself, and with the members of objects in it."""
+    for keyword, given in schema.items():
+        if test := _test(keyword, given, schema, value):
+            yield test
+    for key, inner in schema.get("properties", {}).items():
+        yield from _own(inner, f"({value} -> {_literal(key)})")
+
+
+def _inside(schema: Schema, value: str, depth: int) -> Iterator[tuple[str, str]]:
+    """The arrays in a value whose elements the schema describes, each with the search for a wrong one."""
+    if items := schema.get("items"):
+        row = f"e{depth}"
+        wrong = [*_own(items, row), *(search for _, search in _inside(items, row, depth + 1))]
+        if wrong:
+            elements = f"jsonb_array_elements(case jsonb_typeof({value}) when 'array' then {value} else '[]' end)"
+            yield value, f"exists (select 1 from {elements} {row} where {_any(wrong)})"
+    for key, inner in schema.get("properties", {}).items():
+        yield from _inside(inner, f"({value} -> {_literal(key)})", depth)
+
+
+def _test(keyword: str, given: Any, schema: Schema, v: str) -> str:
+    if keyword in KEYWORDS:
+        return KEYWORDS[keyword].format(v=v, n=repr(given))
+    return TESTS[keyword](given, schema, v) if keyword in TESTS else ""
+
+
+def _type(given: Any, schema: Schema, v: str) -> str:
+    kinds = given if isinstance(given, list) else [given]
+    plain = ", ".join(_literal(kind) for kind in kinds if kind not in KINDS)
+    tests = [f"jsonb_typeof({v}) in ({plain})"] if plain else []
+    tests += [KINDS[kind].format(v=v) for kind in kinds if kind in KINDS]
+    return f"not ({' or '.join(tests)})"
+
+
+def _enum(given: Any, schema: Schema, v: str) -> str:
+    choices = ", ".join(f"{_literal(json.dumps(choice))}::jsonb" for choice in given)
+    return f"{v} <> all (array[{choices}]::jsonb[])"
+
+
+def _required(given: Any, schema: Schema, v: str) -> str:
+    return f"case when jsonb_typeof({v}) = 'object' then not {v} ?& {_texts(given)} end" if given else ""
+
+
+def _closed(given: Any, schema: Schema, v: str) -> str:
+    return f"case when jsonb_typeof({v}) = 'object' then {v} - {_texts(schema.get('properties', {}))} <> '{{}}' end"
+
+
+TESTS: dict[str, Callable[[Any, Schema, str], str]] = {
+    "type": _type,
+    "enum": _enum,
+    "const": lambda given, schema, v: _enum([given], schema, v),
+    "required": _required,
+    "additionalProperties": _closed,
+}
+
+
+def _texts(keys: Any) -> str:
+    return f"array[{', '.join(map(_literal, keys))}]::text[]"
+
+
+def _any(tests: list[str]) -> str:
+    return " or ".join(f"coalesce({test}, false)" for test in tests)
+
+
+def _literal(text: str) -> str:
+    quoted = "'" + text.replace("'", "''") + "'"
+    return f"E{quoted.replace(chr(92), chr(92) * 2)}" if "\\" in text else quoted

@@ -1,0 +1,297 @@
+"""Agents' lives on record: spawned, started, ended; and those that died unseen, found out when somebody asks.
+
+A record belongs to a process. `spawn`, `start` and `finish` are for whoever starts processes; a registered agent uses
+`enter` and `leave`, which enter and retire it in the registry in the same transaction. Durations are the database's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bus import agents, clock, config, inputs, liveness, trace_context
+from bus.errors import error
+from bus.liveness import Identity, Life
+from bus.models import Agent, Lifecycle
+from bus.operation import Operation, Query, Routine, Row, Steps, reading, writing
+
+TRACED = "BUS_TRACE"  # the environment variable by which `bus run` tells a process its record
+KILLED = 128  # a shell's exit status of a process that a signal ended is this and the signal's number
+
+Moment = str | datetime
+
+
+def decode(rows: list[Row]) -> list[Lifecycle]:
+    """The lives of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
+    readable = (row[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace") for row in rows)
+    return [msgspec.json.decode(record, type=Lifecycle) for record in readable]
+
+
+def spawn(
+    type: str,
+    task: str,
+    *,
+    pid: int,
+    command: str | None = None,
+    task_type: str | None = None,
+    priority: str | float | None = None,
+    session: str | None = None,
+    agent: str | None = None,
+    worktree: str | None = None,
+    metadata: object = None,
+    traceparent: str | None = None,
+    at: Moment | None = None,
+) -> Operation[int]:
+    """Put process `pid` on record as an agent that was spawned, `at` some time (default: now); the record's id.
+
+    `command` is how it was started (default: as the system knows it), `priority` any number as it is written, `agent`
+    its id in the registry. Raises `invalid_value`, `invalid_json`, `future_time`, `invalid_traceparent`.
+    """
+    parameters = {
+        "type": inputs.text(type),
+        "task": inputs.text(task),
+        "task_type": _text(task_type),
+        "priority": inputs.number_text(priority),
+        "command": inputs.text(command_of(pid) if command is None else command),
+        "worktree": _text(worktree),
+        "metadata": None if metadata is None else inputs.document(metadata),
+        "agent": _text(agent),
+        "session": _text(session),
+        "traceparent": traceparent,
+        "at": inputs.moment(at),
+        **liveness.identity(inputs.whole("pid", pid))._asdict(),
+    }
+    return Operation(partial(_spawn, parameters), True)
+
+
+def _spawn(parameters: Mapping[str, object]) -> Steps[int]:
+    ((id,),) = yield Query("lifecycle/spawn", parameters)
+    return int(id)
+
+
+def launch(
+    type: str, task: str, *, pid: int, session: str, command: str, agent: str | None = None, **more: Any
+) -> Operation[tuple[int, str]]:
+    """Put a process on record, as `spawn`, and register it in a session, as `agents.register`, both or neither; the
+    record's id, and the agent's (default: its type and the record's id)."""
+    spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
+    registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
+    return Operation(partial(_launch, spawned, registered, agent, type), True)
+
+
+def _launch(
+    spawned: Operation[int], register: Callable[[str], Operation[Agent]], agent: str | None, type: str
+) -> Steps[tuple[int, str]]:
+    id = yield from spawned.steps()
+    name = agent or f"{type}-{id}"
+    yield from register(name).steps()
+    return id, name
+
+
+def start(
+    id: int, *, pid: int | None = None, agent: str | None = None, at: Moment | None = None
+) -> Operation[Lifecycle]:
+    """A spawned agent begins to work, `at` some time (default: now), as process `pid` if that is not the one it was
+    spawned as. Raises `unknown_trace`, `already_started`, `already_ended`, `future_time`, `invalid_duration`."""
+    process = Identity() if pid is None else liveness.identity(inputs.whole("pid", pid))
+    parameters = {"id": record_id(id), "agent": _text(agent), "at": inputs.moment(at), **process._asdict()}
+    return Operation(partial(_changed, "lifecycle/start", parameters), True)
+
+
+def finish(
+    id: int,
+    *,
+    exit_code: int | None = None,
+    status: str | None = None,
+    error: str | None = None,
+    output: str | None = None,
+    at: Moment | None = None,
+) -> Operation[Lifecycle]:
+    """An agent ended, `at` some time (default: now): completed, failed or killed.
+
+    The status follows from the exit code when it is not given: 0 completed, 129 to 192 killed (a signal, as shells tell
+    it), else failed. `output` is the end of what it printed. Raises `unknown_trace`, `not_started`, `already_ended`,
+    `invalid_status`, `future_time`, `invalid_duration`.
+    """
+    code = None if exit_code is None else inputs.whole("the exit code", exit_code, -(2**31), 2**32)
+    parameters = {
+        "id": record_id(id),
+        "exit_code": code,
+        "status": status or outcome(code or 0),
+        "error": _text(error),
+        "output": _text(output),
+        "at": inputs.moment(at),
+    }
+    return Operation(partial(_changed, "lifecycle/finish", parameters), True)
+
+
+def abort(id: int, *, error: str, exit_code: int | None = None) -> Operation[Lifecycle]:
+    """A spawned agent could not be started: failed. Raises `unknown_trace`, `already_started`, `already_ended`."""
+    parameters = {"id": record_id(id), "error": inputs.text(error), "exit_code": exit_code}
+    return Operation(partial(_changed, "lifecycle/abort", parameters), True)
+
+
+def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Lifecycle]:
+    return decode((yield Query(name, parameters)))[0]
+
+
+def show(id: int) -> Operation[Lifecycle]:
+    """One record. Raises `unknown_trace`."""
+    return Operation(partial(_show, record_id(id)), False)
+
+
+def _show(id: int) -> Steps[Lifecycle]:
+    found = decode((yield Query("lifecycle/show", {"id": id})))
+    if not found:
+        raise error("unknown_trace", f"there is no record {id} of an agent's life")
+    return found[0]
+
+
+def enter(
+    agent: str,
+    *,
+    type: str,
+    session: str,
+    milestone: str | None = None,
+    capabilities: Sequence[str] | None = None,
+    operation: str | None = None,
+    command: str | None = None,
+    task: str | None = None,
+    priority: str | float | None = None,
+) -> Operation[int]:
+    """Register an agent with this process, as `agents.register`, and put it on record as running; the record's id.
+
+    `task` is what it works on (default: its session). What `bus run` has on record already is its record. Raises as
+    `agents.register` does.
+    """
+    registered = agents.register(
+        agent,
+        type=type,
+        session=session,
+        milestone=milestone,
+        capabilities=capabilities,
+        operation=operation,
+        pid=os.getpid(),
+        command=command,
+    )
+    parameters = {
+        "agent": agent,
+        "type": type,
+        "session": session,
+        "task": inputs.text(task or session),
+        "priority": inputs.number_text(priority),
+        "command": command or _shown(sys.orig_argv),
+        "traced": traced(),
+        "traceparent": trace_context.surrounding(),
+        **liveness.identity(os.getpid())._asdict(),
+    }
+    return Operation(partial(_enter, registered, parameters), True)
+
+
+def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> Steps[int]:
+    yield from registered.steps()
+    ((id,),) = yield Query("lifecycle/enter", parameters)
+    return int(id)
+
+
+def leave(agent: str, id: int, *, status: str = "completed", error: str | None = None) -> Operation[None]:
+    """Retire a registered agent, completed or failed, as `agents.retire`, and end its record."""
+    parameters = {"id": id, "status": status, "error": error and inputs.text(error), "traced": traced()}
+    return Operation(partial(_leave, agents.retire(agent, status=status), parameters), True)
+
+
+def _leave(retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:
+    yield from retired.steps()
+    yield Query("lifecycle/leave", parameters)
+
+
+class Seen(NamedTuple):
+    """An open record: its process, and whether that lives."""
+
+    id: int
+    pid: int
+    life: Life
+
+
+@reading
+def open_lives() -> Steps[list[Seen]]:
+    """Who is on record as spawned or running, and whether their processes live: told by the process where it can be
+    looked at from here, elsewhere by when it was last seen."""
+    now = yield from config.now()
+    return [_seen(row, now) for row in (yield Query("lifecycle/open", {}))]
+
+
+def _seen(row: Row, now: float) -> Seen:
+    id, *identity, last_seen, patience = row
+    told = liveness.life(Identity(*identity))
+    if told is Life.UNKNOWN and now - clock.parse(last_seen) > patience:
+        told = Life.DEAD
+    return Seen(id, identity[1], told)
+
+
+@writing
+def bury(dead: Sequence[Seen], alive: Sequence[Seen] = ()) -> Steps[list[Lifecycle]]:
+    """Close the records of the dead: killed, ended when last seen; and note that the others were seen now."""
+    lists = {"dead": json.dumps([seen[:2] for seen in dead]), "alive": json.dumps([seen[:2] for seen in alive])}
+    return decode((yield Query("lifecycle/bury", lists)))
+
+
+def bury_the_dead() -> Routine[list[Lifecycle]]:
+    """Find out who died unseen, and close their records; those. Nothing is written when nobody did."""
+    seen: list[Seen] = yield open_lives()
+    dead = [one for one in seen if one.life is Life.DEAD]
+    found: list[Lifecycle] = (yield bury(dead)) if dead else []
+    return found
+
+
+def survey() -> Routine[list[Lifecycle]]:
+    """As `bury_the_dead`, and note when the living were seen: what a monitor does at each of its rounds."""
+    seen: list[Seen] = yield open_lives()
+    dead = [one for one in seen if one.life is Life.DEAD]
+    alive = [one for one in seen if one.life is Life.ALIVE]
+    found: list[Lifecycle] = (yield bury(dead, alive)) if seen else []
+    return found
+
+
+def record_id(given: int | str) -> int:
+    """The id of a record. Raises `usage`."""
+    return inputs.message_id(given)
+
+
+def outcome(exit_code: int) -> str:
+    """The status that an exit code tells: 0 completed; 128 and a signal's number, or below 0, killed; else failed."""
+    if exit_code == 0:
+        return "completed"
+    return "killed" if exit_code < 0 or KILLED < exit_code <= KILLED + signal.NSIG - 1 else "failed"
+
+
+def traced() -> int | None:
+    """The record that `bus run` keeps of this process or of one it descends from."""
+    given = os.environ.get(TRACED, "")
+    return int(given) if given.isascii() and given.isdigit() else None
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, as the system knows it; empty when it can't be told."""
+    try:
+        given = (liveness.PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0")
+    except OSError:
+        return ""
+    return _shown([os.fsdecode(part) for part in given.split(b"\0")]) if given else ""
+
+
+def _shown(words: Sequence[str]) -> str:
+    return shlex.join(words).encode("utf-8", "replace").decode()
+
+
+def _text(given: str | None) -> str | None:
+    return None if given is None else inputs.text(given)

@@ -1,0 +1,120 @@
+"""The bus in numbers for a monitoring system: OpenMetrics text (https://prometheus.io/docs/specs/om)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bus import clock, lifecycle, reports
+from bus.operation import Operation, Query, Routine, Steps, reading
+from bus.reports import Velocity
+
+QUANTILES = (("0.5", "p50_duration_ms"), ("0.95", "p95_duration_ms"), ("0.99", "p99_duration_ms"))
+
+
+class Sample(NamedTuple):
+    """One line: what follows the family's name, the labels and the number."""
+
+    suffix: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Family(NamedTuple):
+    """A metric with all its samples."""
+
+    name: str
+    kind: str
+    unit: str
+    help: str
+    samples: Sequence[Sample]
+
+    def lines(self) -> Iterable[str]:
+        """As OpenMetrics text."""
+        yield f"# TYPE {self.name} {self.kind}"
+        if self.unit:
+            yield f"# UNIT {self.name} {self.unit}"
+        yield f"# HELP {self.name} {_escaped(self.help)}"
+        for sample in self.samples:
+            labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
+            yield f"{self.name}{sample.suffix}{'{' + labels + '}' if labels else ''} {sample.value:.15g}"
+
+
+def metrics() -> Routine[list[Family]]:
+    """The numbers of the bus, after the records of those that died unseen were closed."""
+    yield from lifecycle.bury_the_dead()
+    found: Mapping[str, Any] = yield _numbers()
+    looking: Operation[list[Velocity]] = reports.by_type(None, None)
+    speeds: list[Velocity] = yield looking
+    return [*_counted(found), *_queues(found["queues"]), *_durations(found["durations"], speeds)]
+
+
+@reading
+def _numbers() -> Steps[Mapping[str, Any]]:
+    found: Mapping[str, Any] = json.loads((yield Query("metrics/numbers", {}))[0][0])
+    return found
+
+
+def text(families: Iterable[Family], sizes: Mapping[str, int]) -> str:
+    """OpenMetrics text of the bus's numbers and of the sizes of its files."""
+    taken = [
+        Family(f"agent_bus_{name}_bytes", "gauge", "bytes", f"Size of the {name}.", [Sample("", {}, size)])
+        for name, size in sizes.items()
+    ]
+    return "\n".join([line for family in (*families, *taken) for line in family.lines()] + ["# EOF", ""])
+
+
+def _counted(found: Mapping[str, Any]) -> list[Family]:
+    return [
+        _gauge("sessions", "Sessions by status.", ("status",), found["sessions"]),
+        _gauge("agents", "Registered agents by type and status.", ("agent_type", "status"), found["agents"]),
+        _gauge("messages", "Messages by status.", ("status",), found["messages"]),
+        _gauge("dead_messages", "Dead messages by the reason.", ("reason",), found["dead"]),
+        _counter("sent_messages", "Messages that were ever sent.", (), [[found["sent"]]]),
+        _gauge("traced_agents", "Agents on record by type and status.", ("agent_type", "status"), found["lives"]),
+        _counter("exported_spans", "Spans that were exported, by collector.", ("target",), found["exported"]),
+    ]
+
+
+def _queues(rows: Sequence[Sequence[Any]]) -> list[Family]:
+    now = clock.seconds()
+    ages = [(mailbox, max(now - clock.parse(oldest), 0)) for mailbox, _, oldest in rows]
+    name = "agent_bus_queue_oldest_age_seconds"
+    age = [Sample("", {"mailbox": mailbox}, seconds) for mailbox, seconds in ages]
+    return [
+        _gauge("queue_depth", "Ready messages by mailbox.", ("mailbox",), [row[:2] for row in rows]),
+        Family(name, "gauge", "seconds", "How long the oldest ready message waits, by mailbox.", age),
+    ]
+
+
+def _durations(rows: Sequence[Sequence[Any]], speeds: Sequence[Velocity]) -> list[Family]:
+    samples = []
+    for speed in speeds:
+        for quantile, field in QUANTILES:
+            if (value := getattr(speed, field)) is not None:
+                labels = {"agent_type": speed.agent_type, "quantile": quantile}
+                samples.append(Sample("", labels, value / 1000))
+    for type, number, milliseconds in rows:
+        samples.append(Sample("_count", {"agent_type": type}, number))
+        samples.append(Sample("_sum", {"agent_type": type}, (milliseconds or 0) / 1000))
+    samples.sort(key=lambda sample: sample.labels["agent_type"])
+    name = "agent_bus_traced_agent_duration_seconds"
+    return [Family(name, "summary", "seconds", "From spawn to completion of the agents on record, by type.", samples)]
+
+
+def _gauge(name: str, help: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) -> Family:
+    return Family(f"agent_bus_{name}", "gauge", "", help, _samples("", labels, rows))
+
+
+def _counter(name: str, help: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) -> Family:
+    return Family(f"agent_bus_{name}", "counter", "", help, _samples("_total", labels, rows))
+
+
+def _samples(suffix: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Sample]:
+    return [Sample(suffix, dict(zip(labels, map(str, names), strict=True)), value) for *names, value in rows]
+
+
+def _escaped(value: str) -> str:
+    sound = value.encode("utf-8", "replace").decode()
+    return sound.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

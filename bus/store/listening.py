@@ -1,0 +1,101 @@
+"""Waiting on PostgreSQL: the schema notifies whoever says that they listen; see `bell_ring` in schemas/postgres."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from bus.store.refusals import Lost
+
+if TYPE_CHECKING:
+    from bus.store.postgres import Connection
+
+LOOK = 0.5  # seconds between two looks where no notification gets through
+
+
+class Listening:
+    """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news."""
+
+    def __init__(self, connection: Connection, bells: Sequence[str]) -> None:
+        self._connection = connection
+        self._bells = list(bells)
+        self._generation = 0
+        self._socket = -1
+        self._pids: dict[int, int] = {}
+        self._poll = select.epoll() if sys.platform == "linux" else None
+        self._begin()
+
+    def fileno(self) -> int:
+        return self._poll.fileno() if self._poll else self._socket
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """See `doorbell.Listener.rounds`."""
+        if self._generation != self._connection.generation or not self._connection.sound():
+            try:
+                self._begin()  # and look before sleeping
+            except Lost:
+                self._reach(-1)
+                yield LOOK if seconds is None else min(seconds, LOOK)
+            return
+        self._watch(pids)
+        if not self._connection.rung():
+            limits = [limit for limit in (seconds, None if self._hears else LOOK) if limit is not None]
+            if (yield min(limits, default=None)):
+                self._read()
+
+    def close(self) -> None:
+        for descriptor in self._pids.values():
+            os.close(descriptor)
+        if self._poll:
+            self._poll.close()
+        if self._generation == self._connection.generation and self._hears:
+            with suppress(psycopg.Error, Lost):
+                self._each("bell_leave")
+
+    def _begin(self) -> None:
+        connection = self._connection.driver()
+        self._generation = self._connection.generation
+        self._hears = self._connection.url.listen
+        with suppress(psycopg.Error):
+            if self._hears:
+                self._each("bell_listen")
+                self._each("bell_pass")
+        self._reach(connection.fileno())
+
+    def _each(self, function: str) -> None:
+        connection = self._connection.driver()
+        for bell in self._bells:
+            connection.execute(f"select {function}($1)", [bell])
+
+    def _reach(self, descriptor: int) -> None:
+        if self._poll and self._socket >= 0:
+            with suppress(OSError):  # closed with its connection
+                self._poll.unregister(self._socket)
+        self._socket = descriptor
+        if self._poll and descriptor >= 0:
+            self._poll.register(descriptor, select.EPOLLIN)
+
+    def _read(self) -> None:
+        """Take in what woke us. A lost connection is left for the next operation to replace."""
+        try:
+            self._connection.driver().pgconn.consume_input()
+            self._connection.rung()
+        except (psycopg.Error, Lost):
+            self._reach(-1)
+
+    def _watch(self, pids: Sequence[int]) -> None:
+        if not self._poll:
+            return
+        for pid in set(pids) - set(self._pids):
+            with suppress(OSError):
+                self._pids[pid] = os.pidfd_open(pid)
+                self._poll.register(self._pids[pid], select.EPOLLIN)
+        for pid in set(self._pids) - set(pids):
+            self._poll.unregister(self._pids[pid])
+            os.close(self._pids.pop(pid))

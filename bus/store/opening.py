@@ -1,0 +1,67 @@
+"""Which driver a URL asks for. PostgreSQL's is imported only when it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bus.errors import error
+from bus.operation import Operation
+from bus.store import sqlite
+from bus.store.doorbell import Waiting
+from bus.store.place import Fact
+from bus.store.url import Place, Server
+
+if TYPE_CHECKING:
+    from bus.store import aio, threads
+
+T = TypeVar("T")
+
+
+class Connection(Protocol):
+    """One connection to a bus, for one thread at a time."""
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
+
+    def listen(self, bells: Sequence[str]) -> Waiting:
+        """Hear these doorbells from now on."""
+
+    def facts(self) -> list[Fact]:
+        """What can be told of the bus from outside."""
+
+    def sizes(self) -> dict[str, int]:
+        """Of what takes room on the disk, in bytes."""
+
+    def backup(self, path: str) -> None:
+        """Copy the bus, online, into a new file."""
+
+    def tidy(self) -> None:
+        """Do what is good to do now and then."""
+
+    def close(self) -> None:
+        """Close it; a second time is done."""
+
+
+def connection(url: Place, create: bool = False, read_only: bool = False) -> Connection:
+    """A connection to the bus at `url`; `create` makes the bus when it is missing, `read_only` can change nothing."""
+    if not isinstance(url, Server):
+        return sqlite.Connection(url, create, read_only)
+    try:
+        from bus.store import postgres
+    except ImportError as problem:
+        raise error(
+            "usage", "PostgreSQL needs psycopg, which is not installed", "pip install 'agent-bus[postgres]'"
+        ) from problem
+    return postgres.Connection(url, create, read_only)
+
+
+async def asynchronous(url: Place, create: bool = False) -> aio.Store | threads.Store:
+    """The async store of the bus at `url`."""
+    if isinstance(url, Server):
+        from bus.store import threads
+
+        return await threads.Store.open(url, create)
+    from bus.store import aio
+
+    return await aio.Store.open(url, create)

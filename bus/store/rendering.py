@@ -1,0 +1,82 @@
+"""The texts of schemas/operations as PostgreSQL takes them.
+
+They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
+becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
+the function that PostgreSQL has for it, `json(x)` just `x`, integers and reals those of 64 bits. What PostgreSQL needs
+besides stands in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and
+`/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations has one of the same name, whose
+first line says why.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bus import schemas
+
+TYPES = {
+    **dict.fromkeys(
+        ("limit", "id", "reply_to", "if_version", "keep", "pid", "process_started_at", "priority"), "bigint"
+    ),
+    **dict.fromkeys(
+        ("delay", "expires", "lease", "ttl", "retention", "progress", "silence", "age"), "double precision"
+    ),
+    **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
+    **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
+    **dict.fromkeys(("traced", "exit_code"), "bigint"),
+    **dict.fromkeys(("now", "at"), "timestamptz"),
+    **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
+}
+# Where a noun means something else by a name.
+OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
+NOW = "now()::timestamptz(3)"
+
+_MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)
+_WORDS = re.compile(
+    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)|\b(as integer|as real)\b"
+)
+_OTHERS = {
+    "json_object": "json_build_object",
+    "json": "",
+    "is": "is not distinct from ",
+    "is not": "is distinct from ",
+    "as integer": "as bigint",
+    "as real": "as double precision",
+}
+
+
+class Rendered(NamedTuple):
+    """A statement with `$1`, `$2`, …, and the names of what goes there."""
+
+    sql: str
+    names: tuple[str, ...]
+
+
+@functools.cache
+def operation(name: str, moved: bool) -> tuple[Rendered, ...]:
+    """The statements of an operation; `moved`: the moment is given, as the parameter `now`."""
+    own = schemas.root() / "postgres" / "operations" / f"{name}.sql"
+    path = own if own.exists() else schemas.root() / "operations" / f"{name}.sql"
+    text = _MARKS.sub(lambda mark: mark[1] or "", path.read_text("utf-8"))
+    types = {**TYPES, **OF_NOUN.get(name.partition("/")[0], {})}
+    return tuple(_rendered(statement, moved, types) for statement in schemas.split(text))
+
+
+def _rendered(statement: str, moved: bool, types: Mapping[str, str]) -> Rendered:
+    names: list[str] = []
+
+    def word(found: re.Match[str]) -> str:
+        if other := found[2] or found[3] or found[4]:
+            return _OTHERS[other]
+        if not found[1]:
+            return found[0]
+        if found[1] == "now" and not moved:
+            return NOW
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}::{types.get(found[1], 'text')}"
+
+    return Rendered(_WORDS.sub(word, statement), tuple(names))

@@ -1,0 +1,152 @@
+"""The async store of PostgreSQL: whole operations on a few threads, each with a connection from a pool.
+
+What runs is the blocking logic to the letter, so that there is one body of it. A waiting coroutine holds a connection,
+but no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from bus.operation import Operation, Routine
+from bus.store import driving
+from bus.store.doorbell import Waiting
+from bus.store.opening import Connection, connection
+from bus.store.place import Fact
+from bus.store.url import Server
+
+T = TypeVar("T")
+
+WORKERS = 4  # operations that run at the same time
+
+
+class Pool:
+    """Connections that are free; one more is made when there is none."""
+
+    def __init__(self, first: Connection, url: Server) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._free = [first]
+        self._closed = False
+
+    def take(self) -> Connection:
+        """A connection of one's own, until it is given back."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+        return connection(self._url)
+
+    def give(self, taken: Connection) -> None:
+        """Give a connection back."""
+        with self._lock:
+            if not self._closed:
+                self._free.append(taken)
+                return
+        taken.close()
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation on a free connection."""
+        return self.call(lambda taken: taken.run(operation))
+
+    def call(self, function: Callable[[Connection], T]) -> T:
+        """Call a function with a free connection."""
+        taken = self.take()
+        try:
+            return function(taken)
+        finally:
+            self.give(taken)
+
+    def close(self) -> None:
+        """Close what is free, and later what is given back."""
+        with self._lock:
+            self._closed, free, self._free = True, self._free, []
+        for each in free:
+            each.close()
+
+
+class Store:
+    """A bus on a server, used by coroutines of one event loop. Make it with `await Store.open(url)`."""
+
+    def __init__(self, url: Server, pool: Pool, workers: ThreadPoolExecutor) -> None:
+        self.url = url
+        self._pool = pool
+        self._workers = workers
+
+    @classmethod
+    async def open(cls, url: Server, create: bool = False) -> Store:
+        workers = ThreadPoolExecutor(WORKERS, "bus")
+        try:
+            first = await asyncio.get_running_loop().run_in_executor(workers, connection, url, create)
+        except BaseException:
+            workers.shutdown(wait=False)
+            raise
+        return cls(url, Pool(first, url), workers)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
+        job = driving.Job(self._pool, operation)
+        try:
+            return await self._on_thread(job)
+        except asyncio.CancelledError:
+            if job.abandon():
+                self._workers.submit(job.take_back)
+            raise
+
+    async def carry_out(self, routine: Routine[T]) -> T:
+        """Carry out a routine: run its operations, sleep through its pauses."""
+        return await driving.carry_out(routine, self.run, self._listen)
+
+    async def _listen(self, bells: Sequence[str]) -> Waiting:
+        taken = await self._on_thread(self._pool.take)
+        try:
+            return _Borrowed(await self._on_thread(lambda: taken.listen(bells)), taken, self)
+        except BaseException:
+            self._pool.give(taken)
+            raise
+
+    def give_back(self, heard: Waiting, taken: Connection) -> None:
+        """Stop listening on a connection and free it, on a thread."""
+
+        def end() -> None:
+            heard.close()
+            self._pool.give(taken)
+
+        self._workers.submit(end)
+
+    async def facts(self) -> list[Fact]:
+        """What can be told of the bus from outside."""
+        return await self.call(lambda taken: taken.facts())
+
+    async def call(self, function: Callable[[Connection], T]) -> T:
+        """Call a function with a connection, on a thread."""
+        return await self._on_thread(lambda: self._pool.call(function))
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
+        self._pool.close()
+
+    async def _on_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+
+
+class _Borrowed:
+    """Listening on a connection of the pool, which is given back afterwards."""
+
+    def __init__(self, heard: Waiting, taken: Connection, store: Store) -> None:
+        self._heard = heard
+        self._taken = taken
+        self._store = store
+
+    def fileno(self) -> int:
+        return self._heard.fileno()
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+        """See `doorbell.Listener.rounds`."""
+        return self._heard.rounds(seconds, pids)
+
+    def close(self) -> None:
+        self._store.give_back(self._heard, self._taken)

@@ -1,0 +1,154 @@
+"""A child process that is held back until it is released, whose output is passed on and whose last words are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+PASSED_ON = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+FROM_KERNEL = 128  # si_code of what a terminal sends: to the whole foreground group, the child too
+TAIL = 4096  # bytes
+CHUNK = 65536
+
+
+class Child:
+    """A forked process that waits to be told its environment before it becomes the command."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = [os.fsencode(word) for word in words]
+        self._start, self._problem = os.pipe(), os.pipe()
+        self._streams = [os.pipe(), os.pipe()]
+        self._tail: deque[bytes] = deque()
+        self._status: int | None = None
+        watched = {*PASSED_ON, signal.SIGCHLD}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        self._watched = watched
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            self._become()
+        for descriptor in (self._start[0], self._problem[1], *(write for _, write in self._streams)):
+            os.close(descriptor)
+
+    def _become(self) -> None:
+        """In the child: wait for the environment, then be the command. Never returns."""
+        status = 127
+        try:
+            for descriptor in (self._start[1], self._problem[0]):
+                os.close(descriptor)
+            environment = b""
+            while chunk := os.read(self._start[0], CHUNK):
+                environment += chunk
+            if environment.endswith(b"\0"):  # else the parent is gone, or does not want it any more
+                for number in (*PASSED_ON, signal.SIGPIPE):
+                    signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+                for target, (_, write) in enumerate(self._streams, start=1):
+                    os.dup2(write, target)
+                pairs = (pair.partition(b"=") for pair in environment.split(b"\0") if pair)
+                os.execvpe(self._words[0], self._words, {**os.environb, **{key: value for key, _, value in pairs}})
+        except OSError as problem:
+            os.write(self._problem[1], str(problem.errno).encode())
+        finally:
+            os._exit(status)
+
+    def release(self, environment: Mapping[str, str]) -> int | None:
+        """Let it become the command, with this added to the environment; the error number when it can't."""
+        self._copying = [Copy(self, read, target) for target, (read, _) in enumerate(self._streams, start=1)]
+        for copy in self._copying:
+            copy.start()
+        with contextlib.suppress(BrokenPipeError), open(self._start[1], "wb", closefd=False) as pipe:
+            pipe.write(b"".join(os.fsencode(f"{key}={value}") + b"\0" for key, value in environment.items()))
+        os.close(self._start[1])
+        self._start = (-1, -1)
+        with open(self._problem[0], "rb") as pipe:
+            told = pipe.read()
+        if told:
+            self.wait()
+        return int(told) if told else None
+
+    def wait(self) -> int:
+        """Pass on signals until it ends, and all of its output; its exit status, or a signal's number below 0."""
+        while self._status is None:
+            told = signal.sigwaitinfo(self._watched)
+            if told.si_signo == signal.SIGCHLD:
+                self._reap(os.WNOHANG)
+            elif told.si_code != FROM_KERNEL:
+                os.kill(self.pid, told.si_signo)
+        for copy in self._copying:
+            copy.drain()
+        return self._status
+
+    def _reap(self, options: int) -> None:
+        pid, status = os.waitpid(self.pid, options)
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+
+    def keep(self, data: bytes) -> None:
+        """These are its last words so far."""
+        self._tail.append(data[-TAIL:])
+        while len(self._tail) > 1 and sum(map(len, self._tail)) - len(self._tail[0]) >= TAIL:
+            self._tail.popleft()
+
+    def tail(self) -> str:
+        """The end of what it printed, on both streams, as text without NUL."""
+        return b"".join(self._tail)[-TAIL:].decode("utf-8", "replace").replace("\0", "\ufffd")
+
+    def abandon(self) -> None:
+        """End it, if it was never released."""
+        if self._start[1] >= 0:
+            os.close(self._start[1])
+            self._reap(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
+class Copy(threading.Thread):
+    """Passes a stream of a child on, until it ends or nobody reads any more."""
+
+    def __init__(self, child: Child, source: int, target: int) -> None:
+        super().__init__(daemon=True)
+        self._child = child
+        self._source = source
+        self._target = target
+        self._idle = False
+
+    def run(self) -> None:
+        try:
+            while data := self._read():
+                self._child.keep(data)
+                while data:
+                    data = data[os.write(self._target, data) :]
+        except OSError:
+            pass  # nobody reads: the child is told in the same way, by its own next write
+        finally:
+            os.close(self._source)
+
+    def _read(self) -> bytes:
+        self._idle = True
+        try:
+            return os.read(self._source, CHUNK)
+        finally:
+            self._idle = False
+
+    def drain(self) -> None:
+        """Wait until all that the child wrote was passed on; not for what its own children may still write."""
+        while self.is_alive():
+            self.join(0.05)
+            if self.is_alive() and self._idle and not select.select([self._source], [], [], 0)[0]:
+                return

@@ -1,0 +1,21 @@
+"""`bus metrics`: the bus in numbers for a monitoring system."""
+
+from __future__ import annotations
+
+import click
+
+from bus import metrics as numbers
+from bus_cli.output import Output, command
+
+
+@click.command()
+@command
+def metrics(out: Output) -> None:
+    """The bus in numbers, as OpenMetrics text for Prometheus and its like."""
+    with out.open() as bus:
+        found = bus.metrics()
+        sizes = bus.store.connection().sizes()
+    if out.as_json:
+        out.show([family._asdict() for family in found])
+    else:
+        out.write(numbers.text(found, sizes).encode("utf-8", "replace"))

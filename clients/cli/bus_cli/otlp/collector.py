@@ -1,0 +1,113 @@
+"""A collector, as OTLP over HTTP speaks to it: POST of protobuf, https://opentelemetry.io/docs/specs/otlp/#otlphttp."""
+
+from __future__ import annotations
+
+import base64
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from email.message import Message as Headers
+from http.client import HTTPException
+from typing import IO
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from bus.errors import BusError, error
+
+TIMEOUT = 10.0  # seconds
+AGAIN = (408, 429, 502, 503, 504)  # what may be tried again
+PATH = "/v1/traces"
+
+
+class NotNow(Exception):
+    """The collector can't take it now; `wait` is how many seconds it asked for, if it did."""
+
+    def __init__(self, words: str, wait: float | None = None) -> None:
+        super().__init__(words)
+        self.wait = wait
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Headers, newurl: str
+    ) -> None:
+        return None  # a redirected POST would lose its body
+
+
+class Collector:
+    """Where spans go. `url` is the collector's base, such as http://localhost:4318, or the whole of its traces' path;
+    a user and password in it become basic authentication, and OTEL_EXPORTER_OTLP_HEADERS are sent, too."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        parts = _parts(url)
+        path = parts.path if parts.path.endswith(PATH) else parts.path.rstrip("/") + PATH
+        self.target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
+        self._headers = {
+            "Content-Type": "application/x-protobuf",
+            "User-Agent": "agent-bus",
+            **_surrounding(),
+            **headers,
+        }
+        if parts.username is not None:
+            told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(told.encode()).decode()}"
+        if any("\n" in value or "\r" in value for value in self._headers.values()):
+            raise error("usage", "a header has one line")
+        self._opener = urllib.request.build_opener(_Stay)
+
+    def take(self, spans: ExportTraceServiceRequest) -> str | None:
+        """Send spans; what the collector has to say about those it did not want, which are not to be sent again.
+
+        Raises `NotNow` when it should be tried again later, and `collector_refused` when that is in vain.
+        """
+        request = urllib.request.Request(self.target, spans.SerializeToString(), self._headers, method="POST")
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                return _complaint(answer.read())
+        except urllib.error.HTTPError as problem:
+            with problem:
+                raise self._refusal(problem) from problem
+        except (OSError, HTTPException) as problem:
+            raise NotNow(str(getattr(problem, "reason", problem))) from problem
+
+    def _refusal(self, problem: urllib.error.HTTPError) -> NotNow | BusError:
+        words = f"{problem.code} {problem.reason}"
+        if problem.code not in AGAIN:
+            return error("collector_refused", f"the collector at {self.target} answers {words}")
+        asked = problem.headers.get("Retry-After", "")
+        return NotNow(words, float(asked) if asked.isdigit() else None)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass
+    raise error("usage", "a collector is at http://… or https://…", "name one, such as http://localhost:4318")
+
+
+def _complaint(answer: bytes) -> str | None:
+    response = ExportTraceServiceResponse()
+    try:
+        response.ParseFromString(answer)
+    except DecodeError:
+        return None  # it took them, and says so in words of its own
+    partial = response.partial_success
+    if not partial.rejected_spans and not partial.error_message:
+        return None
+    return f"{partial.rejected_spans} spans were rejected: {partial.error_message}"
+
+
+def _surrounding() -> dict[str, str]:
+    """The headers of OTEL_EXPORTER_OTLP_HEADERS: `name=value,name=value`, percent-encoded."""
+    given = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+    pairs = (pair.partition("=") for pair in given.split(",") if "=" in pair)
+    return {name.strip(): unquote(value.strip()) for name, _, value in pairs}

@@ -1,0 +1,133 @@
+"""`bus run`: a command as a traced agent.
+
+The process is forked before the bus is opened and held back until its record is written; so nothing it does comes
+before its record, and a record that can't be written stops it before it does anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from bus import Bus, agents, lifecycle, trace_context
+from bus.errors import BusError, error
+from bus.operation import Operation
+from bus_cli.child import Child
+from bus_cli.output import Output, command, fail
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--type", required=True, help="The agent's type.")
+@click.option("--task", required=True, help="The id of what it works on.")
+@click.option("--task-type", help="What kind of task that is.")
+@click.option("--priority", help="The task's priority number, as it is written: 7, 1.5, 042.")
+@click.option("--session", envvar="BUS_SESSION", help="Registers it in this session (else $BUS_SESSION), too.")
+@click.option("--agent", help="Its id in the registry (else its type and the number of its record).")
+@click.option("--worktree", help="Where it works (else the working directory).")
+@click.option("--metadata", metavar="JSON", help="Anything else to be kept on record.")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@command
+def run(out: Output, words: tuple[str, ...], **options: Any) -> int:
+    """Run COMMAND as a traced agent: on record from its start to its end, with its exit status, which is returned, and
+    the end of what it prints. Signals are passed on to it.
+
+    COMMAND finds the bus in $BUS_URL, its record in $BUS_TRACE, and in $BUS_AGENT and $BUS_SESSION who it is.
+    """
+    child = Child(words)
+    try:
+        with out.open() as bus:
+            return Run(bus, child, words, options).carry_out(out)
+    finally:
+        child.abandon()
+
+
+class Run:
+    """One command and its record."""
+
+    def __init__(self, bus: Bus, child: Child, words: Sequence[str], options: dict[str, Any]) -> None:
+        self.bus = bus
+        self.child = child
+        self.session = options["session"]
+        self.words = _shown(words)
+        self.parent = trace_context.parse(trace_context.surrounding())
+        told = {**options, "worktree": options["worktree"] or os.getcwd(), "traceparent": trace_context.surrounding()}
+        launch = bus.trace_launch if self.session else _alone(bus)
+        self.id, self.agent = launch(told.pop("type"), told.pop("task"), pid=child.pid, command=self.words, **told)
+
+    def carry_out(self, out: Output) -> int:
+        """Let the command run to its end; its exit status."""
+        try:
+            problem = self.child.release(self._environment())
+        except BaseException as unforeseen:
+            self.bus.trace_abort(self.id, error=str(unforeseen) or type(unforeseen).__name__)
+            raise
+        if problem:
+            return self._not_started(problem)
+        self._record(out, [lifecycle.start(self.id, agent=self.agent or None)])
+        status = self.child.wait()
+        self._record(out, self._ending(status))
+        return lifecycle.KILLED - status if status < 0 else status
+
+    def _environment(self) -> dict[str, str]:
+        url = self.bus.url
+        settings = {setting.key: setting.value for setting in self.bus.config_list()}
+        context = trace_context.life(settings["bus_id"], self.id, self.session, self.parent)
+        found = {
+            "BUS_URL": f"{url.path}?synchronous=normal" if url.synchronous == "normal" else url.path,
+            "BUS_TRACE": str(self.id),
+            "TRACEPARENT": context.header(),
+        }
+        return {**found, "BUS_AGENT": self.agent, "BUS_SESSION": self.session} if self.session else found
+
+    def _not_started(self, number: int) -> int:
+        missing = number in (errno.ENOENT, errno.ENOTDIR)
+        words = f"{self.words.split()[0]} can't be run: {os.strerror(number)}"
+        self.bus.trace_abort(self.id, error=words, exit_code=127 if missing else 126)
+        if self.session:
+            self.bus.retire(self.agent, status="failed")
+        fail(error("usage", words, "name a command that is there"), False)
+        return 127 if missing else 126
+
+    def _ending(self, status: int) -> list[Operation[Any]]:
+        killed, exit_code = status < 0, lifecycle.KILLED - status if status < 0 else status
+        words = f"killed by {_signal_name(-status)}" if killed else f"exit status {status}" if status else None
+        state = "killed" if killed else "failed" if status else "completed"
+        ended = lifecycle.finish(
+            self.id, exit_code=exit_code, status=state, error=words, output=self.child.tail() or None
+        )
+        if not self.session:
+            return [ended]
+        return [ended, agents.retire(self.agent, status={"killed": "terminated"}.get(state, state))]
+
+    def _record(self, out: Output, operations: list[Operation[Any]]) -> None:
+        """Write to the bus while the command runs, or after it: what fails then is told, and stops nothing."""
+        try:
+            self.bus.apply(operations)
+        except BusError as problem:
+            fail(problem, out.as_json)
+
+
+def _alone(bus: Bus) -> Callable[..., tuple[int, str]]:
+    """Outside of all sessions there is a record, and no entry in the registry."""
+
+    def launch(type: str, task: str, *, agent: str | None, **told: Any) -> tuple[int, str]:
+        return bus.trace_spawn(type, task, agent=agent, **told), agent or ""
+
+    return launch
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _shown(words: Sequence[str]) -> str:
+    return shlex.join(words).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,121 @@
+"""`bus top`: what happens on the bus, on a screen that follows it.
+
+It reads the bus once a second at most, and only when somebody has written; what grows older meanwhile, and whether the
+agents' processes live, is worked out here.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from bus import Bus, clock, liveness
+from bus.liveness import Identity, Life
+from bus.models import Agent
+from bus.overview import Overview
+from bus_cli.output import Output, command
+from bus_cli.text import safe
+from bus_cli.trace.recording import milliseconds
+
+COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
+
+
+@click.command()
+@click.option("--interval", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Show it once; so it is, too, when this is no terminal.")
+@command
+def top(out: Output, interval: float, once: bool) -> None:
+    """What happens on the bus: sessions, agents, queues, messages in flight, rates, bottlenecks. Ctrl-C ends it."""
+    with out.open() as bus:
+        if out.as_json:
+            out.show(_look(bus))
+        elif once or not sys.stdout.isatty():
+            Console(no_color=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120).print(
+                screen(_look(bus))
+            )
+        else:
+            _follow(bus, interval)
+
+
+def _look(bus: Bus) -> Overview:
+    bus.trace_bury_the_dead()
+    return bus.overview()
+
+
+def _follow(bus: Bus, interval: float) -> None:
+    seen = bus.data_version()
+    found = _look(bus)
+    with Live(screen(found), screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(interval)
+            version = bus.data_version()
+            if version != seen:
+                seen, found = version, _look(bus)
+            live.update(screen(found), refresh=True)
+
+
+def screen(found: Overview) -> RenderableType:
+    """The whole screen."""
+    head = Text(
+        f"{len(found.sessions)} sessions   {len(found.agents)} agents   {found.running} on record as running   "
+        f"{found.in_flight} messages in flight   {found.dead} dead   "
+        f"{found.sent / 60:.1f} sent/s   {found.acknowledged / 60:.1f} acknowledged/s",
+        style="bold",
+    )
+    return Group(
+        head,
+        _table("sessions", ("session", "operation", "phase", "status", "%", "agents", "quiet for"), _sessions(found)),
+        _table("agents", ("agent", "type", "session", "status", "life", "task", "quiet for"), _agents(found.agents)),
+        _table("queues", ("mailbox", "ready", "oldest"), ((box, n, _age(at)) for box, n, at in found.queues)),
+        _table("in flight", ("message", "type", "held by", "for", "lease left"), _leased(found)),
+        _table("slowest", ("id", "type", "task", "took", "why"), _slowest(found)),
+    )
+
+
+def _sessions(found: Overview) -> Iterable[Sequence[object]]:
+    for *cells, quiet in found.sessions:
+        yield (*cells, _age(quiet))
+
+
+def _agents(found: Sequence[Agent]) -> Iterable[Sequence[object]]:
+    for agent in found:
+        process = Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id)
+        life = liveness.life(process)
+        quiet = milliseconds(max(clock.seconds() - agent.last_heartbeat.timestamp(), 0) * 1000)
+        shown = Text(life, style=COLOURS[life])
+        yield agent.agent_id, agent.agent_type, agent.session_id, agent.status, shown, agent.current_task, quiet
+
+
+def _leased(found: Overview) -> Iterable[Sequence[object]]:
+    for id, type, holder, since, until in found.leased:
+        left = clock.parse(until) - clock.seconds()
+        yield id, type, holder, _age(since), milliseconds(left * 1000) if left > 0 else "over"
+
+
+def _slowest(found: Overview) -> Iterable[Sequence[object]]:
+    for id, type, task, duration, why in found.slowest:
+        yield id, type, task, milliseconds(duration), why
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_shown(cell)) for cell in row))
+    return table
+
+
+def _shown(cell: Any) -> str:
+    return "-" if cell is None else f"{cell:g}" if isinstance(cell, float) else safe(cell)
+
+
+def _age(moment: str | None) -> str:
+    return "-" if moment is None else milliseconds(max(clock.seconds() - clock.parse(moment), 0) * 1000)

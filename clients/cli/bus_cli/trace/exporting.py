@@ -1,0 +1,39 @@
+"""`bus trace export`: the bus's traces to a collector of OpenTelemetry."""
+
+from __future__ import annotations
+
+import click
+
+from bus.errors import error
+from bus_cli.output import Output, command
+
+
+@click.command()
+@click.option("--otlp", "url", metavar="URL", required=True, help="The collector, such as http://localhost:4318.")
+@click.option("--follow", is_flag=True, help="Go on as long as the bus is used; wait for a collector that is down.")
+@click.option("--bodies", is_flag=True, help="Tell payloads, commands and outputs, too.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Send this header; may be repeated.")
+@command
+def export(out: Output, url: str, follow: bool, bodies: bool, headers: tuple[str, ...]) -> None:
+    """Export agents' lives and messages as OpenTelemetry spans, by OTLP over HTTP.
+
+    Goes on where it stopped the last time, for each collector by itself. Headers can be given in
+    OTEL_EXPORTER_OTLP_HEADERS, too, where no other process sees them; user and password in URL.
+    """
+    try:
+        from bus_cli.otlp.collector import Collector
+        from bus_cli.otlp.exporter import Exporter
+    except ImportError as problem:
+        words = f"exporting needs {problem.name or 'opentelemetry-proto'}"
+        raise error("usage", words, "install agent-bus[otel]") from problem
+    collector = Collector(url, dict(map(_header, headers)))
+    with out.open() as bus:
+        told = Exporter(bus, collector, follow=follow, bodies=bodies).carry_out()
+    out.show({"exported": told}, f"{told} spans exported")
+
+
+def _header(given: str) -> tuple[str, str]:
+    name, sign, value = given.partition("=")
+    if not sign or not name.strip():
+        raise error("usage", "a header is NAME=VALUE")
+    return name.strip(), value.strip()

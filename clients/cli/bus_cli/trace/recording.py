@@ -1,0 +1,101 @@
+"""The commands that put agents' lives on record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bus import trace_context
+from bus.models import Lifecycle
+from bus_cli.output import Output, command
+from bus_cli.text import safe
+
+
+@click.command()
+@click.option("--type", required=True, help="The agent's type.")
+@click.option("--task", required=True, help="The id of what it works on.")
+@click.option("--pid", type=int, required=True, help="Its process.")
+@click.option("--command", metavar="CMD", help="How it was started (else as the system knows it).")
+@click.option("--task-type", help="What kind of task that is.")
+@click.option("--priority", help="The task's priority number, as it is written: 7, 1.5, 042.")
+@click.option("--session", envvar="BUS_SESSION", help="Its session (else $BUS_SESSION).")
+@click.option("--agent", help="Its id in the registry.")
+@click.option("--worktree", help="Where it works.")
+@click.option("--metadata", metavar="JSON", help="Anything else to be kept on record.")
+@click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it was started in (else $TRACEPARENT).")
+@click.option("--at", metavar="TIME", help="When it was spawned (else now).")
+@command
+def spawn(out: Output, type: str, task: str, **options: Any) -> None:
+    """Put a process that was spawned otherwise on record. Prints the record's id."""
+    options["traceparent"] = options["traceparent"] or trace_context.surrounding()
+    with out.open() as bus:
+        id = bus.trace_spawn(type, task, **options)
+    out.show({"agent_id": id}, str(id))
+
+
+@click.command()
+@click.argument("id", type=int)
+@click.option("--pid", type=int, help="Its process, when it is not the one it was spawned as.")
+@click.option("--at", metavar="TIME", help="When it started to work (else now).")
+@command
+def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
+    """The agent of record ID begins to work."""
+    with out.open() as bus:
+        out.show(bus.trace_start(id, pid=pid, at=at))
+
+
+@click.command()
+@click.argument("id", type=int)
+@click.option("--exit-code", type=int, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
+@click.option("--status", help="completed, failed or killed, when the exit status does not tell.")
+@click.option("--error", metavar="TEXT", help="What went wrong.")
+@click.option("--at", metavar="TIME", help="When it ended (else now).")
+@command
+def finish(out: Output, id: int, **options: Any) -> None:
+    """The agent of record ID has ended."""
+    with out.open() as bus:
+        found = bus.trace_finish(id, **options)
+    out.show(found, story(found))
+
+
+@click.command()
+@click.argument("id", type=int)
+@command
+def show(out: Output, id: int) -> None:
+    """One record."""
+    with out.open() as bus:
+        found = bus.trace_show(id)
+    out.show(found, story(found))
+
+
+def story(found: Lifecycle) -> str:
+    """A life in a few lines, for people."""
+    of = f", priority {found.priority_number}" if found.priority_number else ""
+    lines = [
+        f"{found.agent_id}: {found.agent_type} on {found.task_id}{of}, {found.status}, process {found.pid}",
+        f"command       {found.command or '-'}",
+        f"spawned       {found.spawned_at:%Y-%m-%dT%H:%M:%SZ}",
+    ]
+    if found.started_at:
+        lines.append(f"started       {found.started_at:%Y-%m-%dT%H:%M:%SZ}, after {milliseconds(found.idle_time_ms)}")
+    if found.completed_at:
+        lines.append(f"ended         {found.completed_at:%Y-%m-%dT%H:%M:%SZ}, after {milliseconds(found.duration_ms)}")
+    if found.error_message:
+        lines.append(f"error         {found.error_message}")
+    if found.output_tail:
+        lines += [f"output        {line}" for line in found.output_tail.splitlines()[-5:]]
+    return "\n".join(map(safe, lines))
+
+
+def milliseconds(given: float | None) -> str:
+    """Milliseconds for people: 840 ms, 12.3 s, 5m 20s, 3h 4m; `-` for what is not known."""
+    if given is None:
+        return "-"
+    if given < 1000:
+        return f"{given:.0f} ms"
+    if given < 60_000:
+        return f"{given / 1000:.1f} s"
+    minutes, seconds = divmod(round(given / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s"

@@ -1,0 +1,2 @@
+-- This moment, by the clock of the bus.
+select replace(:now, ' ', 'T') || 'Z';

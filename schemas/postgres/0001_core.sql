@@ -1,0 +1,632 @@
+-- The bus on PostgreSQL: the same tables, columns and rules as schemas/sqlite/0001_core.sql, under the same number.
+--
+-- It is run with search_path set to the schema of the bus, as one text. Every function remembers that path, so that the
+-- rules hold for every writer, whatever the path of theirs. What a trigger raises has SQLSTATE AB000 and begins with a
+-- stable code; a constraint is named after its code; JSON that is none is refused by the type itself.
+--
+-- So that the texts of schemas/operations run here too, the functions of SQLite that they call exist here under the same
+-- names (strftime, julianday, json_each, iif, …). Moments are `timestamptz`, in whole milliseconds.
+
+-- Kinds of values. A constraint's name is the code of its refusal.
+
+create domain moment as timestamptz(3)
+  constraint invalid_moment check (value >= '0001-01-01 00:00:00+00' and value < '10000-01-01 00:00:00+00');
+create domain identifier as text collate "C"
+  constraint invalid_id check (value ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$');
+create domain address as text collate "C"
+  constraint invalid_address check (value ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$');
+create domain state_key as text collate "C"
+  constraint invalid_key check (value ~ '^[A-Za-z0-9_:/][A-Za-z0-9._:@/-]{0,127}$');
+
+-- What SQLite calls so. They are inlined into the query that calls them.
+
+create function iif(boolean, anycompatible, anycompatible) returns anycompatible language sql immutable
+  as 'select case when $1 then $2 else $3 end';
+create function min(anycompatible, anycompatible) returns anycompatible language sql immutable
+  as 'select case when $1 is not null and $2 is not null then least($1, $2) end';
+create function max(anycompatible, anycompatible) returns anycompatible language sql immutable
+  as 'select case when $1 is not null and $2 is not null then greatest($1, $2) end';
+create function instr(text, text) returns integer language sql immutable
+  as 'select strpos($1, $2)';
+-- A moment, changed by so many seconds, minutes, hours or days; the format is always that of moments.
+create function strftime(format text, at timestamptz, change text default '0 seconds') returns timestamptz
+language sql stable as $$
+  select (at + split_part(change, ' ', 1)::double precision * case split_part(change, ' ', 2)
+    when 'days' then interval '24 hours' when 'hours' then interval '1 hour' when 'minutes' then interval '1 minute'
+    else interval '1 second' end)::timestamptz(3)
+$$;
+create function strftime(format text, at text) returns timestamptz language sql stable
+  as $$select (case when right(at, 1) = 'Z' then at else at || 'Z' end)::timestamptz(3)$$;
+create function julianday(timestamptz) returns double precision language sql stable
+  as 'select extract(epoch from $1)::double precision / 86400.0 + 2440587.5';
+-- A moment as text, with the space before the time replaced.
+create function replace(timestamptz, text, text) returns text language sql stable
+  as $$select pg_catalog.replace(to_char($1 at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'), $2, $3)$$;
+
+create function json_each(document jsonb) returns table (key text, value jsonb, type text, atom text)
+language sql immutable rows 10 as $$
+  select e.key, e.value,
+    case jsonb_typeof(e.value) when 'string' then 'text' when 'boolean' then e.value::text
+      when 'number' then case when strpos(e.value::text, '.') = 0 then 'integer' else 'real' end
+      else jsonb_typeof(e.value) end,
+    case when jsonb_typeof(e.value) not in ('object', 'array') then e.value #>> '{}' end
+  from (
+    select * from jsonb_each(case when jsonb_typeof(document) = 'object' then document else '{}' end)
+    union all
+    select (a.place - 1)::text, a.value
+    from jsonb_array_elements(case when jsonb_typeof(document) = 'array' then document else '[]' end)
+      with ordinality a (value, place)) e
+$$;
+create function json_each(document text) returns table (key bigint, value text)
+language sql immutable rows 10 as $$
+  select place - 1, value from json_array_elements_text(document::json) with ordinality a (value, place)
+$$;
+
+create function json_group_more(text, anyelement) returns text language sql immutable
+  as $$select coalesce($1 || ', ', '') || coalesce(to_json($2)::text, 'null')$$;
+create function json_group_end(text) returns json language sql immutable
+  as $$select ('[' || coalesce($1, '') || ']')::json$$;
+create aggregate json_group_array(anyelement) (sfunc = json_group_more, stype = text, finalfunc = json_group_end);
+create function json_group_pair(text, text, anyelement) returns text language sql immutable
+  as $$select coalesce($1 || ', ', '') || to_json($2)::text || ': ' || coalesce(to_json($3)::text, 'null')$$;
+create function json_group_close(text) returns json language sql immutable
+  as $$select ('{' || coalesce($1, '') || '}')::json$$;
+create aggregate json_group_object(text, anyelement) (sfunc = json_group_pair, stype = text, finalfunc = json_group_close);
+
+-- Documents: JSON whose keys are unique and whose numbers have 64 bits. Escaped NULs and lone surrogates are refused by
+-- the cast to jsonb.
+
+create function json_nodes(document json) returns table (value json) language sql immutable as $$
+  with recursive nodes (value) as (
+    select document
+    union all
+    select deeper.value from nodes, lateral (
+      select o.value
+      from pg_catalog.json_each(case when json_typeof(nodes.value) = 'object' then nodes.value else '{}' end) o
+      union all
+      select a.value
+      from json_array_elements(case when json_typeof(nodes.value) = 'array' then nodes.value else '[]' end) a) deeper)
+  select value from nodes
+$$;
+create function json_number_fits(number text) returns boolean language sql immutable as $$
+  select case
+    when length(number) > 400 or number ~ '[eE][+-]?[0-9]{4}' then false
+    when number ~ '[.eE]' then abs(number::numeric) < 1.797693134862315807e308
+    else number::numeric between -9223372036854775808 and 9223372036854775807 end
+$$;
+do $do$
+begin
+  if current_setting('server_version_num')::integer >= 160000 then
+    create function json_has_unique_keys(document json) returns boolean language sql immutable
+      as 'select document is json with unique keys';
+  else
+    execute format($format$
+      create function json_has_unique_keys(document json) returns boolean language sql immutable
+      set search_path = %I, pg_temp as $$
+        select not exists (
+          select 1 from json_nodes(document) n where json_typeof(n.value) = 'object'
+            and (select count(*) <> count(distinct o.key) from pg_catalog.json_each(n.value) o))
+      $$ $format$, current_schema());
+  end if;
+end $do$;
+
+create function document_check(document json, most double precision) returns jsonb language plpgsql immutable
+set search_path from current as $$
+declare
+  read jsonb;
+begin
+  if octet_length(document::text) > most then
+    raise exception 'payload_too_large' using errcode = 'AB000';
+  end if;
+  if document::text ~ '[0-9]{19}|[0-9.][eE]' and exists (
+      select 1 from json_nodes(document) where json_typeof(value) = 'number' and not json_number_fits(value #>> '{}')) then
+    raise exception 'invalid_json: a number beyond 64 bits' using errcode = 'AB000';
+  end if;
+  read := document;  -- what it can't read it refuses: NULs, lone surrogates
+  if not json_has_unique_keys(document) then
+    raise exception 'invalid_json: a key stands twice' using errcode = 'AB000';
+  end if;
+  return read;
+end $$;
+
+-- Waking up. Whoever waits at a bell (an address, `message=ID`, `state=AGENT`) listens to its channel, and holds a shared
+-- lock that says so; NOTIFY makes commits queue, so a writer sends one only where that lock is held. No wake-up is lost:
+-- a writer holds the bell's other lock, shared, until its commit shows, and who begins to wait passes through that
+-- lock, alone, after it began to listen and before it looks.
+
+create function bell_channel(bell text) returns text language sql stable set search_path from current
+  as $$select 'bus_' || md5(current_schema() || '/' || bell)$$;
+create function bell_ring(bell text) returns void language plpgsql set search_path from current as $$
+declare
+  waiting bigint := hashtextextended(current_schema() || '/' || bell, 64);
+begin
+  perform pg_advisory_xact_lock_shared(hashtextextended(current_schema(), hashtext(bell) & 63));
+  if pg_try_advisory_lock(waiting) then
+    perform pg_advisory_unlock(waiting);
+  else
+    perform pg_notify(bell_channel(bell), '');
+  end if;
+end $$;
+create function bell_listen(bell text) returns void language plpgsql set search_path from current as $$
+begin
+  perform pg_advisory_lock_shared(hashtextextended(current_schema() || '/' || bell, 64));
+  execute format('listen %I', bell_channel(bell));
+end $$;
+create function bell_pass(bell text) returns void language plpgsql set search_path from current as $$
+declare
+  writing bigint := hashtextextended(current_schema(), hashtext(bell) & 63);
+begin
+  perform pg_advisory_lock(writing);
+  perform pg_advisory_unlock(writing);
+end $$;
+create function bell_leave(bell text) returns void language plpgsql set search_path from current as $$
+begin
+  execute format('unlisten %I', bell_channel(bell));
+  perform pg_advisory_unlock_shared(hashtextextended(current_schema() || '/' || bell, 64));
+end $$;
+
+-- The enums, as rows: a project adds its own with `bus types add`, and anything else is refused.
+
+create table agent_types (
+  name        identifier primary key,
+  description text not null default ''
+);
+
+create table message_types (
+  name        identifier primary key,
+  description text not null default '',
+  schema      json not null default '{"type":"object"}'
+);
+
+create table state_types (
+  name        identifier primary key,
+  description text not null default ''
+);
+
+create table operation_types (
+  name        identifier primary key,
+  description text not null default '',
+  artifacts   json not null default '[]'  -- [{"key": state key, "weight": share of the progress}, …]
+    constraint invalid_json check (json_typeof(artifacts) = 'array')
+);
+
+insert into agent_types (name, description) values
+  ('milestone-coordinator', 'plans a milestone and hands out its tasks'),
+  ('milestone-executor', 'takes tasks and does them'),
+  ('milestone-planner', 'breaks a goal into a milestone'),
+  ('scope-analyzer', 'planning: what belongs to the work'),
+  ('estimation-agent', 'planning: how long it takes'),
+  ('risk-assessor', 'planning: what may go wrong'),
+  ('kiro-strategy', 'planning: design, spec, task, execute'),
+  ('planning-aggregator', 'planning: puts the parts together'),
+  ('design-phase', 'execution: the design'),
+  ('spec-phase', 'execution: the specification'),
+  ('task-phase', 'execution: the list of tasks'),
+  ('execute-phase', 'execution: the work itself'),
+  ('git-operations', 'branches, commits, merges'),
+  ('progress-tracker', 'watches and reports progress'),
+  ('validation', 'checks results'),
+  ('feature-implementation', 'builds one feature'),
+  ('retry-handler', 'tries again what failed');
+
+insert into state_types (name, description) values
+  ('checkpoint', 'where a piece of work stands'),
+  ('progress', 'how far it is'),
+  ('user_data', 'anything else (the default)'),
+  ('system_data', 'kept by tools'),
+  ('temp_data', 'may be thrown away');
+
+insert into operation_types (name, description, artifacts) values
+  ('planning', 'make a milestone plan',
+   '[{"key":"planning-scope","weight":20},{"key":"planning-estimates","weight":20},{"key":"planning-risks","weight":20},{"key":"planning-kiro","weight":20},{"key":"milestone-plan","weight":20}]'),
+  ('execution', 'carry a milestone out',
+   '[{"key":"design-phase-results","weight":15},{"key":"spec-phase-results","weight":25},{"key":"task-phase-results","weight":20},{"key":"execute-phase-results","weight":40}]'),
+  ('validation', 'check what was done', '[]'),
+  ('recovery', 'bring work back', '[]'),
+  ('cleanup', 'tidy up', '[]');
+
+create table agent_coordination_config (
+  key         text collate "C" primary key,
+  value       text not null,
+  description text not null default '',
+  updated_at  moment not null default clock_timestamp()
+);
+
+insert into agent_coordination_config (key, value, description) values
+  ('heartbeat_interval', '30', 'seconds between the heartbeats of an idle agent'),
+  ('message_retry_limit', '3', 'redeliveries of a message before it is dead'),
+  ('session_timeout', '1800', 'seconds without activity after which a session counts as stale'),
+  ('checkpoint_interval', '300', 'seconds between automatic checkpoints'),
+  ('health_check_interval', '60', 'seconds between health checks'),
+  ('cleanup_retention_days', '7', 'days that acknowledged messages are kept'),
+  ('lease_seconds', '30', 'seconds a message is leased for, unless the receiver says otherwise'),
+  ('interrupted_after', '300', 'seconds without activity after which an active session counts as interrupted'),
+  ('stale_after', '1800', 'seconds without heartbeat after which an agent that gave no process counts as dead'),
+  ('failed_session_hours', '24', 'hours after which a failed session is cleaned up'),
+  ('max_payload_bytes', '1048576', 'largest payload or snapshot, in bytes of JSON'),
+  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority');
+
+create function agent_coordination_config_numbers() returns trigger language plpgsql as $$
+begin
+  if old.value ~ '^[0-9.]+$' and (new.value !~ '^([0-9]+\.?[0-9]*|\.[0-9]+)$' or length(new.value) > 40
+      or new.value::numeric > 3162240000 or (new.key = 'lease_seconds' and new.value::numeric < 0.001)) then
+    raise exception 'invalid_value: this setting is a number, 0 to 100 years, and a lease takes some time'
+      using errcode = 'AB000';
+  end if;
+  return new;
+end $$;
+create trigger agent_coordination_config_numbers before update of value on agent_coordination_config
+for each row execute function agent_coordination_config_numbers();
+
+-- Refusals: `insert into refusals select 'code' where …` stops the operation that runs it.
+
+create view refusals (code) as select ''::text where false;
+create function refusals_raise() returns trigger language plpgsql as $$
+begin
+  raise exception using errcode = 'AB000', message = coalesce(new.code, 'refused');
+end $$;
+create trigger refusals_raise instead of insert on refusals for each row execute function refusals_raise();
+
+create table coordination_sessions (
+  session_id     identifier primary key,
+  milestone_id   text not null default '',
+  operation_type text not null default 'execution',
+  phase          text,
+  coordinator_id text,
+  agent_count    bigint not null default 0,
+  progress       double precision not null default 0 constraint invalid_progress check (progress between 0 and 100),
+  status         text not null default 'active'
+    constraint invalid_status check (status in ('active', 'paused', 'completed', 'failed', 'abandoned')),
+  configuration  json not null default '{}',
+  created_at     moment not null default clock_timestamp(),
+  last_activity  moment not null default clock_timestamp(),
+  completed_at   moment
+) with (fillfactor = 80);
+
+create function coordination_sessions_type() returns trigger language plpgsql set search_path from current as $$
+begin
+  if not exists (select 1 from operation_types where name = new.operation_type) then
+    raise exception 'unknown_type: there is no such operation type' using errcode = 'AB000';
+  end if;
+  return new;
+end $$;
+create trigger coordination_sessions_type before insert or update of operation_type on coordination_sessions
+for each row execute function coordination_sessions_type();
+
+create table agent_registry (
+  agent_id           identifier primary key,
+  agent_type         text collate "C" not null,
+  milestone_id       text not null default '',
+  session_id         text collate "C" not null,
+  status             text not null default 'active' constraint invalid_status
+    check (status in ('spawning', 'active', 'paused', 'completed', 'failed', 'terminated')),
+  capabilities       json not null default '[]' constraint invalid_json check (json_typeof(capabilities) = 'array'),
+  current_task       text,
+  current_phase      text,
+  resource_usage     json,
+  spawn_time         moment not null default clock_timestamp(),
+  last_heartbeat     moment not null default clock_timestamp(),
+  completion_time    moment,
+  error_info         json,
+  host               text,
+  pid                bigint,
+  pid_namespace      text,
+  process_started_at bigint,  -- clock ticks after the boot, as in /proc/PID/stat
+  boot_id            text,
+  command            text     -- how to start the agent again
+) with (fillfactor = 80);
+create index agent_registry_session on agent_registry (session_id);
+
+create function agent_registry_type() returns trigger language plpgsql set search_path from current as $$
+begin
+  if not exists (select 1 from agent_types where name = new.agent_type) then
+    raise exception 'unknown_type: there is no such agent type' using errcode = 'AB000';
+  end if;
+  return new;
+end $$;
+create trigger agent_registry_type before insert or update of agent_type on agent_registry
+for each row execute function agent_registry_type();
+
+-- A session counts its agents, and is as active as the most active of them. Its activity is a hint that nobody waits
+-- for: who finds the row locked leaves it, which also keeps agents and sessions from waiting for each other.
+create function session_activity(session text, at timestamptz) returns void language plpgsql
+set search_path from current as $$
+begin
+  update coordination_sessions set last_activity = at where session_id = (
+    select session_id from coordination_sessions where session_id = session and last_activity < at
+    for update skip locked);
+end $$;
+create function agent_registry_counts() returns trigger language plpgsql set search_path from current as $$
+begin
+  if tg_op <> 'INSERT' then
+    update coordination_sessions set agent_count = agent_count - 1 where session_id = old.session_id;
+  end if;
+  if tg_op <> 'DELETE' then
+    update coordination_sessions set agent_count = agent_count + 1,
+      last_activity = greatest(last_activity, new.last_heartbeat)
+    where session_id = new.session_id;
+  end if;
+  return null;
+end $$;
+create trigger agent_registry_counts after insert or delete on agent_registry
+for each row execute function agent_registry_counts();
+create trigger agent_registry_moves after update of session_id on agent_registry
+for each row when (old.session_id <> new.session_id) execute function agent_registry_counts();
+create function agent_registry_beats() returns trigger language plpgsql set search_path from current as $$
+begin
+  perform session_activity(new.session_id, new.last_heartbeat);
+  return null;
+end $$;
+-- Whoever was taken for dead, by others, and is heard of again lives.
+create function agent_registry_revives() returns trigger language plpgsql as $$
+begin
+  if json_typeof(new.error_info) = 'object'
+      and coalesce(new.error_info ->> 'silent_since', new.error_info ->> 'recovery') is not null then
+    new.status := 'active';
+    new.completion_time := null;
+    new.error_info := null;
+  end if;
+  return new;
+end $$;
+create trigger agent_registry_revives before update of last_heartbeat on agent_registry
+for each row when (new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat)
+execute function agent_registry_revives();
+create trigger agent_registry_beats after update of last_heartbeat on agent_registry
+for each row when (old.last_heartbeat <> new.last_heartbeat) execute function agent_registry_beats();
+
+create table agent_messages (
+  id              bigint generated always as identity primary key,  -- grows, never reused
+  session_id      text collate "C" not null,
+  from_agent      identifier not null,
+  to_agent        address not null,
+  message_type    text collate "C" not null,
+  priority        smallint not null default 5 constraint invalid_priority check (priority between 1 and 10),
+  status          text collate "C" not null default 'ready',
+  created_at      moment not null default clock_timestamp(),
+  delivered_at    moment,
+  acknowledged_at moment,
+  retry_count     bigint not null default 0,  -- times it came back since it was sent or redriven
+  due_at          moment,
+  expires_at      moment,
+  leased_by       text collate "C",  -- kept when a lease runs out: until somebody takes it, its holder may acknowledge
+  delivery        bigint not null default 0,  -- the fencing token: only ever grows
+  idempotency_key text collate "C",
+  correlation_id  text,
+  reply_to        bigint,
+  dead_reason     text constraint invalid_dead_reason
+    check (dead_reason in ('retries_exhausted', 'expired', 'rejected', 'cancelled', 'damaged')),
+  reason          text,
+  digest          text,
+  payload         json not null,
+  mailbox         text collate "C" generated always as (
+    case when to_agent ^@ '@' then to_agent || '/' || session_id else to_agent end) stored,
+  constraint invalid_value check (id between 1 and 1000000000000000 and delivery between 0 and 1000000000000),
+  constraint invalid_status check (status in ('scheduled', 'ready', 'leased', 'acknowledged', 'dead')
+    and (status not in ('scheduled', 'leased') or due_at is not null)
+    and (status <> 'leased' or (leased_by is not null and delivery > 0))
+    and (status = 'acknowledged') = (acknowledged_at is not null)
+    and (status = 'dead') = (dead_reason is not null))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+  autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+create index agent_messages_ready on agent_messages (mailbox, priority desc, id) where status = 'ready';
+create index agent_messages_timers on agent_messages (mailbox, due_at) where due_at is not null;
+create index agent_messages_holders on agent_messages (leased_by) where status = 'leased';
+create index agent_messages_dead on agent_messages (session_id) where status = 'dead';
+create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
+  where idempotency_key is not null;
+
+-- What a new message must be, whoever writes it. The payload of a type is checked by 0002_payloads.sql.
+create function agent_messages_check() returns trigger language plpgsql set search_path from current as $$
+declare
+  known boolean;
+  most double precision;
+  active timestamptz;
+begin
+  if new.session_id is null then
+    raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  select exists (select 1 from message_types where name = new.message_type),
+    (select value::double precision from agent_coordination_config where key = 'max_payload_bytes'),
+    (select last_activity from coordination_sessions where session_id = new.session_id)
+  into known, most, active;
+  if not known then
+    raise exception 'unknown_type: there is no such message type' using errcode = 'AB000';
+  end if;
+  if new.to_agent ^@ '@' then
+    if not exists (select 1 from agent_types where name = substr(new.to_agent, 2)) then
+      raise exception 'unknown_type: there is no such agent type' using errcode = 'AB000';
+    end if;
+  end if;
+  if jsonb_typeof(document_check(new.payload, most)) <> 'object' then
+    raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';
+  end if;
+  -- By hand, an expiry may be given without its timer.
+  if new.status in ('scheduled', 'ready') and new.expires_at is not null
+      and (new.due_at is null or new.expires_at < new.due_at) then
+    new.due_at := new.expires_at;
+  end if;
+  if active < new.created_at - interval '5 seconds' then
+    perform session_activity(new.session_id, new.created_at);
+  end if;
+  perform bell_ring(new.to_agent);
+  return new;
+end $$;
+create trigger agent_messages_check before insert on agent_messages
+for each row execute function agent_messages_check();
+
+-- The edges of the life cycle, and nothing else; and whom they wake.
+create function agent_messages_transition() returns trigger language plpgsql set search_path from current as $$
+begin
+  if new.delivery < old.delivery then
+    raise exception 'immutable: the delivery number only grows' using errcode = 'AB000';
+  end if;
+  if new.status <> old.status then
+    if not (case old.status
+        when 'scheduled' then new.status in ('ready', 'dead')
+        when 'ready' then new.status in ('leased', 'dead')
+        when 'leased' then new.status in ('ready', 'scheduled', 'acknowledged', 'dead')
+        when 'dead' then new.status = 'ready'
+        else false end) then
+      raise exception 'illegal_transition' using errcode = 'AB000';
+    end if;
+    if new.status in ('acknowledged', 'dead') then
+      perform bell_ring('message=' || new.id);
+    elsif new.status <> 'leased' then
+      perform bell_ring(new.to_agent);
+    end if;
+  end if;
+  return new;
+end $$;
+create trigger agent_messages_transition before update of status, delivery on agent_messages
+for each row execute function agent_messages_transition();
+
+create function agent_messages_envelope() returns trigger language plpgsql as $$
+begin
+  raise exception 'immutable: what was sent does not change' using errcode = 'AB000';
+end $$;
+create trigger agent_messages_envelope
+before update of id, session_id, from_agent, to_agent, message_type, payload, created_at on agent_messages
+for each row execute function agent_messages_envelope();
+
+create function agent_messages_newest() returns trigger language plpgsql set search_path from current as $$
+begin
+  if old.id = (select max(id) from agent_messages) then
+    raise exception 'immutable: the newest message stays, so that its id is never used again' using errcode = 'AB000';
+  end if;
+  return old;
+end $$;
+create trigger agent_messages_newest before delete on agent_messages
+for each row execute function agent_messages_newest();
+
+create table agent_state (
+  agent_id    identifier not null,
+  state_key   state_key not null,
+  state_type  text not null default 'user_data',
+  version     bigint not null default 1 constraint invalid_value check (version > 0),
+  created_at  moment not null default clock_timestamp(),
+  updated_at  moment not null default clock_timestamp(),
+  expires_at  moment,
+  state_value text not null,
+  primary key (agent_id, state_key)
+) with (fillfactor = 80);
+create index agent_state_expiry on agent_state (expires_at) where expires_at is not null;
+
+create function agent_state_check() returns trigger language plpgsql set search_path from current as $$
+begin
+  if (tg_op = 'INSERT' or new.state_type <> old.state_type)
+      and not exists (select 1 from state_types where name = new.state_type) then
+    raise exception 'unknown_type: there is no such state type' using errcode = 'AB000';
+  end if;
+  perform bell_ring('state=' || new.agent_id);
+  return new;
+end $$;
+create trigger agent_state_check before insert or update on agent_state
+for each row execute function agent_state_check();
+
+create table agent_checkpoints (
+  checkpoint_id   text collate "C" primary key
+    default (right(gen_random_uuid()::text, 8) || left(gen_random_uuid()::text, 8)),
+  agent_id        identifier not null,
+  session_id      text collate "C" not null,
+  checkpoint_type text not null default 'manual' constraint unknown_type
+    check (checkpoint_type in ('automatic', 'manual', 'phase_completion', 'error_recovery')),
+  parent_id       text,
+  created_at      moment not null default clock_timestamp(),
+  retention_until moment,
+  file_references json not null default '[]' constraint invalid_json check (json_typeof(file_references) = 'array'),
+  state_snapshot  json not null default '{}',
+  rowid           bigint generated always as identity  -- the order they were made in, as SQLite has it unasked
+);
+create index agent_checkpoints_agent on agent_checkpoints (agent_id, rowid);
+
+create function agent_checkpoints_check() returns trigger language plpgsql set search_path from current as $$
+begin
+  if new.session_id is null then
+    raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  perform document_check(new.state_snapshot, (
+    select value::double precision from agent_coordination_config where key = 'max_payload_bytes'));
+  return new;
+end $$;
+create trigger agent_checkpoints_check before insert on agent_checkpoints
+for each row execute function agent_checkpoints_check();
+create function agent_checkpoints_frozen() returns trigger language plpgsql as $$
+begin
+  if new.state_snapshot::text <> old.state_snapshot::text or new.file_references::text <> old.file_references::text then
+    raise exception 'immutable: a checkpoint does not change' using errcode = 'AB000';
+  end if;
+  return new;
+end $$;
+create trigger agent_checkpoints_frozen before update of state_snapshot, file_references on agent_checkpoints
+for each row execute function agent_checkpoints_frozen();
+
+create table agent_health_log (
+  id            bigint generated always as identity primary key,
+  agent_id      text collate "C" not null,
+  health_status text not null constraint invalid_status
+    check (health_status in ('healthy', 'degraded', 'failing', 'unresponsive')),
+  cpu_usage     double precision,
+  memory_usage  double precision,
+  response_time double precision,
+  error_count   bigint not null default 0,
+  warning_count bigint not null default 0,
+  timestamp     moment not null default clock_timestamp(),
+  details       json
+);
+create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
+
+create table milestones (
+  id         identifier primary key,
+  title      text not null default '',
+  status     text not null default 'planned',
+  priority   bigint not null default 5 constraint invalid_priority check (priority between 1 and 10),
+  data       json not null default '{}' constraint invalid_json check (json_typeof(data) = 'object'),
+  created_at moment not null default clock_timestamp(),
+  updated_at moment not null default clock_timestamp()
+);
+
+-- Records: what the doors print, one JSON object a row, times as RFC 3339, payloads as JSON.
+
+create view message_records as select *, json_build_object(
+  'id', id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
+  'payload', payload, 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
+  'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
+  'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
+  'leased_by', leased_by, 'receipt', iif(delivery > 0, id || '.' || delivery, null), 'idempotency_key', idempotency_key,
+  'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason) as record
+from agent_messages;
+
+create view agent_records as select *, json_build_object(
+  'agent_id', agent_id, 'agent_type', agent_type, 'milestone_id', milestone_id, 'session_id', session_id, 'status', status,
+  'capabilities', capabilities, 'current_task', current_task, 'current_phase', current_phase,
+  'resource_usage', resource_usage, 'spawn_time', replace(spawn_time, ' ', 'T') || 'Z',
+  'last_heartbeat', replace(last_heartbeat, ' ', 'T') || 'Z', 'completion_time', replace(completion_time, ' ', 'T') || 'Z',
+  'error_info', error_info, 'host', host, 'pid', pid, 'pid_namespace', pid_namespace,
+  'process_started_at', process_started_at, 'boot_id', boot_id, 'command', command) as record
+from agent_registry;
+
+create view session_records as select *, json_build_object(
+  'session_id', session_id, 'milestone_id', milestone_id, 'operation_type', operation_type, 'phase', phase,
+  'coordinator_id', coordinator_id, 'agent_count', agent_count, 'progress', progress, 'status', status,
+  'configuration', configuration, 'created_at', replace(created_at, ' ', 'T') || 'Z',
+  'last_activity', replace(last_activity, ' ', 'T') || 'Z', 'completed_at', replace(completed_at, ' ', 'T') || 'Z') as record
+from coordination_sessions;
+
+create view state_records as select *, json_build_object(
+  'agent_id', agent_id, 'state_key', state_key, 'state_value', state_value, 'state_type', state_type, 'version', version,
+  'created_at', replace(created_at, ' ', 'T') || 'Z', 'updated_at', replace(updated_at, ' ', 'T') || 'Z',
+  'expires_at', replace(expires_at, ' ', 'T') || 'Z') as record
+from agent_state;
+
+create view checkpoint_records as select *, rowid as sequence, json_build_object(
+  'checkpoint_id', checkpoint_id, 'agent_id', agent_id, 'session_id', session_id, 'checkpoint_type', checkpoint_type,
+  'state_snapshot', state_snapshot, 'file_references', file_references,
+  'created_at', replace(created_at, ' ', 'T') || 'Z', 'retention_until', replace(retention_until, ' ', 'T') || 'Z',
+  'parent_id', parent_id) as record
+from agent_checkpoints;
+
+create view milestone_records as select *, json_build_object(
+  'id', id, 'title', title, 'status', status, 'priority', priority, 'data', data,
+  'created_at', replace(created_at, ' ', 'T') || 'Z', 'updated_at', replace(updated_at, ' ', 'T') || 'Z') as record
+from milestones;

@@ -1,0 +1,2 @@
+-- Differs: there is no file to read; PostgreSQL looks after its own.
+select 'ok';
