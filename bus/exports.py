@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from bus import lifecycle, liveness, messages, trace_context
+from bus import envelopes, lifecycle, liveness, messages, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle, Message
@@ -149,7 +149,7 @@ def _add_ended(found: Batch, rows: Iterable[Row]) -> None:
 
 def _sent(bus_id: str, row: Row) -> Sent:
     _, record, life, session, traceparent = row
-    (message,) = messages.decode([(record,)])
+    (message,) = envelopes.decode([(record,)])
     parent = parse(message.traceparent)
     if parent is None and life is not None:
         parent = trace_context.life(bus_id, life, session, parse(traceparent))

@@ -12,38 +12,16 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, clock, inputs, payloads
+from bus import agents, clock, envelopes, inputs, payloads
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
 from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, reading
 
 EVERYBODY = "*"
-_MESSAGE = msgspec.json.Decoder(Message)
 _IDS = 10**16  # more than there are: see messages/sources.sql
 FEW = 8  # receipts that are acknowledged one by one
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
-
-
-def decode(rows: list[Row]) -> list[Message]:
-    """The messages of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
-    return [_sound(row[0]) or _shown(row[0]) for row in rows]
-
-
-def _sound(record: str) -> Message | None:
-    try:
-        return _MESSAGE.decode(record)
-    except (UnicodeError, msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _shown(record: str) -> Message:
-    """A record that can't be read as it is: without its payload, if that is what can't."""
-    readable = record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    before, _, rest = readable.partition('"payload":')
-    _, mark, after = rest.rpartition(',"priority":')
-    without = f'{before}"payload":{{}}{mark}{after}'
-    return _sound(readable) or _MESSAGE.decode(without)
 
 
 def send(
@@ -165,31 +143,57 @@ def receive(
     Leases of a holder that is known to be dead come back at once. Raises `unknown_agent`.
     """
     claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
-    end = clock.monotonic() + (inputs.duration(wait) or 0)
-    while True:
-        found: list[Message] = yield claiming
-        if found:
-            return found
-        left = end - clock.monotonic()
-        if left <= 0:
-            return []
+    return _until_found(agent, claiming, claiming, inputs.duration(wait) or 0)
+
+
+def ack_and_receive(
+    agent: str,
+    receipts: str | Iterable[str],
+    *,
+    wait: Duration | None = None,
+    lease: Duration | None = None,
+    type: str | None = None,
+) -> Routine[list[Message]]:
+    """Acknowledge what is done and lease the next message in one transaction; `wait` begins after it.
+
+    Raises as `ack`, and then leases nothing, and as `receive`.
+    """
+    parameters = _claiming(agent, 1, lease, type)
+    first = Operation(partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up)
+    return _until_found(agent, first, claim(agent, lease=lease, type=type), inputs.duration(wait) or 0)
+
+
+def _until_found(
+    agent: str, first: Operation[list[Message]], again: Operation[list[Message]], seconds: float
+) -> Routine[list[Message]]:
+    found: list[Message] = yield first
+    if found or not seconds:
+        return found
+    end = clock.monotonic() + seconds
+    while (left := end - clock.monotonic()) > 0:
         news: agents.Outlook = yield agents.outlook(agent)
-        if news.dead:
-            continue
-        yield Pause(news.bells, min(left, news.seconds), news.pids)
+        if not news.dead:
+            yield Pause(news.bells, min(left, news.seconds), news.pids)
+        if found := (yield again):
+            break
+    return found
 
 
 def claim(
     agent: str, *, limit: int = 1, lease: Duration | None = None, type: str | None = None, ack: bool = False
 ) -> Operation[list[Message]]:
     """What is there for `receive`, now: one transaction, no waiting."""
-    parameters: Mapping[str, object] = {
-        "agent": agent,
-        "limit": inputs.whole("limit", limit, most=10_000),
-        "lease": inputs.lease(lease),
-        "type": type,
-    }
-    return Operation(partial(_claim, parameters, ack), True, None if ack else _give_up)
+    return Operation(partial(_claim, _claiming(agent, limit, lease, type), ack), True, None if ack else _give_up)
+
+
+def _claiming(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
+    whole = inputs.whole("limit", limit, most=10_000)
+    return {"agent": agent, "limit": whole, "lease": inputs.lease(lease), "type": type}
+
+
+def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
+    yield from _ack(receipts, False)
+    return (yield from _claim(parameters, False))
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
@@ -236,7 +240,7 @@ def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
     """The messages that can be read; the others are buried, so that they block nobody."""
     found = []
     for _, id, record in rows:
-        if message := _sound(record):
+        if message := envelopes.sound(record):
             found.append(message)
         else:
             yield Query("messages/bury", {"id": id})
@@ -328,7 +332,7 @@ def message(id: int | str) -> Steps[Message]:
     rows = yield Query("messages/message", {"id": inputs.message_id(id)})
     if not rows:
         raise error("unknown_message", f"there is no message {id}")
-    return decode(rows)[0]
+    return envelopes.decode(rows)[0]
 
 
 @reading
@@ -344,19 +348,19 @@ def messages(
     if status is not None and status not in tuple(MessageStatus):
         raise error("invalid_status", f"no message has the status {status[:40]!r}", ", ".join(MessageStatus))
     parameters = {"to": to, "from": sender, "status": status, "session": session}
-    return decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
 
 
 @reading
 def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
     """What `receive` would find ready for an agent, in that order; nothing is changed."""
-    return decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
 
 
 @reading
 def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
-    return decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
 
 
 def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:

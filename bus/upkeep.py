@@ -11,7 +11,7 @@ import msgspec
 from bus.models import Agent
 from bus.operation import Query, Statement, Steps, reading, writing
 
-PAGES = 1000  # freed at a time
+PAGES = 4000  # freed at a time
 
 
 @reading

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
@@ -18,6 +21,8 @@ from bus.store.sqlite import Connection
 from bus.store.url import Url
 
 T = TypeVar("T")
+
+TOGETHER = 100  # operations that share a commit at most
 
 
 class Database(aiosqlite.Connection):
@@ -43,8 +48,14 @@ class Database(aiosqlite.Connection):
         result: T = await self._execute(function)  # type: ignore[no-untyped-call]
         return result
 
-    def call_later(self, function: Callable[[], Any]) -> None:
+    def call_soon(self, function: Callable[[], Any]) -> None:
         """Call a function on the database's thread, without waiting for it; `close` waits."""
+        if not self._running:
+            raise ValueError("Connection closed")
+        self.call_later(function)
+
+    def call_later(self, function: Callable[[], Any]) -> None:
+        """As `call_soon`, from that thread itself."""
         self._tx.put_nowait((None, function))
 
 
@@ -54,6 +65,9 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.url = database.bus.url
         self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Job[Any]] = deque()
+        self._called = False
 
     @classmethod
     async def open(cls, url: Url, create: bool = False) -> Store:
@@ -65,14 +79,41 @@ class Store:
         return cls(database)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
-        job = driving.Job(self._database.bus, operation)
+        """Run an operation in one transaction; those that wait together to change the bus share one, each as if it ran
+        by itself. Cancelled, it still ends; its result is taken back where it can be."""
+        if not operation.writes:
+            return await self._database.call(lambda: self._database.bus.run(operation))
+        job = _Job(operation)
+        self._waiting.append(job)
+        if not self._called:
+            self._called = True
+            self._database.call_soon(self._work)
         try:
-            return await self._database.call(job)
+            return await job.future
         except asyncio.CancelledError:
             if job.abandon():
-                self._database.call_later(job.take_back)
+                self._database.call_later(partial(self._take_back, job))
             raise
+
+    def _work(self) -> None:
+        """Run what waits, on the database's thread."""
+        self._called = False  # who comes from now on calls again
+        jobs: list[_Job[Any]] = []
+        with contextlib.suppress(IndexError):
+            while len(jobs) < TOGETHER:
+                jobs.append(self._waiting.popleft())
+        if self._waiting:
+            self._database.call_later(self._work)
+        if jobs := [job for job in jobs if not job.abandoned]:
+            outcomes = self._database.bus.run_together([job.operation for job in jobs])
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if job.end(outcome):
+                    self._take_back(job)
+            self._loop.call_soon_threadsafe(_answer, jobs)
+
+    def _take_back(self, job: _Job[Any]) -> None:
+        if job.operation.undo and (undo := job.operation.undo(job.outcome)):
+            self._database.bus.run(undo)
 
     async def carry_out(self, routine: Routine[T]) -> T:
         """Carry out a routine: run its operations, sleep through its pauses."""
@@ -93,3 +134,38 @@ class Store:
         with contextlib.suppress(ValueError):  # closed already
             await self._database.call(self._database.bus.close)
         await self._database.close()
+
+
+class _Job(Generic[T]):
+    """One operation on the database's thread, whose caller may go away."""
+
+    def __init__(self, operation: Operation[T]) -> None:
+        self.operation = operation
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.abandoned = False
+        self.outcome: Any = None
+        self._lock = threading.Lock()
+        self._succeeded = False
+
+    def end(self, outcome: Any) -> bool:
+        """It has ended so; true when nobody waits any more and it is to be taken back."""
+        with self._lock:
+            self.outcome = outcome
+            self._succeeded = not isinstance(outcome, BaseException)
+            return self._succeeded and self.abandoned
+
+    def abandon(self) -> bool:
+        """Nobody waits any more; true when it has ended and is still to be taken back."""
+        with self._lock:
+            self.abandoned = True
+            return self._succeeded
+
+
+def _answer(jobs: Sequence[_Job[Any]]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if isinstance(job.outcome, BaseException):
+            job.future.set_exception(job.outcome)
+        else:
+            job.future.set_result(job.outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 from bus import clock
@@ -11,16 +12,37 @@ from bus.operation import Query, Ring, Row, Seldom, Shortcut, Statement, Steps
 T = TypeVar("T")
 Key = tuple[object, ...]
 
+SELDOM = 1.0  # seconds
+MOST = 1000  # keys that are remembered
+
+
+class Lately:
+    """When that was run which is run seldom."""
+
+    def __init__(self) -> None:
+        self._when: dict[Key, float] = {}
+
+    def has(self, key: Key, seconds: float) -> bool:
+        """Whether this was run less than a second before."""
+        return 0 <= seconds - self._when.get(key, -1.0) < SELDOM
+
+    def note(self, committed: Mapping[Key, float]) -> None:
+        """These were run, and committed."""
+        if len(self._when) > MOST:
+            self._when.clear()
+        self._when.update(committed)
+
 
 class Transaction(Protocol):
     """What runs queries in a transaction that is open."""
 
     @property
     def errors(self) -> type[Exception]: ...
+    @property
+    def lately(self) -> Lately: ...
     def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]: ...
     def statement(self, statement: Statement) -> None: ...
     def fail(self, problem: Exception) -> BusError: ...
-    def lately(self, key: Key, seconds: float) -> bool: ...
 
 
 class Drive:
@@ -63,6 +85,6 @@ class Drive:
 
     def _seldom(self, request: Seldom) -> None:
         key = (request.name, *request.parameters.values())
-        if not self._transaction.lately(key, self._seconds):
+        if not self._transaction.lately.has(key, self._seconds):
             self._transaction.query(request, self._now)
             self.seldom[key] = self._seconds

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from msgspec import MsgspecError
+import msgspec
 
 from bus import schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
 from bus.store import doorbell, files, place
-from bus.store.drive import Drive
+from bus.store.drive import Drive, Lately
+from bus.store.migration import APPLICATION_ID as APPLICATION_ID
+from bus.store.migration import prepare
 from bus.store.place import Fact
 from bus.store.translation import translate
 from bus.store.turnstile import Turnstile
@@ -24,11 +27,9 @@ from bus.store.url import MEMORY, Url
 
 T = TypeVar("T")
 
-APPLICATION_ID = 1098146163
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
-SELDOM = 1.0  # seconds
-_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, MsgspecError)
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
@@ -58,8 +59,8 @@ class Connection:
         self.sqlite = self._open()
         self._execute = self.sqlite.cursor().execute
         self._broken = False
-        self._commits = 0
-        self._lately: dict[tuple[object, ...], float] = {}  # when what is run seldom was run
+        self._commits = os.getpid()  # a process that commits once begins anywhere
+        self.lately = Lately()
         self._room = doorbell.Room()
         try:
             self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
@@ -81,6 +82,26 @@ class Connection:
             except _UnreadableText:
                 return self._run_reading_all(operation)
 
+    def run_together(self, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
+        """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
+
+        When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
+        """
+        if len(operations) == 1:
+            return [self._outcome(operations[0])]
+        try:
+            return self.run(Operation(partial(_one_after_the_other, operations), True))
+        except Exception as problem:
+            if isinstance(problem, BusError) and problem.code == "outcome_unknown":
+                return [problem] * len(operations)
+            return [self._outcome(operation) for operation in operations]
+
+    def _outcome(self, operation: Operation[Any]) -> Any | BaseException:
+        try:
+            return self.run(operation)
+        except BaseException as problem:
+            return problem
+
     def _run_reading_all(self, operation: Operation[T]) -> T:
         """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
         self.sqlite.text_factory = _text
@@ -93,7 +114,7 @@ class Connection:
         with self._translated():
             connection = _connect(self.url, self._read_only)
             try:
-                _prepare(connection, self.url, self._read_only)
+                prepare(connection, self.url, TIMEOUT, self._read_only)
             except BaseException:
                 connection.close()
                 raise
@@ -162,7 +183,7 @@ class Connection:
             if self._turnstile:
                 self._turnstile.leave()
         if drive.seldom:
-            self._remember(drive.seldom)
+            self.lately.note(drive.seldom)
         if drive.bells:
             self._ring(drive.bells)
         return result
@@ -176,15 +197,6 @@ class Connection:
                 self._rollback()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
-
-    def lately(self, key: tuple[object, ...], seconds: float) -> bool:
-        """Whether this was run less than a second before."""
-        return 0 <= seconds - self._lately.get(key, -1.0) < SELDOM
-
-    def _remember(self, seldom: Mapping[tuple[object, ...], float]) -> None:
-        if len(self._lately) > 1000:
-            self._lately.clear()
-        self._lately.update(seldom)
 
     def statement(self, statement: Statement) -> None:
         """Run a statement whose rows nobody needs."""
@@ -269,6 +281,13 @@ class Connection:
         return _Border(self.url.path)
 
 
+def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
+    results = []
+    for operation in operations:
+        results.append((yield from operation.steps()))
+    return results
+
+
 class _UnreadableText(Exception):
     """Text that is not UTF-8 came up in a transaction."""
 
@@ -312,7 +331,7 @@ def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
     connection.execute("pragma wal_autocheckpoint = 0")
-    connection.execute("pragma journal_size_limit = 1048576")
+    connection.execute(f"pragma journal_size_limit = {WAL_LIMIT}")  # it is overwritten, not made anew
     connection.execute(f"pragma synchronous = {url.synchronous}")
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")
@@ -321,65 +340,3 @@ def _configure(connection: sqlite3.Connection, url: Url) -> None:
 def _text(data: bytes) -> str:
     """Text as it is, also where somebody planted what is not UTF-8: one bad row must not stop the others."""
     return data.decode("utf-8", "surrogateescape")
-
-
-def _prepare(connection: sqlite3.Connection, url: Url, read_only: bool = False) -> None:
-    """Refuse what is no bus of ours; make or upgrade the tables."""
-    (found,) = connection.execute("pragma application_id").fetchone()
-    (version,) = connection.execute("pragma user_version").fetchone()
-    steps = schemas.migrations("sqlite")
-    newest = steps[-1][0]
-    if found not in (0, APPLICATION_ID) or (found == 0 and not _empty(connection)):
-        if _was_made_meanwhile(connection):
-            return _prepare(connection, url, read_only)
-        raise error("not_a_bus", f"{url.path} belongs to another application")
-    if version > newest:
-        raise error("newer_bus", f"{url.path} was made by a newer version ({version}, this one knows {newest})")
-    if read_only:
-        if version < newest:
-            raise error("older_bus", f"{url.path} was made by an older version ({version}, this one knows {newest})")
-        return None
-    if found == 0:
-        connection.execute("pragma auto_vacuum = incremental")
-    if url.path != MEMORY and connection.execute("pragma journal_mode").fetchone() != ("wal",):
-        _switch_to_wal(connection)
-    for number, text in steps:
-        if number > version:
-            _migrate(connection, number, text)
-    return None
-
-
-def _empty(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("select count(*) = 0 from sqlite_schema").fetchone()[0])
-
-
-def _was_made_meanwhile(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID)
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Into WAL mode; the switch itself may be told "locked" at once, whatever the busy timeout."""
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            connection.execute("pragma journal_mode = wal").fetchall()
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _migrate(connection: sqlite3.Connection, number: int, text: str) -> None:
-    """One migration in one transaction; done already, by another process, is done."""
-    connection.execute("begin immediate")
-    try:
-        if connection.execute("pragma user_version").fetchone()[0] < number:
-            for statement in schemas.split(text):
-                connection.execute(statement)
-            connection.execute(f"pragma user_version = {number}")
-        connection.execute("commit")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import MsgspecError
+import msgspec
 
 from bus.errors import BusError, error
 
@@ -26,7 +26,7 @@ def translate(problem: Exception, path: str) -> BusError:
         return problem
     if isinstance(problem, UnicodeEncodeError | OverflowError):
         return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
-    if isinstance(problem, ValueError | MsgspecError):  # arguments were read before: it is a row
+    if isinstance(problem, ValueError | msgspec.MsgspecError):  # arguments were read before: it is a row
         return error("damaged", f"{path} holds what no bus has written: {problem}")
     result: Any = getattr(problem, "sqlite_errorcode", None)
     primary = result & 0xFF if isinstance(result, int) else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
+
+from tests.benchmarks.lanes import Measure, rate
 
 MODES = ("normal", "full")  # pragma synchronous: to the operating system, to the disk
 
@@ -55,3 +58,9 @@ def cycles(queue: Queue, first: int, count: int) -> int:
         taken = next((taken for taken in (queue.take() for _ in range(1000)) if taken is not None), None)
         arrived += taken == at
     return arrived
+
+
+def queue_lane(contestant: Contestant, folder: Path, mode: str, count: int) -> Measure:
+    """Measures `count` cycles of a contestant."""
+    queue = contestant.open(folder, mode, 0)
+    return lambda round: rate(partial(cycles, queue, round * count, count), count)

@@ -12,8 +12,9 @@ from typing import Any
 
 from bus import AsyncBus
 from tests.benchmarks import ours
-from tests.benchmarks.contestant import Contestant, body, cycles
+from tests.benchmarks.contestant import Contestant, body, queue_lane
 from tests.benchmarks.figures import Figure, Run, percentile, ratio
+from tests.benchmarks.lanes import Key, Measure, interleaved, rate
 
 FORK = multiprocessing.get_context("fork")
 W1_TARGETS = {"normal": 0.5, "full": 0.7}
@@ -22,63 +23,41 @@ W2_TARGETS = {"normal": 0.6, "full": 0.8}
 BATCH_TARGETS = {"normal": 4.0, "full": 9.0}
 TASK_TARGETS = {"normal": 1.0, "full": 3.0}
 BATCH, TASKS = 100, 100
-Key = tuple[str, str]
-
-
-def rate(work: Callable[[], int], count: int) -> float:
-    """Cycles a second of something that says how many messages arrived; all must."""
-    begin = time.perf_counter()
-    arrived = work()
-    seconds = time.perf_counter() - begin
-    assert arrived == count, f"{arrived} of {count} arrived"
-    return count / seconds
-
-
-def interleaved(entries: dict[Key, Callable[[int], float]], rounds: int) -> dict[Key, list[float]]:
-    """The rates of each in every round, one after the other, so that noise hits all alike; a round to warm up first."""
-    rates: dict[Key, list[float]] = {key: [] for key in entries}
-    for round in range(-1, rounds):
-        for key, measure in entries.items():
-            found = measure(round + 1)
-            if round >= 0:
-                rates[key].append(found)
-    return rates
 
 
 def one_by_one(run: Run) -> list[Figure]:
     """W1: one process, send → receive → ack. And W1', W5, W7, which are told as multiples of W1 or of the floor."""
     count = run.scale.count
-    queues = {
-        (contestant.name, mode): contestant.open(run.place(f"one-{contestant.name}-{mode}"), mode, 0)
+    openers: dict[Key, Callable[[], Measure]] = {
+        (contestant.name, mode): partial(
+            queue_lane, contestant, run.place(f"one-{contestant.name}-{mode}"), mode, count
+        )
         for contestant, mode in run.entries()
     }
-    entries: dict[Key, Callable[[int], float]] = {}
-    for key, queue in queues.items():
-        entries[key] = lambda round, queue=queue: rate(partial(cycles, queue, round * count, count), count)
     for mode in run.modes:
-        entries |= _ours_otherwise(run, mode)
-    try:
-        rates = interleaved(entries, run.scale.rounds)
-    finally:
-        for queue in queues.values():
-            queue.close()
+        for name, lane in (("W1'", loop_lane), ("W5", batch_lane), ("W7", task_lane)):
+            openers[name, mode] = partial(lane, run.place(f"{lane.__name__}-{mode}"), mode, count)
+    rates = interleaved(openers, run.scale.rounds)
     return [_figure(key, rates) for key in rates]
 
 
-def _ours_otherwise(run: Run, mode: str) -> dict[Key, Callable[[int], float]]:
-    """The bus through `agent.messages()`, by hundreds, and by a hundred tasks."""
-    looped, batched, tasked = (run.place(f"{name}-{mode}") for name in ("loop", "batch", "tasks"))
-    count = run.scale.count
+def loop_lane(folder: Path, mode: str, count: int) -> Measure:
+    """The bus through `agent.messages()`."""
+    ours.open_bus(folder, mode).close()
+    return lambda _: rate(partial(ours.loop, folder, mode, count), count)
+
+
+def batch_lane(folder: Path, mode: str, count: int) -> Measure:
+    """The bus by hundreds."""
     many = max(count // BATCH, 1) * BATCH
-    ours.open_bus(looped, mode).close()
-    bus = ours.open_bus(batched, mode)
+    bus = ours.open_bus(folder, mode)
     bus.register("batcher", type=ours.TYPE, session=ours.SESSION)
-    each = max(count // TASKS, 1)
-    return {
-        ("W1'", mode): lambda _: rate(partial(ours.loop, looped, mode, count), count),
-        ("W5", mode): lambda round: rate(partial(ours.batches, bus, "batcher", round * many, many, BATCH), many),
-        ("W7", mode): lambda _: asyncio.run(_tasks(tasked, mode, each)),
-    }
+    return lambda round: rate(partial(ours.batches, bus, "batcher", round * many, many, BATCH), many)
+
+
+def task_lane(folder: Path, mode: str, count: int) -> Measure:
+    """The bus by a hundred tasks."""
+    return lambda _: asyncio.run(_tasks(folder, mode, max(count // TASKS, 1)))
 
 
 async def _tasks(folder: Path, mode: str, each: int) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from bus import Bus
 from tests.benchmarks import floor, ours
 from tests.benchmarks.figures import Figure, Run, percentile, ratio
-from tests.benchmarks.traffic import interleaved, rate
+from tests.benchmarks.lanes import Key, Measure, interleaved, rate
 
 TARGET = 0.7
 VALUE = "v" * 100
@@ -23,18 +23,13 @@ INSERT = "insert into checkpoint (agent, snapshot) values ('a', ?)"
 
 def state_and_checkpoints(run: Run) -> list[Figure]:
     """Save and load a hundred bytes under ten keys, checkpoint 100 KB."""
-    count, entries = run.scale.count, {}
-    closing: list[Bus | sqlite3.Connection] = []
+    count = run.scale.count
+    openers: dict[Key, Callable[[], Measure]] = {}
     for mode in run.modes:
-        bare, folder = floor.connect(run.place(f"values-floor-{mode}"), mode), run.place(f"values-{mode}")
-        bare.executescript(TABLES)
-        bus = ours.open_bus(folder, mode)
-        bus.register("a", type=ours.TYPE, session=ours.SESSION)
-        closing += [bare, bus]
-        entries |= _entries(bare, bus, mode, count)
-    rates = interleaved(entries, run.scale.rounds)
-    for connection in closing:
-        connection.close()
+        for subject in ("save", "load", "checkpoint"):
+            for lane, name in ((bare_lane, f"bare {subject}"), (bus_lane, subject)):
+                openers[name, mode] = partial(lane, run.place(f"{name}-{mode}"), mode, subject, count)
+    rates = interleaved(openers, run.scale.rounds)
     return [
         Figure("W9", subject, mode, percentile(values, 0.5), "a second", f"bare {subject}",
                ratio(values, rates[f"bare {subject}", mode]), TARGET, samples=values)
@@ -43,21 +38,38 @@ def state_and_checkpoints(run: Run) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _entries(
-    bare: sqlite3.Connection, bus: Bus, mode: str, count: int
-) -> dict[tuple[str, str], Callable[[int], float]]:
-    few = max(count // 20, 1)
-    return {
-        ("bare save", mode): _times(count, lambda at: bare.execute(UPSERT, (f"key-{at % 10}", VALUE))),
-        ("save", mode): _times(count, lambda at: bus.state_save("a", f"key-{at % 10}", VALUE)),
-        ("bare load", mode): _times(count, lambda at: bare.execute(SELECT, (f"key-{at % 10}",)).fetchall()),
-        ("load", mode): _times(count, lambda at: bus.state_load("a", f"key-{at % 10}")),
-        ("bare checkpoint", mode): _times(few, lambda _: bare.execute(INSERT, (SNAPSHOT,))),
-        ("checkpoint", mode): _times(few, lambda _: bus.checkpoint_create("a", SNAPSHOT)),
+def bare_lane(folder: Path, mode: str, subject: str, count: int) -> Measure:
+    """SQLite itself."""
+    bare = floor.connect(folder, mode)
+    bare.executescript(TABLES)
+    bare.executemany(UPSERT, [(f"key-{at}", VALUE) for at in range(10)])
+    acts: dict[str, Callable[[int], object]] = {
+        "save": lambda at: bare.execute(UPSERT, (f"key-{at % 10}", VALUE)),
+        "load": lambda at: bare.execute(SELECT, (f"key-{at % 10}",)).fetchall(),
+        "checkpoint": lambda _: bare.execute(INSERT, (SNAPSHOT,)),
     }
+    return _times(_number(subject, count), acts[subject])
 
 
-def _times(count: int, act: Callable[[int], object]) -> Callable[[int], float]:
+def bus_lane(folder: Path, mode: str, subject: str, count: int) -> Measure:
+    """The bus."""
+    bus = ours.open_bus(folder, mode)
+    bus.register("a", type=ours.TYPE, session=ours.SESSION)
+    for at in range(10):
+        bus.state_save("a", f"key-{at}", VALUE)
+    acts: dict[str, Callable[[int], object]] = {
+        "save": lambda at: bus.state_save("a", f"key-{at % 10}", VALUE),
+        "load": lambda at: bus.state_load("a", f"key-{at % 10}"),
+        "checkpoint": lambda _: bus.checkpoint_create("a", SNAPSHOT),
+    }
+    return _times(_number(subject, count), acts[subject])
+
+
+def _number(subject: str, count: int) -> int:
+    return max(count // 20, 1) if subject == "checkpoint" else count
+
+
+def _times(count: int, act: Callable[[int], object]) -> Measure:
     def work() -> int:
         return sum(act(at) is not None for at in range(count))
 

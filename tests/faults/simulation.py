@@ -24,6 +24,7 @@ from bus.errors import BusError, Conflict, Fault, TryAgain, error
 from bus.models import Message
 from bus.operation import Operation, Pause, Query, Statement, Steps
 from bus.store import sqlite
+from bus.store.drive import Lately
 from bus.store.sqlite import Connection
 from tests.faults import invariants, planted, work
 from tests.faults.invariants import Breach
@@ -395,7 +396,7 @@ class Stage:
         """One seed; raises `Breach`."""
         simulation = Simulation(seed, self.bus, self.connection, cast)
         self.processes = simulation.processes
-        self.connection._lately.clear()
+        self.connection.lately = Lately()
         self._sqlite.execute("begin")
         try:
             return simulation.play()

@@ -33,7 +33,7 @@ BELOW_ALL = {
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
-    "sqlite3": {"bus.store.sqlite", "bus.store.aio", "bus.store.place"},
+    "sqlite3": {"bus.store.sqlite", "bus.store.migration", "bus.store.aio", "bus.store.place"},
     "psycopg": {"bus.store"},
     "aiosqlite": {"bus.store.aio"},
     "click": {"bus_cli"},

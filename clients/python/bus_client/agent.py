@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from bus.api import Bus
 from bus.errors import BusError, Conflict
@@ -122,6 +122,7 @@ class Agent(Identity):
     send = _mine(Bus.send)
     broadcast = _mine(Bus.broadcast)
     receive = _mine(Bus.receive)
+    ack_and_receive = _mine(Bus.ack_and_receive)
     pending = _mine(Bus.pending)
     heartbeat = _mine(Bus.heartbeat)
     update = _mine(Bus.update)
@@ -154,7 +155,7 @@ class Agent(Identity):
         its lease is kept meanwhile. A body may settle it by itself (`ack`, `release`, `reject`, `step`). A lease that
         was lost is logged, and the loop goes on: another has the message.
         """
-        return Deliveries(self, lambda: self.receive(wait=wait, lease=lease, type=type))
+        return Deliveries(self, wait, lease, type)
 
     @contextlib.contextmanager
     def step(self, message: Message | None = None) -> Iterator[Step]:
@@ -194,22 +195,37 @@ class Agent(Identity):
 class Deliveries:
     """The iterator behind `Agent.messages`; a class, because a generator can't tell a body that raised from a break."""
 
-    def __init__(self, agent: Agent, receive: Callable[[], list[Message]]) -> None:
+    def __init__(self, agent: Agent, wait: Duration | None, lease: Duration | None, type: str | None) -> None:
         self._agent = agent
-        self._receive = receive
+        self._how: dict[str, Any] = {"wait": wait, "lease": lease, "type": type}
         self._current: Message | None = None
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Message:
-        self._finish()
-        found = self._receive()
+        message, self._current = self._current, None
+        found = self._finish_and_receive(message) if message and message.receipt in self._agent.held else None
+        if found is None:
+            found = self._agent.receive(**self._how)
         if not found:
             raise StopIteration
         self._current = found[0]
         self._agent.held.take(found[0])
         return found[0]
+
+    def _finish_and_receive(self, message: Message) -> list[Message] | None:
+        """In one transaction; None when the message could not be acknowledged."""
+        receipt = message.receipt or ""
+        self._agent.held.drop(receipt)
+        try:
+            return self._agent.ack_and_receive(receipt, **self._how)
+        except Conflict as problem:
+            not_acknowledged(self._agent.id, message, problem)
+            return None
+        except BusError:
+            self._agent.held.take(message)
+            raise
 
     def __del__(self) -> None:
         if left_in_order():
@@ -225,4 +241,9 @@ class Deliveries:
                 self._agent.ack(message.receipt or "")
             except Conflict as problem:
                 self._agent.held.drop(message.receipt or "")
-                log.warning("agent %s: message %s was not acknowledged: %s", self._agent.id, message.id, problem)
+                not_acknowledged(self._agent.id, message, problem)
+
+
+def not_acknowledged(agent: str, message: Message, problem: Conflict) -> None:
+    """Say that the lease of a message was lost before its loop's body ended; the loop goes on."""
+    log.warning("agent %s: message %s was not acknowledged: %s", agent, message.id, problem)

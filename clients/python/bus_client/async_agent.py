@@ -12,7 +12,7 @@ from bus.api import AsyncBus
 from bus.errors import BusError, Conflict
 from bus.inputs import Duration
 from bus.models import Message
-from bus_client.agent import log
+from bus_client.agent import log, not_acknowledged
 from bus_client.held import Held, ending, left_in_order, pause_after
 from bus_client.step import Step
 
@@ -123,6 +123,7 @@ class AsyncAgent(AsyncIdentity):
     send = _mine(AsyncBus.send)
     broadcast = _mine(AsyncBus.broadcast)
     receive = _mine(AsyncBus.receive)
+    ack_and_receive = _mine(AsyncBus.ack_and_receive)
     pending = _mine(AsyncBus.pending)
     heartbeat = _mine(AsyncBus.heartbeat)
     update = _mine(AsyncBus.update)
@@ -150,7 +151,7 @@ class AsyncAgent(AsyncIdentity):
         self, *, wait: Duration | None = None, lease: Duration | None = None, type: str | None = None
     ) -> AsyncIterator[Message]:
         """As `Agent.messages`, for `async for`."""
-        return AsyncDeliveries(self, lambda: self.receive(wait=wait, lease=lease, type=type))
+        return AsyncDeliveries(self, wait, lease, type)
 
     @contextlib.asynccontextmanager
     async def step(self, message: Message | None = None) -> AsyncIterator[Step]:
@@ -193,9 +194,9 @@ class AsyncAgent(AsyncIdentity):
 class AsyncDeliveries:
     """The iterator behind `AsyncAgent.messages`; see `Deliveries`."""
 
-    def __init__(self, agent: AsyncAgent, receive: Callable[[], Coroutine[Any, Any, list[Message]]]) -> None:
+    def __init__(self, agent: AsyncAgent, wait: Duration | None, lease: Duration | None, type: str | None) -> None:
         self._agent = agent
-        self._receive = receive
+        self._how: dict[str, Any] = {"wait": wait, "lease": lease, "type": type}
         self._current: Message | None = None
 
     def __aiter__(self) -> Self:
@@ -203,13 +204,26 @@ class AsyncDeliveries:
 
     async def __anext__(self) -> Message:
         message, self._current = self._current, None
-        await self._finish(message)
-        found = await self._receive()
+        found = await self._finish_and_receive(message) if message and message.receipt in self._agent.held else None
+        if found is None:
+            found = await self._agent.receive(**self._how)
         if not found:
             raise StopAsyncIteration
         self._current = found[0]
         self._agent.held.take(found[0])
         return found[0]
+
+    async def _finish_and_receive(self, message: Message) -> list[Message] | None:
+        receipt = message.receipt or ""
+        self._agent.held.drop(receipt)
+        try:
+            return await self._agent.ack_and_receive(receipt, **self._how)
+        except Conflict as problem:
+            not_acknowledged(self._agent.id, message, problem)
+            return None
+        except BusError:
+            self._agent.held.take(message)
+            raise
 
     def __del__(self) -> None:
         if self._current and self._current.receipt in self._agent.held:
@@ -222,7 +236,7 @@ class AsyncDeliveries:
                 await self._agent.ack(message.receipt or "")
             except Conflict as problem:
                 self._agent.held.drop(message.receipt or "")
-                log.warning("agent %s: message %s was not acknowledged: %s", self._agent.id, message.id, problem)
+                not_acknowledged(self._agent.id, message, problem)
 
     async def _give_back(self, message: Message) -> None:
         with contextlib.suppress(Conflict):

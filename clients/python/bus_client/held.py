@@ -24,8 +24,10 @@ class Held:
     def take(self, message: Message) -> None:
         """A message comes to hand."""
         if message.due_at and message.delivered_at:
+            before = self.interval()
             self._receipts[message.receipt or ""] = (message.due_at - message.delivered_at).total_seconds()
-        self._changed()
+            if self.interval() < before:
+                self._changed()
 
     def drop(self, receipts: str | Iterable[str]) -> None:
         """Somebody settled these."""

@@ -1,0 +1,32 @@
+"""Messages as the database tells them, also where somebody planted text that can't be read as it is."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bus.models import Message
+from bus.operation import Row
+
+_MESSAGE = msgspec.json.Decoder(Message)
+
+
+def decode(rows: list[Row]) -> list[Message]:
+    """The messages of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
+    return [sound(row[0]) or _shown(row[0]) for row in rows]
+
+
+def sound(record: str) -> Message | None:
+    """The message of a record; None when that is not to be read."""
+    try:
+        return _MESSAGE.decode(record)
+    except (UnicodeError, msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _shown(record: str) -> Message:
+    """A record that can't be read as it is: without its payload, if that is what can't."""
+    readable = record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    before, _, rest = readable.partition('"payload":')
+    _, mark, after = rest.rpartition(',"priority":')
+    without = f'{before}"payload":{{}}{mark}{after}'
+    return sound(readable) or _MESSAGE.decode(without)
