@@ -2,7 +2,7 @@
 
 An operation of the async client runs on the database's thread, so that it can be cancelled while it is queued, while it
 runs, and when it has ended and nobody has heard it yet. The thread is held at each of these points, in turn, while the
-task is cancelled after 0, 1, 2, … turns of the event loop. Whatever happened, happened whole; the bus goes on; what was
+task is cancelled after 0, 1, 2, … turns of the event loop, while others share its commit or not. Whatever happened, happened whole; the bus goes on; what was
 received by nobody is there again.
 """
 
@@ -27,7 +27,7 @@ from bus_client import AsyncAgent
 
 from bus import AsyncBus, Bus, checkpoints, messages, state
 from bus.errors import BusError
-from bus.store import driving
+from bus.store import aio
 from bus.store.sqlite import Connection
 from tests.faults import invariants, work
 from tests.faults.invariants import Breach
@@ -125,6 +125,7 @@ async def cancelled(url: str, call: Awaiting, point: str, turns: int, receipts: 
         gate = Gate(point)
         with gate.built_in():
             task = asyncio.ensure_future(call(bus, receipts))
+            others = [asyncio.ensure_future(bus.state_save("two", f"k{n}", "v")) for n in range(turns % 3)]
             deadline = time.monotonic() + PATIENCE
             while point != "free" and not gate.reached.is_set() and not task.done() and time.monotonic() < deadline:
                 await asyncio.sleep(0)
@@ -136,8 +137,11 @@ async def cancelled(url: str, call: Awaiting, point: str, turns: int, receipts: 
             gate.open.set()
             try:
                 await asyncio.wait_for(asyncio.shield(asyncio.gather(task, return_exceptions=True)), PATIENCE)
+                await asyncio.wait_for(asyncio.gather(*others), PATIENCE)
             except TimeoutError as problem:
                 raise Breach(["a cancelled call hangs"]) from problem
+            except (BusError, asyncio.CancelledError) as problem:
+                raise Breach([f"a call that shared a commit with a cancelled one failed: {problem!r}"]) from problem
         try:
             await bus.status()  # the bus goes on, after all that the thread had to do
         except BusError as problem:
@@ -258,7 +262,7 @@ def run(size: int, seed: int) -> str:
 
 def an_answer_that_nobody_takes_back(seed: int) -> None:
     """Planted: what a cancelled receive has leased stays leased."""
-    with mock.patch.object(driving.Job, "take_back"):
+    with mock.patch.object(aio.Store, "_take_back"):
         for point in ("running", "ended"):
             one("receive", point, 0)
 
