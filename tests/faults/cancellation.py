@@ -1,9 +1,9 @@
 """F8: every await of every async operation is cancelled at every scheduling point; commands get ctrl-C and SIGTERM.
 
-An operation of the async client runs on the database's thread, so that it can be cancelled while it is queued, while it
-runs, and when it has ended and nobody has heard it yet. The thread is held at each of these points, in turn, while the
-task is cancelled after 0, 1, 2, … turns of the event loop, while others share its commit or not. Whatever happened, happened whole; the bus goes on; what was
-received by nobody is there again.
+An operation of the async client runs on the database's thread, so that it can be cancelled while it is queued, while
+it runs, and when it has ended and nobody has heard it yet. The thread is held at each of these points, in turn, while
+the task is cancelled after 0, 1, 2, … turns of the event loop, while others share its commit or not. Whatever
+happened, happened whole; the bus goes on; what was received by nobody is there again.
 """
 
 from __future__ import annotations
@@ -231,10 +231,16 @@ def signalled(chance: random.Random) -> None:
 
 def _command(out: Path, *arguments: str) -> int:
     """The `bus` command in a child of this process, with its output in a file."""
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # a fork is not to be interrupted
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         return pid
     try:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT, 0o600), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         main(list(arguments))
