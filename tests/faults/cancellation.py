@@ -214,6 +214,7 @@ def signalled(chance: random.Random) -> None:
         number = chance.choice((signal.SIGINT, signal.SIGTERM))
         agent = chance.choice(("two", "idle"))
         out = folder / "out"
+        out.touch(0o600)
         pid = _command(out, "--bus", url, "receive", agent, "--wait", "30")
         time.sleep(chance.random() * (0.06 if agent == "two" else 0.2))
         os.kill(pid, number)
