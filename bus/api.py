@@ -5,6 +5,7 @@ What each takes, returns and raises stands with the operation, in the file of it
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -12,22 +13,17 @@ from bus import (
     agents,
     checkpoints,
     config,
+    copying,
     doctor,
-    exports,
-    lifecycle,
     messages,
-    metrics,
     milestones,
-    monitor,
-    recovery,
-    reports,
     sessions,
     state,
     step,
-    trace_import,
     types,
     upkeep,
 )
+from bus.copying import Copied
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking, opening
@@ -38,6 +34,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class _Later:
+    """A module that is imported when an operation of it is first called: what most callers never touch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def operation(*args: object, **kwargs: object) -> Any:
+            return getattr(importlib.import_module(self._name), verb)(*args, **kwargs)
+
+        operation.__doc__ = f"See `{self._name}.{verb}`."
+        return operation
+
+
+LATER = ("exports", "lifecycle", "metrics", "monitor", "overview", "recovery", "reports", "trace_import")
+
+_AT_ONCE = False
+if _AT_ONCE:  # as a type checker sees it; under TYPE_CHECKING it would read them too late to know their types
+    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
+else:
+    globals().update({name: _Later(f"bus.{name}") for name in LATER})
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:
@@ -168,6 +187,7 @@ class Bus:
     session_abandon = _now(sessions.abandon)
 
     trace_spawn = _now(lifecycle.spawn)
+    trace_launch = _now(lifecycle.launch)
     trace_start = _now(lifecycle.start)
     trace_finish = _now(lifecycle.finish)
     trace_abort = _now(lifecycle.abort)
@@ -198,13 +218,18 @@ class Bus:
     apply = _now(step.apply)
     status = _now(upkeep.status)
     prune = _now(upkeep.prune)
-    data_version = _now(upkeep.data_version)
-    overview = _now(upkeep.overview)
+    data_version = _now(overview.data_version)
+    overview = _now(overview.overview)
     metrics = _in_time(metrics.metrics)
 
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
         return doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+
+    def copy_to(self, target: Bus) -> Copied:
+        """Copy this whole bus, as it is now, into one that is empty: all or nothing. Raises `not_empty`."""
+        with copying.Spool() as spool:
+            return target.store.run(copying.put(spool, self.store.run(copying.take(spool))))
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
@@ -309,6 +334,7 @@ class AsyncBus:
     session_abandon = _await(sessions.abandon)
 
     trace_spawn = _await(lifecycle.spawn)
+    trace_launch = _await(lifecycle.launch)
     trace_start = _await(lifecycle.start)
     trace_finish = _await(lifecycle.finish)
     trace_abort = _await(lifecycle.abort)
@@ -339,8 +365,8 @@ class AsyncBus:
     apply = _await(step.apply)
     status = _await(upkeep.status)
     prune = _await(upkeep.prune)
-    data_version = _await(upkeep.data_version)
-    overview = _await(upkeep.overview)
+    data_version = _await(overview.data_version)
+    overview = _await(overview.overview)
     metrics = _await_in_time(metrics.metrics)
 
     async def doctor(self) -> list[doctor.Finding]:

@@ -18,7 +18,7 @@ from bus import envelopes, lifecycle, liveness, messages, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle, Message
-from bus.operation import Operation, Query, Row, Steps, reading, writing
+from bus.operation import Operation, Query, Row, Steps
 from bus.trace_context import Context, parse
 
 LARGE = 2 << 20  # bytes of records in a batch
@@ -76,15 +76,22 @@ def _claim(target: str) -> Steps[None]:
     yield Query("exports/claim", {"target": target, "holder": json.dumps(liveness.identity(os.getpid()))})
 
 
-@writing
-def release(target: str) -> Steps[None]:
+def release(target: str) -> Operation[None]:
     """Let others export to a target."""
+    return Operation(partial(_release, target), True)
+
+
+def _release(target: str) -> Steps[None]:
     yield Query("exports/claim", {"target": target, "holder": None})
 
 
-@reading
-def batch(target: str, *, limit: int = 500) -> Steps[Batch]:
-    """What is to be told next to a target that was claimed; at most `limit` messages and `limit` lives."""
+def batch(target: str, *, limit: int = 500) -> Operation[Batch]:
+    """What is to be told next to a target that was claimed; at most `limit` new messages and lives, and as many that
+    have ended."""
+    return Operation(partial(_batch, target, limit), False)
+
+
+def _batch(target: str, limit: int) -> Steps[Batch]:
     ((bus_id,),) = yield Query("config/get", {"key": "bus_id"})
     ((message_id, life_id, *_),) = yield Query("exports/holder", {"target": target})
     found = Batch(bus_id, message_id, life_id)
@@ -160,9 +167,12 @@ def _delivery(message: Message) -> int:
     return int(message.receipt.partition(".")[2]) if message.receipt else 0
 
 
-@writing
-def advance(target: str, told: Batch) -> Steps[None]:
+def advance(target: str, told: Batch) -> Operation[None]:
     """A batch was told: go on behind it."""
+    return Operation(partial(_advance, target, told), True)
+
+
+def _advance(target: str, told: Batch) -> Steps[None]:
     yield Query(
         "exports/advance",
         {

@@ -11,10 +11,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -78,6 +78,25 @@ def _spawn(parameters: Mapping[str, object]) -> Steps[int]:
     return int(id)
 
 
+def launch(
+    type: str, task: str, *, pid: int, session: str, command: str, agent: str | None = None, **more: Any
+) -> Operation[tuple[int, str]]:
+    """Put a process on record, as `spawn`, and register it in a session, as `agents.register`, both or neither; the
+    record's id, and the agent's (default: its type and the record's id)."""
+    spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
+    registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
+    return Operation(partial(_launch, spawned, registered, agent, type), True)
+
+
+def _launch(
+    spawned: Operation[int], register: Callable[[str], Operation[Agent]], agent: str | None, type: str
+) -> Steps[tuple[int, str]]:
+    id = yield from spawned.steps()
+    name = agent or f"{type}-{id}"
+    yield from register(name).steps()
+    return id, name
+
+
 def start(
     id: int, *, pid: int | None = None, agent: str | None = None, at: Moment | None = None
 ) -> Operation[Lifecycle]:
@@ -125,10 +144,13 @@ def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Lifecycle]:
     return decode((yield Query(name, parameters)))[0]
 
 
-@reading
-def show(id: int) -> Steps[Lifecycle]:
+def show(id: int) -> Operation[Lifecycle]:
     """One record. Raises `unknown_trace`."""
-    found = decode((yield Query("lifecycle/show", {"id": record_id(id)})))
+    return Operation(partial(_show, record_id(id)), False)
+
+
+def _show(id: int) -> Steps[Lifecycle]:
+    found = decode((yield Query("lifecycle/show", {"id": id})))
     if not found:
         raise error("unknown_trace", f"there is no record {id} of an agent's life")
     return found[0]
@@ -169,7 +191,7 @@ def enter(
         "priority": inputs.number_text(priority),
         "command": command or _shown(sys.orig_argv),
         "traced": traced(),
-        "traceparent": surrounding(),
+        "traceparent": trace_context.surrounding(),
         **liveness.identity(os.getpid())._asdict(),
     }
     return Operation(partial(_enter, registered, parameters), True)
@@ -256,12 +278,6 @@ def traced() -> int | None:
     """The record that `bus run` keeps of this process or of one it descends from."""
     given = os.environ.get(TRACED, "")
     return int(given) if given.isascii() and given.isdigit() else None
-
-
-def surrounding() -> str | None:
-    """The W3C trace context that the environment tells; what is none counts as not there, as the standard says."""
-    told = os.environ.get("TRACEPARENT")
-    return told if trace_context.parse(told) else None
 
 
 def command_of(pid: int) -> str:

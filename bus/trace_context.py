@@ -6,7 +6,7 @@ A session is a trace; the life of an agent outside of all sessions is one of its
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 from typing import NamedTuple
 
@@ -30,6 +30,12 @@ def parse(header: str | None) -> Context | None:
     return Context(match[1], match[2]) if match else None
 
 
+def surrounding() -> str | None:
+    """The W3C trace context that the environment tells; what is none counts as not there, as the standard says."""
+    told = os.environ.get("TRACEPARENT")
+    return told if parse(told) else None
+
+
 def life(bus_id: str, id: int, session: str | None, parent: Context | None) -> Context:
     """The span of an agent's life: in the trace it was started in, else in its session's."""
     return Context(parent.trace_id if parent else _trace(bus_id, session, id), _id(bus_id, "life", id)[:16])
@@ -50,4 +56,6 @@ def _trace(bus_id: str, session: str | None, life: int) -> str:
 
 
 def _id(bus_id: str, kind: str, name: object) -> str:
+    import hashlib  # not by everyone who sends
+
     return hashlib.sha256(f"{bus_id}/{kind}/{name}".encode()).hexdigest()[:32]

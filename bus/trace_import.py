@@ -178,7 +178,7 @@ def _pid(given: object) -> int:
 
 def _status(given: Mapping[str, Any], active: bool, has_end: bool) -> str:
     """What the file says of an agent: an end, or standing among the completed, is stronger than the word `running`."""
-    status = given.get("status") or ("running" if active else "completed")
+    status = given.get("status", "running" if active else "completed")
     if status not in STATUSES:
         raise error("invalid_status", f"not a status of an agent: {str(status)[:40]!r}", ", ".join(STATUSES))
     if status in ("spawned", "running"):

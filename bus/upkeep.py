@@ -6,9 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from bus.models import Agent
 from bus.operation import Query, Statement, Steps, reading, writing
 
 PAGES = 4000  # freed at a time
@@ -19,36 +16,6 @@ def status() -> Steps[Mapping[str, Any]]:
     """How many sessions, agents and messages there are in each status, and since when the oldest ready one waits."""
     found: dict[str, Any] = json.loads((yield Query("bus/status", {}))[0][0])
     return found
-
-
-class Overview(msgspec.Struct, frozen=True):
-    """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, moments in the database's text;
-    `sent` and `acknowledged` are of the last minute."""
-
-    sessions: list[list[Any]]
-    agents: list[Agent]
-    queues: list[tuple[str, int, str]]
-    leased: list[list[Any]]
-    in_flight: int
-    sent: int
-    acknowledged: int
-    dead: int
-    running: int
-    slowest: list[list[Any]]
-
-
-@reading
-def overview() -> Steps[Overview]:
-    """What happens on the bus now: sessions, agents, queues, messages in flight, rates, the slowest agents."""
-    ((found,),) = yield Query("bus/overview", {})
-    return msgspec.json.decode(found.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), type=Overview)
-
-
-@reading
-def data_version() -> Steps[int]:
-    """A number that changes when another connection has written: whether looking again is worth it."""
-    ((version,),) = yield Query("bus/data_version", {})
-    return int(version)
 
 
 @writing

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -82,3 +83,10 @@ def schema(server: str, name: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("set client_min_messages = warning")
         connection.execute(f'drop schema if exists "{name}" cascade')
+
+
+@contextmanager
+def many() -> Iterator[Callable[[str], str]]:
+    """As many schemas as are asked for, on the servers whose addresses are given."""
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(schema(server, f"bus_{uuid.uuid4().hex[:12]}"))

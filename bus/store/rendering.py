@@ -3,8 +3,8 @@
 They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
 the function that PostgreSQL has for it, and `json(x)` just `x`. What PostgreSQL needs besides stands in the text as
-`/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and `/*end*/`. Where a text must
-really differ, schemas/postgres/operations has one of the same name, and its first line says why.
+`/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and `/*end*/`, and `indexed by`.
+Where a text must really differ, schemas/postgres/operations has one of the same name, and its first line says why.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ TYPES = {
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
     **dict.fromkeys(("traced", "exit_code"), "bigint"),
     **dict.fromkeys(("now", "at"), "timestamptz"),
-    "metadata": "json",
+    **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
-OF_NOUN = {"lifecycle": {"priority": "text"}}  # where a noun means something else by a name
+# Where a noun means something else by a name.
+OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
 NOW = "now()::timestamptz(3)"
 
-_MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/", re.S)
+_MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)
 _WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)")
 _OTHERS = {
     "json_object": "json_build_object",

@@ -95,7 +95,11 @@ create table agent_lifecycle (
   origin             text not null default 'recorded'  -- imported: its spawn, and sometimes its end, are not known
     constraint invalid_value check (origin in ('recorded', 'imported')),
   output_tail        text,     -- the last of what it printed
-  traceparent        text,     -- what it was started by
+  traceparent        text      -- what it was started by
+    constraint invalid_traceparent check (
+    length(traceparent) = 55 and traceparent not glob '*[^0-9a-f-]*' and length(replace(traceparent, '-', '')) = 52
+      and traceparent glob '00-*' and substr(traceparent, 36, 1) = '-' and substr(traceparent, 53, 1) = '-'
+      and substr(traceparent, 4, 32) glob '*[^0]*' and substr(traceparent, 37, 16) glob '*[^0]*'),
   constraint invalid_status check (status <> 'spawned' or (started_at is null and completed_at is null)),
   constraint invalid_status check (status <> 'running' or (started_at is not null and completed_at is null)),
   constraint invalid_status check (status <> 'completed' or (started_at is not null and (completed_at is not null or origin = 'imported'))),

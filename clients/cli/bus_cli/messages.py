@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bus import lifecycle
+from bus import trace_context
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
@@ -54,7 +54,7 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
     document = given(payload)
-    options["traceparent"] = options["traceparent"] or lifecycle.surrounding()
+    options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         if to == "*":
             if wait_ack:

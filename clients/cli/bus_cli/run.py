@@ -10,7 +10,7 @@ import errno
 import os
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -54,39 +54,25 @@ class Run:
         self.bus = bus
         self.child = child
         self.session = options["session"]
-        self.agent = options.pop("agent")
-        self.type = options["type"]
         self.words = _shown(words)
-        options["worktree"] = options["worktree"] or os.getcwd()
-        self.parent = trace_context.parse(lifecycle.surrounding())
-        self.id: int = bus.trace_spawn(
-            options.pop("type"),
-            options.pop("task"),
-            pid=child.pid,
-            command=self.words,
-            traceparent=lifecycle.surrounding(),
-            **options,
-        )
+        self.parent = trace_context.parse(trace_context.surrounding())
+        told = {**options, "worktree": options["worktree"] or os.getcwd(), "traceparent": trace_context.surrounding()}
+        launch = bus.trace_launch if self.session else _alone(bus)
+        self.id, self.agent = launch(told.pop("type"), told.pop("task"), pid=child.pid, command=self.words, **told)
 
     def carry_out(self, out: Output) -> int:
         """Let the command run to its end; its exit status."""
         try:
-            self._register()
             problem = self.child.release(self._environment())
         except BaseException as unforeseen:
             self.bus.trace_abort(self.id, error=str(unforeseen) or type(unforeseen).__name__)
             raise
         if problem:
             return self._not_started(problem)
-        self._record(out, [lifecycle.start(self.id, agent=self.agent)])
+        self._record(out, [lifecycle.start(self.id, agent=self.agent or None)])
         status = self.child.wait()
         self._record(out, self._ending(status))
         return lifecycle.KILLED - status if status < 0 else status
-
-    def _register(self) -> None:
-        if self.session:
-            self.agent = self.agent or f"{self.type}-{self.id}"
-            self.bus.register(self.agent, type=self.type, session=self.session, pid=self.child.pid, command=self.words)
 
     def _environment(self) -> dict[str, str]:
         url = self.bus.url
@@ -125,6 +111,15 @@ class Run:
             self.bus.apply(operations)
         except BusError as problem:
             fail(problem, out.as_json)
+
+
+def _alone(bus: Bus) -> Callable[..., tuple[int, str]]:
+    """Outside of all sessions there is a record, and no entry in the registry."""
+
+    def launch(type: str, task: str, *, agent: str | None, **told: Any) -> tuple[int, str]:
+        return bus.trace_spawn(type, task, agent=agent, **told), agent or ""
+
+    return launch
 
 
 def _signal_name(number: int) -> str:

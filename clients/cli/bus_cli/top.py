@@ -21,7 +21,7 @@ from rich.text import Text
 from bus import Bus, clock, liveness
 from bus.liveness import Identity, Life
 from bus.models import Agent
-from bus.upkeep import Overview
+from bus.overview import Overview
 from bus_cli.output import Output, command
 from bus_cli.text import safe
 from bus_cli.trace.recording import milliseconds

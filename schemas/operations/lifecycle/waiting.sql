@@ -1,6 +1,9 @@
 -- Who waits on whom: what is leased, by its holder; what is ready, by the mailbox it waits in, with the oldest of each;
 -- agents that are paused; agents that were spawned and not started. One row each: kind, who waits, on whom, how many,
 -- what it is about, since when; and of whom it waits on: status, heartbeat and process, when it is registered.
+with busy as materialized (
+  select distinct leased_by as agent_id from agent_messages indexed by agent_messages_timers
+  where due_at is not null and status = 'leased')
 select w.kind, w.waiter, w.owner, w.number, w.subject, replace(w.since, ' ', 'T') || 'Z', o.agent_id, o.status, o.last_heartbeat,
   o.host, o.pid, o.pid_namespace, o.process_started_at, o.boot_id, w.message_type, w.free
 from (
@@ -14,7 +17,7 @@ from (
       select count(*) from agent_registry a
       where a.session_id = m.session_id and a.agent_type = substr(m.to_agent, 2)
         and a.status not in ('completed', 'failed', 'terminated')
-        and not exists (select 1 from agent_messages h where h.due_at is not null and h.status = 'leased' and h.leased_by = a.agent_id)),
+        and a.agent_id not in (select agent_id from busy)),
       null)
   from (
     select min(id) as first, count(*) as number from agent_messages indexed by agent_messages_ready

@@ -8,8 +8,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from email.message import Message as Headers
+from http.client import HTTPException
 from typing import IO
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -44,9 +45,7 @@ class Collector:
     a user and password in it become basic authentication, and OTEL_EXPORTER_OTLP_HEADERS are sent, too."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise error("usage", "a collector is at http://… or https://…", "name one, such as http://localhost:4318")
+        parts = _parts(url)
         path = parts.path if parts.path.endswith(PATH) else parts.path.rstrip("/") + PATH
         self.target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
         self._headers = {
@@ -58,6 +57,8 @@ class Collector:
         if parts.username is not None:
             told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(told.encode()).decode()}"
+        if any("\n" in value or "\r" in value for value in self._headers.values()):
+            raise error("usage", "a header has one line")
         self._opener = urllib.request.build_opener(_Stay)
 
     def take(self, spans: ExportTraceServiceRequest) -> str | None:
@@ -72,7 +73,7 @@ class Collector:
         except urllib.error.HTTPError as problem:
             with problem:
                 raise self._refusal(problem) from problem
-        except (OSError, urllib.error.URLError) as problem:
+        except (OSError, HTTPException) as problem:
             raise NotNow(str(getattr(problem, "reason", problem))) from problem
 
     def _refusal(self, problem: urllib.error.HTTPError) -> NotNow | BusError:
@@ -81,6 +82,16 @@ class Collector:
             return error("collector_refused", f"the collector at {self.target} answers {words}")
         asked = problem.headers.get("Retry-After", "")
         return NotNow(words, float(asked) if asked.isdigit() else None)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass
+    raise error("usage", "a collector is at http://… or https://…", "name one, such as http://localhost:4318")
 
 
 def _complaint(answer: bytes) -> str | None:

@@ -70,8 +70,9 @@ def lines(timeline: Timeline) -> Iterator[str]:
 def _drawn(bar: Bar, scale: Scale, width: int) -> str:
     first, last = (min(int(scale(moment) * width), width - 1) for moment in (bar.spawned, scale.end(bar)))
     started = last if bar.started is None else min(max(int(scale(bar.started) * width), first), last)
-    tip = ">" if bar.status in ("spawned", "running") else "?" if bar.ended is None else "█"
-    return (" " * first + "░" * (started - first) + "█" * (last - started) + tip).ljust(width)
+    tip = ">" if bar.status in ("spawned", "running") else "?" if bar.ended is None else ""
+    work = "█" * max(last - started - len(tip), not tip) + tip
+    return (" " * first + "░" * (started - first) + work).ljust(width)
 
 
 def _took(bar: Bar, scale: Scale) -> str:

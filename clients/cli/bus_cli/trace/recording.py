@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bus import lifecycle
+from bus import trace_context
 from bus.models import Lifecycle
 from bus_cli.output import Output, command
 from bus_cli.text import safe
@@ -28,7 +28,7 @@ from bus_cli.text import safe
 @command
 def spawn(out: Output, type: str, task: str, **options: Any) -> None:
     """Put a process that was spawned otherwise on record. Prints the record's id."""
-    options["traceparent"] = options["traceparent"] or lifecycle.surrounding()
+    options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         id = bus.trace_spawn(type, task, **options)
     out.show({"agent_id": id}, str(id))

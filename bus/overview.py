@@ -1,0 +1,40 @@
+"""What happens on the bus now, for whoever watches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bus.models import Agent
+from bus.operation import Query, Steps, reading
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, moments in the database's text;
+    `sent` and `acknowledged` are of the last minute."""
+
+    sessions: list[list[Any]]
+    agents: list[Agent]
+    queues: list[tuple[str, int, str]]
+    leased: list[list[Any]]
+    in_flight: int
+    sent: int
+    acknowledged: int
+    dead: int
+    running: int
+    slowest: list[list[Any]]
+
+
+@reading
+def overview() -> Steps[Overview]:
+    """What happens on the bus now: sessions, agents, queues, messages in flight, rates, the slowest agents."""
+    ((found,),) = yield Query("bus/overview", {})
+    return msgspec.json.decode(found.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), type=Overview)
+
+
+@reading
+def data_version() -> Steps[int]:
+    """A number that changes when another connection has written: whether looking again is worth it."""
+    ((version,),) = yield Query("bus/data_version", {})
+    return int(version)

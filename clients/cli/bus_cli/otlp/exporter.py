@@ -1,0 +1,77 @@
+"""Tells a collector what is new on a bus."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from bus import Bus
+from bus.errors import error
+from bus_cli.otlp import spans
+from bus_cli.otlp.collector import Collector, NotNow
+from bus_cli.text import safe
+
+LONGEST = 60.0  # seconds between two tries
+LOOK = 1.0  # seconds between two looks
+
+
+class Exporter:
+    """Tells one collector, batch by batch; a batch is done with when the collector has taken it."""
+
+    def __init__(self, bus: Bus, collector: Collector, *, follow: bool, bodies: bool) -> None:
+        self._bus = bus
+        self._collector = collector
+        self._follow = follow
+        self._bodies = bodies
+        self._told = 0
+
+    def carry_out(self) -> int:
+        """Tell all that is new, and, following, all that becomes new; how many spans were told."""
+        self._bus.export_claim(self._collector.target)
+        try:
+            version, looked = None, 0.0
+            while True:
+                before, version = version, self._bus.data_version()
+                if version != before or time.monotonic() - looked > LONGEST:  # who was found gone ends a minute later
+                    looked = time.monotonic()
+                    while self._round():
+                        pass
+                if not self._follow:
+                    return self._told
+                time.sleep(LOOK)
+        finally:
+            self._bus.export_release(self._collector.target)
+
+    def _round(self) -> bool:
+        """One batch: told first, then done with. False when there was none."""
+        batch = self._bus.export_batch(self._collector.target)
+        if not batch.moves():
+            return False
+        if batch.spans():
+            self._tell(spans.request(batch, self._bodies))
+        self._bus.export_advance(self._collector.target, batch)
+        self._told += batch.spans()
+        return True
+
+    def _tell(self, request: ExportTraceServiceRequest) -> None:
+        tries = 0
+        while True:
+            try:
+                if complaint := self._collector.take(request):
+                    _note(complaint)
+                return
+            except NotNow as problem:
+                words = f"the collector at {self._collector.target} can't be reached: {problem}"
+                if not self._follow:
+                    raise error("collector_down", words) from problem
+                if not tries:
+                    _note(f"{words}; trying on")
+                time.sleep(min(LONGEST, 2.0**tries if problem.wait is None else problem.wait))
+                tries = min(tries + 1, 6)
+
+
+def _note(words: str) -> None:
+    if sys.stderr is not None:
+        print(f"bus: {safe(words)}", file=sys.stderr, flush=True)

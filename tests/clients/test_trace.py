@@ -1,0 +1,451 @@
+"""`bus run`, `bus trace`, `bus top` and `bus metrics`, as their users meet them: real processes."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from bus_cli import top
+from bus_client import Agent
+from prometheus_client.openmetrics import parser
+
+from bus import Bus, trace_context
+from tests.clients.test_command_line import BUS, bus
+
+Run = subprocess.CompletedProcess[bytes]
+
+
+@pytest.fixture
+def here(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bus, named by BUS_URL, and the command on the path."""
+    monkeypatch.setenv("BUS_URL", url)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return url
+
+
+def run(*arguments: str, script: str, stdin: bytes = b"") -> Run:
+    """Run a shell script as a traced agent."""
+    command = [*BUS, "run", "--type", "execute-phase", "--task", "t", *arguments, "--", "sh", "-c", script]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)
+
+
+def record(id: int = 1) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bus("trace", "show", str(id), "--json"))
+    return found
+
+
+# --- bus run
+
+
+def test_a_command_is_on_record_from_its_start_to_its_end(here: str) -> None:
+    done = run("--priority", "042", "--task-type", "bug", "--metadata", '{"a": 1}', script="echo out; echo err >&2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"out\n", b"err\n")
+    found = record()
+    assert (found["status"], found["exit_code"], found["error_message"]) == ("completed", 0, None)
+    assert (found["priority_number"], found["task_type"], found["metadata"]) == ("042", "bug", {"a": 1})
+    assert sorted(found["output_tail"].split()) == ["err", "out"]
+    assert found["duration_ms"] >= found["idle_time_ms"] >= 0
+    assert found["worktree_path"] == os.getcwd()
+    assert found["command"] == "sh -c 'echo out; echo err >&2'"
+
+
+def test_its_exit_status_is_returned(here: str) -> None:
+    assert run(script="exit 7").returncode == 7
+    assert (record()["status"], record()["exit_code"], record()["error_message"]) == ("failed", 7, "exit status 7")
+    assert run(script="kill -9 $$").returncode == 137
+    assert (record(2)["status"], record(2)["exit_code"], record(2)["error_message"]) == (
+        "killed",
+        137,
+        "killed by SIGKILL",
+    )
+    assert run(script="exit 137").returncode == 137
+    assert record(3)["status"] == "failed", "it ended by itself"
+
+
+def test_a_command_that_is_not_there_failed_and_never_ran(here: str) -> None:
+    bus("run", "--type", "validation", "--task", "t", "--session", "s", "--", "no-such-command", status=127)
+    assert (record()["status"], record()["started_at"], record()["exit_code"]) == ("failed", None, 127)
+    assert json.loads(bus("agents", "--json"))[0]["status"] == "failed"
+    assert bus("trace", "active", "--json") == "[]\n"
+    Path("data").write_text("no program")
+    bus("run", "--type", "x", "--task", "t", "--", "./data", status=126)
+    assert record(2)["exit_code"] == 126
+
+
+def test_what_can_not_be_recorded_does_not_run(here: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    for status, options in ((65, ["--session", "s", "--type", "plumber"]), (65, ["--metadata", "{", "--type", "x"])):
+        bus("run", *options, "--task", "t", "--", "touch", str(mark), status=status)
+    bus("run", "--bus", str(tmp_path / "none.db"), "--type", "x", "--task", "t", "--", "touch", str(mark), status=66)
+    assert not mark.exists()
+    assert json.loads(bus("trace", "timeline", "--json"))["agents"] == []
+    assert bus("session", "list", "--json") == "[]\n"
+
+
+def test_the_command_knows_who_it_is(here: str) -> None:
+    done = run("--session", "s", script='echo "$BUS_TRACE $BUS_AGENT $BUS_SESSION $BUS_URL $TRACEPARENT"')
+    id, agent, session, url, traceparent = done.stdout.decode().split()
+    assert (id, agent, session, url) == ("1", "execute-phase-1", "s", here)
+    assert trace_context.parse(traceparent)
+    assert record()["registry_id"] == "execute-phase-1"
+    (registered,) = json.loads(bus("agents", "--json"))
+    assert (registered["agent_id"], registered["status"]) == ("execute-phase-1", "completed")
+
+
+def test_it_is_registered_while_it_runs_and_what_it_sends_stands_in_its_trace(here: str) -> None:
+    done = run("--session", "s", "--agent", "me", script="bus send you task_assignment '{}' && bus agents --json")
+    assert done.returncode == 0, done.stderr
+    (agent,) = json.loads(done.stdout.split(b"\n", 1)[1])
+    assert (agent["agent_id"], agent["status"], agent["pid"]) == ("me", "active", record()["pid"])
+    with Bus.open(here) as opened:
+        (message,) = opened.messages()
+        ids = {s.key: s.value for s in opened.config_list()}
+    context = trace_context.parse(message.traceparent)
+    assert context == trace_context.life(ids["bus_id"], 1, "s", None)
+
+
+def test_output_goes_through_byte_for_byte_and_only_its_end_is_kept(here: str) -> None:
+    data = bytes(range(256)) * 2000
+    done = run(script="cat", stdin=data)
+    assert done.stdout == data
+    tail = record()["output_tail"]
+    assert tail.encode()[-128:-1] == data[-4096:].decode("utf-8", "replace").replace("\0", "\ufffd").encode()[-128:-1]
+
+
+def test_a_child_it_leaves_behind_does_not_hold_it(here: str) -> None:
+    done = run(script="sleep 300 & echo $!")
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert done.returncode == 0
+
+
+def test_nobody_reading_ends_the_command_as_it_would_without(here: str) -> None:
+    line = f"{' '.join(BUS)} run --type x --task t -- yes | head -n 2; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
+    assert done.stdout.split() == [b"y", b"y", b"141"]
+    assert record()["error_message"] == "killed by SIGPIPE"
+
+
+@contextmanager
+def started(*arguments: str, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [*BUS, "run", "--type", "x", "--task", "t", *arguments, "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_are_passed_on(here: str, number: signal.Signals) -> None:
+    name = number.name.removeprefix("SIG")
+    with started(script=f'trap "echo caught; exit 5" {name}; echo ready; while :; do sleep 0.05; done') as process:
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=20)
+    assert (out, errors, process.returncode) == (b"caught\n", b"", 5)
+
+
+def test_a_signal_that_ends_the_command_is_told(here: str) -> None:
+    with started(script="echo ready; exec sleep 600") as process:
+        process.terminate()
+        assert process.wait(20) == 143
+    assert (record()["status"], record()["error_message"]) == ("killed", "killed by SIGTERM")
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_command_once(here: str) -> None:
+    count = "trap 'n=$((n+1))' INT; echo ready; while [ ${n:-0} -lt 1 ]; do sleep 0.05; done; sleep 0.3; echo n=$n"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvp(BUS[0], [*BUS, "run", "--type", "x", "--task", "t", "--", "bash", "-c", count])
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    while b"n=" not in seen:
+        seen += os.read(terminal, 1024)
+    assert b"n=1" in seen
+    os.waitpid(pid, 0)
+    os.close(terminal)
+
+
+def test_killed_with_its_runner_it_is_found_dead(here: str) -> None:
+    with started(script="echo ready; exec sleep 600") as process:
+        pid = record()["pid"]
+        process.kill()
+        process.wait()
+        (active,) = json.loads(bus("trace", "active", "--json"))
+        assert (active["pid"], active["life"]) == (pid, "alive")
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid)
+    assert bus("trace", "active", "--json") == "[]\n"
+    assert (record()["status"], record()["unseen"]) == ("killed", True)
+
+
+def wait_gone(pid: int) -> None:
+    descriptor = None
+    try:
+        descriptor = os.pidfd_open(pid)
+        select.select([descriptor], [], [], 20)
+    except ProcessLookupError:
+        pass
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def test_a_report_while_it_ends_does_not_spoil_the_record(here: str) -> None:
+    """A zombie is gone for everybody but whoever waits for it; that one still says how it ended."""
+    with Bus.open(here) as opened:
+        id = opened.trace_spawn("x", "t", pid=os.getpid())
+        with subprocess.Popen(["true"]) as zombie:
+            os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+            opened.trace_start(id, pid=zombie.pid)
+            assert opened.trace_active() == []
+            assert opened.trace_finish(id, exit_code=zombie.wait()).status == "completed"
+
+
+# --- bus trace
+
+
+def test_a_process_started_otherwise_is_put_on_record(here: str) -> None:
+    id = bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()), "--priority", "1.5").strip()
+    bus("trace", "start", id)
+    (active,) = json.loads(bus("trace", "active", "--json"))
+    assert (active["agent_id"], active["status"], active["priority_number"]) == (int(id), "running", "1.5")
+    assert "failed" in bus("trace", "finish", id, "--exit-code", "2", "--error", "tired")
+    assert (record()["exit_code"], record()["error_message"]) == (2, "tired")
+
+
+def test_wrong_input_is_told_in_a_line_and_writes_nothing(here: str, tmp_path: Path) -> None:
+    own = str(os.getpid())
+    bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", own)
+    before = record()
+    Path("binary").write_bytes(b"\xff\xfe")
+    Path("broken.json").write_text("{")
+    Path("other.json").write_text("{}")
+    for status, arguments in (
+        (64, ["spawn", "--type", "x", "--task", "t"]),
+        (64, ["spawn", "--type", "x", "--task", "t", "--pid", "0"]),
+        (64, ["spawn", "--type", "x", "--task", "t", "--pid", "me"]),
+        (65, ["spawn", "--type", "x", "--task", "t", "--pid", own, "--at", "2999-01-01T00:00:00Z"]),
+        (65, ["spawn", "--type", "x", "--task", "t", "--pid", own, "--at", "tomorrow"]),
+        (65, ["finish", "1"]),
+        (65, ["start", "1", "--at", "2020-01-01T00:00:00Z"]),
+        (66, ["finish", "99"]),
+        (66, ["start", "99"]),
+        (64, ["finish", "x"]),
+        (64, ["bottlenecks", "--limit", "0"]),
+        (64, ["throughput", "--by", "week"]),
+        (64, ["velocity", "--days", "0"]),
+        (64, ["import", "missing.json"]),
+        (65, ["import", "binary"]),
+        (65, ["import", "broken.json"]),
+        (65, ["import", "other.json"]),
+        (64, ["timeline", "--svg", "/no/such/folder/x.svg"]),
+        (64, ["export", "--otlp", "localhost"]),
+        (64, ["export", "--otlp", "http://localhost:99999"]),
+        (64, ["export", "--otlp", "http://[::1"]),
+        (64, ["export", "--otlp", "http://localhost", "--header", "x=a\nb"]),
+        (64, ["export", "--otlp", "http://localhost", "--header", "x"]),
+    ):
+        assert bus("trace", *arguments, status=status) == ""
+    assert record() == before
+    bus("trace", "start", "1")
+    bus("trace", "finish", "1")
+    bus("trace", "finish", "1", status=76)
+    assert bus("trace", "throughput", "--json").count("period") == 1
+
+
+def test_every_report_has_words_and_json(here: str) -> None:
+    run("--priority", "7", script="exit 0")
+    run(script="exit 1")
+    bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()))
+    for report, word in (
+        ("active", "alive"),
+        ("velocity", "50.0 %"),
+        ("bottlenecks", "execute-phase"),
+        ("timeline", "priority 7"),
+        ("throughput", "completed"),
+        ("waiting", "has not started"),
+    ):
+        assert word in "".join([*bus("trace", report), *json.dumps(json.loads(bus("trace", report, "--json")))])
+    found = json.loads(bus("trace", "velocity", "--type", "execute-phase", "--json"))
+    assert [(v["completed"], v["failed"], v["success_rate"]) for v in found] == [(1, 1, 0.5)]
+    assert json.loads(bus("trace", "timeline", "--priority", "7", "--json"))["agents"][0]["agent_id"] == 1
+    assert json.loads(bus("trace", "waiting", "--json"))[0]["on"] == "agent"
+
+
+def test_an_empty_bus_has_empty_reports(here: str) -> None:
+    for report in ("active", "velocity", "bottlenecks", "throughput", "waiting"):
+        assert bus("trace", report, "--json") == "[]\n"
+    assert "no agent is on record" in bus("trace", "timeline")
+
+
+def test_the_timeline_is_drawn_in_a_terminal_and_as_a_picture(here: str, tmp_path: Path) -> None:
+    with Bus.open(here) as opened:
+        for n, status in enumerate(["completed", "failed", "killed"]):
+            at = f"2025-06-01T12:0{n}:00Z"
+            id = opened.trace_spawn("<b>&\u202e", f"t{n}", pid=os.getpid(), priority=7, at=at)
+            opened.trace_start(id, at=f"2025-06-01T12:0{n}:30Z")
+            opened.trace_finish(id, status=status, at=f"2025-06-01T12:0{n + 1}:00Z")
+    drawn = bus("trace", "timeline", COLUMNS="80").splitlines()
+    assert drawn[0] == "2025-06-01T12:00:00Z to 2025-06-01T12:03:00Z, 3m 0s"
+    assert drawn[1] == "priority 7"
+    for line in drawn[2:]:
+        assert line.count("░") > 5
+        assert abs(line.count("░") - line.count("█")) <= 1
+    assert "\u202e" not in "".join(drawn)
+    assert bus("trace", "timeline", "--svg", "out.svg") == ""
+    picture = ElementTree.parse("out.svg").getroot()
+    name = "{http://www.w3.org/2000/svg}"
+    assert picture.tag == f"{name}svg"
+    assert len(picture.findall(f".//{name}title")) == 3
+    assert len(picture.findall(f".//{name}rect")) == 1 + 2 * 3
+
+
+def test_a_file_of_agents_is_imported(here: str) -> None:
+    entry = {
+        "pid": 5, "agent_type": "x", "task_id": 1, "command": "c", "status": "completed",
+        "started_at": "2025-06-01T12:00:00.5", "completed_at": "2025-06-01T12:00:02",
+    }  # fmt: skip
+    Path("agent_state.json").write_text(json.dumps({"active_agents": {}, "completed_agents": [entry]}))
+    assert bus("trace", "import", "agent_state.json", "--timezone", "UTC").startswith("1 added")
+    again = bus("trace", "import", "agent_state.json", "--timezone", "UTC")
+    assert again == "0 added (0 of them gone unseen), 0 updated, 1 left\n       1  already on record\n"
+    assert record()["duration_ms"] == 1500
+    text = Path("agent_state.json").read_text()
+    assert json.loads(bus("trace", "import", "-", "--timezone", "UTC", "--json", stdin=text))["left"] == 1
+
+
+# --- Python agents
+
+
+def test_python_agents_record_themselves(here: str) -> None:
+    with Agent("one", type="validation", session="s", bus=here, task="t-9", priority="042") as agent:
+        (life,) = agent.bus.trace_active()
+        assert (life.registry_id, life.task_id, life.priority_number, life.status) == ("one", "t-9", "042", "running")
+    assert (record()["status"], record()["duration_ms"] >= 0) == ("completed", True)
+    with pytest.raises(RuntimeError), Agent("two", type="validation", session="s", bus=here):
+        raise RuntimeError("no\0way")
+    assert (record(2)["status"], record(2)["task_id"]) == ("failed", "s")
+    assert record(2)["error_message"] == "RuntimeError: no\ufffdway"
+
+
+def test_an_agent_under_bus_run_is_on_record_once(here: str) -> None:
+    script = "from bus_client import Agent\nwith Agent('me', type='validation', session='s'): pass\nraise SystemExit(3)"
+    command = [*BUS, "run", "--type", "validation", "--task", "t", "--", sys.executable, "-c", script]
+    assert subprocess.run(command, check=False).returncode == 3
+    assert (record()["status"], record()["registry_id"], record()["exit_code"]) == ("failed", "me", 3)
+    assert len(json.loads(bus("trace", "timeline", "--json"))["agents"]) == 1
+
+
+# --- bus metrics, bus top
+
+
+def families(text: str) -> dict[str, Any]:
+    return {family.name: family for family in parser.text_string_to_metric_families(text)}
+
+
+def test_metrics_are_what_the_official_parser_reads(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.register("a", type="validation", session="s")
+        opened.types_add("agent", "own-type")
+        opened.send("a", "b", "task_assignment", {})
+        opened.send("a", "@own-type", "task_assignment", {})
+        id = opened.trace_spawn('x"\\\n', "t", pid=os.getpid(), at="2025-06-01T12:00:00Z")
+        opened.trace_start(id, at="2025-06-01T12:00:01Z")
+        opened.trace_finish(id, at="2025-06-01T12:00:10Z")
+    text = bus("metrics")
+    assert text.endswith("# EOF\n")
+    found = families(text)
+    depth = {sample.labels["mailbox"]: sample.value for sample in found["agent_bus_queue_depth"].samples}
+    assert depth == {"b": 1, "@own-type/s": 1}
+    assert [s.value for s in found["agent_bus_sent_messages"].samples] == [2]
+    assert {(s.labels["status"], s.value) for s in found["agent_bus_messages"].samples} == {("ready", 2.0)}
+    took = {
+        (s.name, s.labels.get("quantile")): s.value for s in found["agent_bus_traced_agent_duration_seconds"].samples
+    }
+    assert took[("agent_bus_traced_agent_duration_seconds", "0.95")] == 10
+    assert took[("agent_bus_traced_agent_duration_seconds_count", None)] == 1
+    assert {s.labels["agent_type"] for s in found["agent_bus_traced_agents"].samples} == {'x"\\\n'}
+    assert found["agent_bus_file_bytes"].samples[0].value > 4096
+    assert found["agent_bus_queue_oldest_age_seconds"].unit == "seconds"
+
+
+def test_metrics_of_an_empty_bus_are_read_too(here: str) -> None:
+    assert families(bus("metrics"))["agent_bus_sent_messages"].samples[0].value == 0
+    assert isinstance(json.loads(bus("metrics", "--json")), list)
+
+
+def test_top_shows_what_happens(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.register("anna", type="validation", session="s", pid=os.getpid())
+        opened.send("anna", "bert", "task_assignment", {})
+        opened.send("anna", "anna", "task_assignment", {})
+        opened.receive("anna")
+    shown = bus("top")
+    for word in ("anna", "bert", "alive", "in flight", "sent/s"):
+        assert word in shown
+    found = json.loads(bus("top", "--json"))
+    assert found["in_flight"] == 1
+    assert found["queues"][0][:2] == ["bert", 1]
+
+
+def test_top_reads_the_bus_only_when_somebody_has_written(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    reads: list[object] = []
+    acts: list[Callable[[], object]] = []
+    with Bus.open(here) as opened, Bus.open(here) as other:
+        acts = [lambda: None, lambda: None, lambda: other.register("x", type="validation", session="s"), lambda: None]
+
+        def sleep(seconds: float) -> None:
+            if not acts:
+                raise Enough
+            acts.pop(0)()
+
+        look = top._look
+        monkeypatch.setattr(top.time, "sleep", sleep)
+        monkeypatch.setattr(top, "_look", lambda bus: reads.append(bus) or look(bus))
+        with pytest.raises(Enough):
+            top._follow(opened, 1.0)
+    assert len(reads) == 2, "at the beginning, and after the one write"
+
+
+def test_top_on_a_terminal_follows_until_it_is_interrupted(here: str) -> None:
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvp(BUS[0], [*BUS, "top", "--interval", "0.2"])
+    seen = b""
+    while b"sessions" not in seen:
+        seen += os.read(terminal, 4096)
+    with Bus.open(here) as opened:
+        opened.register("newcomer", type="validation", session="s")
+    while b"newcomer" not in seen:
+        seen += os.read(terminal, 4096)
+    os.kill(pid, signal.SIGTERM)
+    reader = threading.Thread(target=drained, args=(terminal,))
+    reader.start()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+    reader.join(20)
+    os.close(terminal)
+
+
+def drained(terminal: int) -> None:
+    try:
+        while os.read(terminal, 4096):
+            pass
+    except OSError:
+        pass

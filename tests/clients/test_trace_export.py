@@ -1,0 +1,401 @@
+"""`bus trace export`: to a real receiver of OTLP on loopback, which decodes with the official library."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from bus import Bus, clock, trace_context
+from tests.clients.test_command_line import BUS, bus
+from tests.conformance.test_lifecycle import CONTEXT
+
+SECRET = "the body of the message"
+
+
+class Receiver:
+    """A collector of OTLP over HTTP: what it received, and how it answers next."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.requests: list[ExportTraceServiceRequest] = []
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.answers: list[int] = []
+        self.complaint = ""
+        self.arrived = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, answer = receiver.take(self.path, dict(self.headers), body)
+                self.send_response(status)
+                if status in (301, 302):
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def take(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        request = ExportTraceServiceRequest.FromString(body)
+        with self.arrived:
+            self.paths.append(path)
+            self.headers.append(headers)
+            self.requests.append(request)
+            status = self.answers.pop(0) if self.answers else 200
+            if status == 200:
+                self.spans += [
+                    span for of in request.resource_spans for scope in of.scope_spans for span in scope.spans
+                ]
+            self.arrived.notify_all()
+        answer = ExportTraceServiceResponse()
+        if self.complaint:
+            answer.partial_success.rejected_spans = 1
+            answer.partial_success.error_message = self.complaint
+        return status, answer.SerializeToString()
+
+    def wait_for(self, spans: int) -> None:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.spans) >= spans, 30), self.spans
+
+    def named(self, name: str) -> Span:
+        (found,) = [span for span in self.spans if span.name == name]
+        return found
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A collector that listens on loopback."""
+    found = Receiver()
+    thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield found
+    found.server.shutdown()
+    thread.join()
+    found.server.server_close()
+
+
+@pytest.fixture
+def team(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
+    """A bus, named by BUS_URL, with agents boss and one."""
+    monkeypatch.setenv("BUS_URL", url)
+    monkeypatch.setenv("no_proxy", "*")
+    for name in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    with Bus.open(url) as opened:
+        opened.register("boss", type="milestone-coordinator", session="s")
+        opened.register("one", type="milestone-executor", session="s")
+        yield opened
+
+
+def export(receiver: Receiver, *options: str, status: int = 0) -> str:
+    return bus("trace", "export", "--otlp", receiver.url, *options, status=status)
+
+
+def attributes(span: Span) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "") for pair in span.attributes}
+
+
+def exchange(team: Bus, **options: Any) -> int:
+    id = team.send("boss", "one", "task_assignment", {"title": SECRET}, **options)
+    (message,) = team.receive("one")
+    team.ack(message.receipt or "")
+    return id
+
+
+def test_a_message_is_a_producer_and_a_consumer_span_in_the_trace_it_was_sent_in(team: Bus, receiver: Receiver) -> None:
+    exchange(team, traceparent=CONTEXT, correlation="talk-1", priority=8)
+    assert export(receiver) == "2 spans exported\n"
+    assert receiver.paths == ["/v1/traces"]
+    assert receiver.headers[0]["Content-Type"] == "application/x-protobuf"
+    sent, processed = receiver.named("send one"), receiver.named("process one")
+    assert (sent.kind, processed.kind) == (Span.SPAN_KIND_PRODUCER, Span.SPAN_KIND_CONSUMER)
+    assert sent.trace_id.hex() == processed.trace_id.hex() == CONTEXT[3:35]
+    assert sent.parent_span_id.hex() == CONTEXT[36:52]
+    assert processed.parent_span_id == sent.span_id
+    assert [(link.trace_id, link.span_id) for link in processed.links] == [(sent.trace_id, sent.span_id)]
+    assert sent.start_time_unix_nano <= processed.start_time_unix_nano <= processed.end_time_unix_nano
+    told = attributes(processed)
+    assert told["messaging.system"] == "agent_bus"
+    assert told["messaging.destination.name"] == "one"
+    assert (told["messaging.operation.name"], told["messaging.operation.type"]) == ("process", "process")
+    assert (told["messaging.message.id"], told["messaging.message.conversation_id"]) == ("1", "talk-1")
+    assert (told["bus.message.type"], told["bus.message.priority"]) == ("task_assignment", 8)
+    assert attributes(sent)["messaging.operation.type"] == "send"
+    (of,) = receiver.requests[0].resource_spans
+    assert {pair.key: pair.value.string_value for pair in of.resource.attributes}["service.name"] == "agent-bus"
+
+
+def test_a_life_is_a_span_and_what_it_sent_stands_below_it(team: Bus, receiver: Receiver) -> None:
+    id = team.trace_enter("worker", type="validation", session="s", task="t-1", priority="042")
+    team.send("worker", "one", "task_assignment", {})
+    team.trace_leave("worker", id, status="failed", error="ValueError: no")
+    export(receiver)
+    life, sent = receiver.named("invoke_agent worker"), receiver.named("send one")
+    assert (life.trace_id, life.span_id) == (sent.trace_id, sent.parent_span_id)
+    assert (life.kind, life.parent_span_id) == (Span.SPAN_KIND_INTERNAL, b"")
+    assert (life.status.code, life.status.message) == (Status.STATUS_CODE_ERROR, "ValueError: no")
+    found = team.trace_show(id)
+    assert life.end_time_unix_nano - life.start_time_unix_nano == (found.duration_ms or 0) * 1_000_000
+    told = attributes(life)
+    assert (told["gen_ai.operation.name"], told["gen_ai.agent.id"]) == ("invoke_agent", "worker")
+    assert (told["gen_ai.conversation.id"], told["bus.task.id"]) == ("s", "t-1")
+    assert (told["bus.task.priority_number"], told["process.pid"]) == ("042", os.getpid())
+
+
+def test_a_life_that_was_started_in_a_trace_stays_in_it(team: Bus, receiver: Receiver) -> None:
+    id = team.trace_spawn("x", "t", pid=os.getpid(), traceparent=CONTEXT)
+    team.trace_start(id)
+    team.trace_finish(id, exit_code=0)
+    export(receiver)
+    life = receiver.named("invoke_agent x")
+    assert (life.trace_id.hex(), life.parent_span_id.hex()) == (CONTEXT[3:35], CONTEXT[36:52])
+    assert life.status.code == Status.STATUS_CODE_UNSET
+    assert [event.name for event in life.events] == ["bus.agent.started"]
+
+
+def test_bodies_are_told_only_when_asked(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    id = team.trace_spawn("x", "t", pid=os.getpid(), command="run --password hunter2")
+    team.trace_start(id)
+    team.trace_finish(id, output="printed")
+    export(receiver)
+    text = str(receiver.requests)
+    assert SECRET not in text
+    assert "hunter2" not in text
+    assert "printed" not in text
+    assert attributes(receiver.named("send one"))["messaging.message.body.size"] > len(SECRET)
+    receiver.spans.clear()
+    exchange(team)
+    export(receiver, "--bodies")
+    assert json.loads(attributes(receiver.named("process one"))["bus.message.body"]) == {"title": SECRET}
+
+
+def test_it_goes_on_where_it_stopped_and_tells_nothing_twice(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    waits = team.send("boss", "one", "task_assignment", {})
+    life = team.trace_spawn("x", "t", pid=os.getpid())
+    assert export(receiver) == "3 spans exported\n"
+    assert export(receiver) == "0 spans exported\n"
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    team.trace_start(life)
+    exchange(team)
+    assert export(receiver) == "3 spans exported\n"
+    team.trace_finish(life)
+    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "0 spans exported\n"
+    names = Counter(span.name for span in receiver.spans)
+    assert names == {"send one": 3, "process one": 3, "invoke_agent x": 1}
+    assert len({(span.trace_id, span.span_id) for span in receiver.spans}) == 7
+    assert {attributes(span)["messaging.message.id"] for span in receiver.spans if span.name == "process one"} == {
+        "1", str(waits), "3",
+    }  # fmt: skip
+
+
+def test_many_spans_go_in_several_requests_and_none_is_lost(team: Bus, receiver: Receiver) -> None:
+    team.apply([_sending(n) for n in range(1203)])
+    assert export(receiver) == "1203 spans exported\n"
+    assert len(receiver.requests) == 3
+    ids = sorted(int(attributes(span)["messaging.message.id"]) for span in receiver.spans)
+    assert ids == list(range(1, 1204))
+
+
+def _sending(n: int) -> Any:
+    from bus import messages
+
+    return messages.send("boss", "one", "task_assignment", {"weight": n})
+
+
+def test_large_bodies_go_in_several_requests(team: Bus, receiver: Receiver) -> None:
+    for _ in range(6):
+        team.send("boss", "one", "task_assignment", {"title": "x" * 900_000})
+    assert export(receiver, "--bodies") == "6 spans exported\n"
+    assert max(request.ByteSize() for request in receiver.requests) < 4_000_000
+
+
+def test_a_collector_that_is_down_loses_nothing(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    receiver.answers = [503]
+    export(receiver, status=75)
+    exchange(team)
+    receiver.answers = [429]
+    export(receiver, status=75)
+    assert receiver.spans == []
+    assert bus("trace", "export", "--otlp", "http://127.0.0.1:9", status=75) == ""
+    assert export(receiver) == "4 spans exported\n"
+
+
+def test_following_waits_for_a_collector_that_is_down(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    receiver.answers = [503, 503]
+    command = [*BUS, "trace", "export", "--otlp", receiver.url, "--follow"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            receiver.wait_for(2)
+            exchange(team)
+            receiver.wait_for(4)
+            busy = bus("trace", "export", "--otlp", receiver.url, status=75)
+            assert busy == "", "one at a time"
+        finally:
+            process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=30)[1].decode()
+        assert process.returncode == 143
+    assert "trying on" in errors
+    assert len(receiver.requests) == 4
+    assert export(receiver) == "0 spans exported\n", "what was told is told, and the next may begin at once"
+
+
+def test_killed_between_telling_and_noting_the_same_spans_are_told_again(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    target = f"{receiver.url}/v1/traces"
+    team.export_claim(target)
+    batch = team.export_batch(target)
+    again = team.export_batch(target)
+    assert [sent.context for sent in batch.sent] == [sent.context for sent in again.sent]
+    team.export_advance(target, batch)
+    assert not team.export_batch(target).moves()
+    team.export_release(target)
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_a_dead_exporter_does_not_stop_the_next(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    command = [*BUS, "trace", "export", "--otlp", receiver.url, "--follow"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        receiver.wait_for(2)
+        process.kill()
+        process.communicate()
+    exchange(team)
+    export(receiver)
+    assert len({span.span_id for span in receiver.spans}) == 4
+
+
+def test_a_collector_that_refuses_is_told_and_nothing_is_lost(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    for refusal in (400, 401, 404, 302):
+        receiver.answers = [refusal]
+        export(receiver, status=65)
+        assert receiver.answers == []
+    assert receiver.paths == ["/v1/traces"] * 4
+    assert export(receiver) == "2 spans exported\n"
+
+
+def test_spans_that_a_collector_did_not_want_are_said_and_not_sent_again(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    receiver.complaint = "too old"
+    done = subprocess.run([*BUS, "trace", "export", "--otlp", receiver.url], capture_output=True, check=True)
+    assert b"1 spans were rejected: too old" in done.stderr
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_paths_and_credentials_are_those_that_collectors_ask_for(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange(team)
+    address = receiver.url.removeprefix("http://")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b,empty=")
+    bus("trace", "export", "--otlp", f"http://pk:s%40k@{address}/api/public/otel/", "--header", "X-Own=1=2")
+    assert receiver.paths == ["/api/public/otel/v1/traces"]
+    told = receiver.headers[0]
+    assert base64.b64decode(told["Authorization"].removeprefix("Basic ")) == b"pk:s@k"
+    assert {name.lower(): value for name, value in told.items()}["x-tenant"] == "a b"
+    assert {name.lower(): value for name, value in told.items()}["x-own"] == "1=2"
+    bus("trace", "export", "--otlp", f"http://{address}/v1/traces")
+    assert receiver.paths[1] == "/v1/traces"
+    stored = Path(team.url.path).read_bytes() + Path(f"{team.url.path}-wal").read_bytes()
+    assert b"s%40k" not in stored
+    assert b"s@k" not in stored
+
+
+def test_a_message_that_dies_is_told_as_often_as_it_dies_of_a_delivery(team: Bus, receiver: Receiver) -> None:
+    id = team.send("boss", "one", "task_assignment", {})
+    (message,) = team.receive("one")
+    team.reject(message.receipt or "", reason="nonsense")
+    export(receiver)
+    (first,) = [span for span in receiver.spans if span.name == "process one"]
+    assert (first.status.code, first.status.message) == (Status.STATUS_CODE_ERROR, "rejected")
+    assert attributes(first)["error.type"] == "rejected"
+    assert export(receiver) == "0 spans exported\n"
+    team.redrive([id])
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    assert export(receiver) == "1 spans exported\n"
+    assert len({span.span_id for span in receiver.spans}) == 3
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_what_nobody_took_has_no_consumer_span(team: Bus, receiver: Receiver) -> None:
+    team.cancel(team.send("boss", "one", "task_assignment", {}))
+    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_one_found_dead_is_told_when_nobody_has_said_more_for_a_minute(team: Bus, receiver: Receiver) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pid = ended.pid
+    id = team.trace_spawn("x", "t", pid=pid)
+    team.trace_start(id)
+    assert [life.agent_id for life in team.trace_bury_the_dead()] == [id]
+    assert export(receiver) == "0 spans exported\n"
+    with clock.moved(61):
+        team.export_claim("other")
+        (lived,) = team.export_batch("other").lived
+    assert (lived.life.agent_id, lived.life.status) == (id, "killed")
+    team.trace_finish(id, exit_code=0)
+    assert export(receiver) == "1 spans exported\n"
+    assert receiver.named("invoke_agent x").status.code == Status.STATUS_CODE_UNSET
+
+
+def test_messages_that_were_removed_meanwhile_are_not_waited_for(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    team.send("boss", "one", "task_assignment", {})
+    export(receiver)
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    team.send("boss", "one", "task_assignment", {})
+    with clock.moved(8 * 86400):
+        assert team.prune() == 2
+    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_span_ids_are_the_same_whenever_they_are_worked_out() -> None:
+    parent = trace_context.parse(CONTEXT)
+    assert trace_context.sending("bus", 1, "s", parent) == trace_context.sending("bus", 1, "s", parent)
+    ids = {trace_context.sending("bus", n, "s", None) for n in range(100)}
+    ids |= {trace_context.life("bus", n, "s", None) for n in range(100)}
+    assert len({context.span_id for context in ids}) == 200
+    assert len({context.trace_id for context in ids}) == 1
+    assert len({trace_context.life("bus", n, None, None).trace_id for n in range(9)}) == 9
+    assert trace_context.parse(ids.pop().header())
+
+
+def test_without_the_extra_it_is_said_what_is_missing(team: Bus, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden" / "opentelemetry"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('not installed', name='opentelemetry')")
+    done = subprocess.run(
+        [*BUS, "trace", "export", "--otlp", "http://localhost"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(hidden.parent)},
+    )
+    assert (done.returncode, b"agent-bus[otel]" in done.stderr) == (64, True)
