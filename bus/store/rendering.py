@@ -2,9 +2,10 @@
 
 They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
-the function that PostgreSQL has for it, and `json(x)` just `x`. What PostgreSQL needs besides stands in the text as
-`/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and `/*end*/`. Where a text must
-really differ, schemas/postgres/operations has one of the same name, and its first line says why.
+and `json_array` the functions that PostgreSQL has for them, and `json(x)` just `x`. What PostgreSQL needs besides is
+written in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and
+`/*end*/`. Where a text must really differ, schemas/postgres/operations has one of the same name, whose first line says
+why.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ TYPES = {
     ),
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
-    **dict.fromkeys(("traced", "exit_code"), "bigint"),
-    **dict.fromkeys(("now", "at"), "timestamptz"),
-    "metadata": "json",
+    **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent"), "bigint"),
+    **dict.fromkeys(("now", "at", "since", "started_at", "completed_at"), "timestamptz"),
+    **dict.fromkeys(("metadata", "holder"), "json"),
+    "length": "integer",
 }
 OF_NOUN = {"lifecycle": {"priority": "text"}}  # where a noun means something else by a name
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/", re.S)
-_WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)")
+_WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)")
 _OTHERS = {
     "json_object": "json_build_object",
+    "json_array": "json_build_array",
     "json": "",
     "is": "is not distinct from ",
     "is not": "is distinct from ",
