@@ -13,6 +13,7 @@ from bus import (
     agents,
     checkpoints,
     config,
+    copying,
     doctor,
     messages,
     milestones,
@@ -22,6 +23,7 @@ from bus import (
     types,
     upkeep,
 )
+from bus.copying import Copied
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking, opening
@@ -223,6 +225,11 @@ class Bus:
     def doctor(self) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases."""
         return doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+
+    def copy_to(self, target: Bus) -> Copied:
+        """Copy this whole bus, as it is now, into one that is empty: all or nothing. Raises `not_empty`."""
+        with copying.Spool() as spool:
+            return target.store.run(copying.put(spool, self.store.run(copying.take(spool))))
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""

@@ -187,6 +187,7 @@ CATALOG: dict[str, Entry] = {
         Refused, "the collector refuses it", "check the address and the credentials; nothing is lost"
     ),
     "already_started": Entry(Conflict, "it was started already", "look at it with `bus trace show ID`"),
+    "not_empty": Entry(Conflict, "the bus that is to get the copy has something in it", "name a new one"),
     "not_dead": Entry(Conflict, "the message is not dead", "only dead messages are redriven; see `bus dead`"),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from bus import errors, models, payloads
+from bus import copying, errors, models, payloads
 
 RECORDS = (
     models.Message,
@@ -27,7 +27,7 @@ HEAD = """-- Made by bin/generate from schemas/messages/*.json; do not edit.
 
 def files(schemas: Path) -> dict[str, str]:
     """Path below schemas/ and text of each made file."""
-    made = {"errors.tsv": errors.catalog_tsv(), **payload_checks(schemas / "messages")}
+    made = {**copying.texts(), "errors.tsv": errors.catalog_tsv(), **payload_checks(schemas / "messages")}
     for record in RECORDS:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
         made[f"records/{record.__name__.lower()}.json"] = json.dumps(schema, indent=2) + "\n"

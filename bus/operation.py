@@ -49,6 +49,13 @@ class Shortcut(NamedTuple):
     parameters: Mapping[str, object]
 
 
+class Load(NamedTuple):
+    """Run schemas/operations/`name`.sql once for each set of parameters; answered with no rows."""
+
+    name: str
+    rows: Sequence[Mapping[str, object]]
+
+
 class Ring(NamedTuple):
     """After the commit, ring these doorbells."""
 
@@ -63,7 +70,8 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Steps = Generator[Query | Shortcut | Statement | Seldom | Ring, Any, T]
+Request = Query | Shortcut | Statement | Seldom | Load | Ring
+Steps = Generator[Request, Any, T]
 
 
 class Operation(Generic[T]):

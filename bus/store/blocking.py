@@ -6,6 +6,7 @@ import math
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import TypeVar
 
 from bus.operation import Operation, Pause, Routine
@@ -26,6 +27,8 @@ class Store:
         self._process = os.getpid()
         self._inherited: list[threading.local] = []
         self._local = threading.local()
+        self.asleep = False  # whether a call sleeps: then an exception out of a signal handler leaves nothing behind
+        self.before_sleep: Callable[[], None] | None = None
         self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
         first = connection(url, create, read_only)
         self._only = first if url.path == MEMORY else None
@@ -52,7 +55,7 @@ class Store:
                 elif listener is None:
                     listener = self.connection().listen(request.bells)
                 else:
-                    _sleep(listener, request)
+                    self._sleep(listener, request)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -72,6 +75,15 @@ class Store:
         if found is None:
             found = self._local.connection = connection(self.url, read_only=self._read_only)
         return found
+
+    def _sleep(self, listener: Waiting, pause: Pause) -> None:
+        self.asleep = True
+        try:
+            if self.before_sleep:
+                self.before_sleep()
+            _sleep(listener, pause)
+        finally:
+            self.asleep = False
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""

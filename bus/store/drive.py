@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from bus import clock
 from bus.errors import BusError
-from bus.operation import Query, Ring, Row, Seldom, Shortcut, Statement, Steps
+from bus.operation import Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
 
 T = TypeVar("T")
 Key = tuple[object, ...]
@@ -72,7 +72,7 @@ class Drive:
             result: T = stop.value
             return result
 
-    def _answer(self, request: Query | Shortcut | Statement | Seldom | Ring) -> list[Row]:
+    def _answer(self, request: Request) -> list[Row]:
         if type(request) is Query or type(request) is Shortcut:
             return self._transaction.query(request, self._now)
         if type(request) is Ring:
@@ -81,6 +81,9 @@ class Drive:
             self._seldom(request)
         elif type(request) is Statement:
             self._transaction.statement(request)
+        elif type(request) is Load:
+            for row in request.rows:
+                self._transaction.query(Query(request.name, row), self._now)
         return []
 
     def _seldom(self, request: Seldom) -> None:

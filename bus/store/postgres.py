@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -19,11 +19,11 @@ from psycopg.types.string import TextLoader
 
 from bus import clock
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Ring, Row, Seldom, Shortcut, Statement, Steps
+from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import migrating, rendering
 from bus.store.listening import Listening
 from bus.store.place import Fact
-from bus.store.refusals import LOST, translate
+from bus.store.refusals import LOST, Lost, translate
 from bus.store.url import Server
 from bus.store.wire import Ask, Wire
 
@@ -45,10 +45,6 @@ SETTINGS = {
     "timezone": "UTC",
 }
 WRITE, READ = "begin isolation level read committed", "begin isolation level repeatable read read only"
-
-
-class Lost(Exception):
-    """The connection went away before anything could be committed."""
 
 
 class Connection:
@@ -83,7 +79,14 @@ class Connection:
 
     def listen(self, bells: Sequence[str]) -> Listening:
         """Hear these doorbells from now on; where notifications don't get through, look twice a second."""
-        return Listening(self, bells)
+        try:
+            return Listening(self, bells)
+        except Lost as lost:
+            raise error("unreachable", f"{self.url.path} can't be reached") from lost
+
+    def sound(self) -> bool:
+        """Whether there is a connection that has not broken."""
+        return self._psycopg is not None and not self._psycopg.closed
 
     def rung(self) -> bool:
         """Whether a notification has come in since this was last asked."""
@@ -94,13 +97,17 @@ class Connection:
 
     def driver(self) -> psycopg.Connection[Row]:
         """The driver's connection, made anew when it was lost. Raises `Lost`."""
-        if self._psycopg is None or self._psycopg.closed:
+        if self._psycopg is None or self._psycopg.closed or self._hung_up():
             try:
                 self._open(False)
             except TryAgain as problem:
                 raise Lost from problem
         assert self._psycopg
         return self._psycopg
+
+    def _hung_up(self) -> bool:
+        found = self._psycopg
+        return bool(found and found.info.transaction_status == TransactionStatus.IDLE and self._wire.broken())
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
@@ -140,7 +147,10 @@ class Connection:
             names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
             found.execute(f"select {names}", prepare=False)
         except psycopg.Error as problem:
+            gone = found.closed or problem.sqlstate in LOST
             found.close()
+            if gone:
+                raise error("unreachable", f"{self.url.path} hung up") from problem
             raise translate(problem, self.url) from problem
         except BaseException:
             found.close()
@@ -157,7 +167,7 @@ class Connection:
     def _write(self, operation: Operation[T]) -> T:
         result = self._transact(operation, WRITE)
         if self._failed or self._blemished:
-            self._end("rollback")
+            self._roll_back()
             if self._blemished:
                 raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
             raise error("fault", "an operation went on after it was refused", "report it")
@@ -172,7 +182,7 @@ class Connection:
 
     def _read(self, operation: Operation[T]) -> T:
         result = self._transact(operation, READ)
-        self._end("rollback")
+        self._roll_back()
         return result
 
     def _transact(self, operation: Operation[T], begin: str) -> T:
@@ -207,9 +217,11 @@ class Connection:
             result: T = stop.value
             return result
 
-    def _answer(self, request: Query | Shortcut | Statement | Seldom | Ring) -> list[Row]:
+    def _answer(self, request: Request) -> list[Row]:
         if isinstance(request, Query):
-            return self._query(request)
+            return self._query(request.name, [request.parameters])
+        if isinstance(request, Load):
+            self._query(request.name, request.rows)
         if isinstance(request, Statement) and (text := request.texts.get("postgres")):
             self._wire.ask([*self._start(), ("select 1", ())])
             self.driver().execute(text, prepare=False)
@@ -221,16 +233,17 @@ class Connection:
         begin, self._begin = self._begin, None
         return [(begin, ()), *self._local] if begin else []
 
-    def _query(self, query: Query) -> list[Row]:
+    def _query(self, name: str, rows: Sequence[Mapping[str, object]]) -> list[Row]:
         if self._committing:
             raise error("fault", "an operation that asks one query asked two", "report it")
         moment = clock.given()
-        given, blemished = _storable({**query.parameters, "now": moment and f"{moment}Z"})
         asks = self._start()
-        for statement in rendering.operation(query.name, moment is not None):
-            asks.append((statement.sql, [given[name] for name in statement.names]))
-        self._blemished |= blemished
-        if self._single and not blemished:
+        for parameters in rows:
+            given, blemished = _storable({**parameters, "now": moment and f"{moment}Z"})
+            self._blemished |= blemished
+            for statement in rendering.operation(name, moment is not None):
+                asks.append((statement.sql, [given[name] for name in statement.names]))
+        if self._single and not self._blemished:
             self._committing = True
             asks.append(("commit", ()))
         return self._wire.ask(asks) or []

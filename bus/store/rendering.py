@@ -2,10 +2,10 @@
 
 They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
-and `json_array` the functions that PostgreSQL has for them, and `json(x)` just `x`. What PostgreSQL needs besides is
-written in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and
-`/*end*/`. Where a text must really differ, schemas/postgres/operations has one of the same name, whose first line says
-why.
+and `json_array` the functions that PostgreSQL has for them, `json(x)` just `x`, integers and reals those of 64 bits.
+What PostgreSQL needs besides is written in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite
+alone between `/*sqlite*/` and `/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations
+has one of the same name, whose first line says why.
 """
 
 from __future__ import annotations
@@ -28,20 +28,26 @@ TYPES = {
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
     **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent"), "bigint"),
     **dict.fromkeys(("now", "at", "since", "started_at", "completed_at"), "timestamptz"),
-    **dict.fromkeys(("metadata", "holder"), "json"),
     "length": "integer",
+    **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
-OF_NOUN = {"lifecycle": {"priority": "text"}}  # where a noun means something else by a name
+# Where a noun means something else by a name.
+OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
 NOW = "now()::timestamptz(3)"
 
-_MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/", re.S)
-_WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)")
+_MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)
+_WORDS = re.compile(
+    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)"
+    r"|\b(as integer|as real)\b"
+)
 _OTHERS = {
     "json_object": "json_build_object",
     "json_array": "json_build_array",
     "json": "",
     "is": "is not distinct from ",
     "is not": "is distinct from ",
+    "as integer": "as bigint",
+    "as real": "as double precision",
 }
 
 
@@ -66,7 +72,7 @@ def _rendered(statement: str, moved: bool, types: Mapping[str, str]) -> Rendered
     names: list[str] = []
 
     def word(found: re.Match[str]) -> str:
-        if other := found[2] or found[3]:
+        if other := found[2] or found[3] or found[4]:
             return _OTHERS[other]
         if not found[1]:
             return found[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from bus.errors import BusError, error
 
 _BY_RESULT = {
@@ -24,6 +26,8 @@ def translate(problem: Exception, path: str) -> BusError:
         return problem
     if isinstance(problem, UnicodeEncodeError | OverflowError):
         return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
+    if isinstance(problem, ValueError | msgspec.MsgspecError):  # arguments were read before: it is a row
+        return error("damaged", f"{path} holds what no bus has written: {problem}")
     result: Any = getattr(problem, "sqlite_errorcode", None)
     primary = result & 0xFF if isinstance(result, int) else None
     text = str(problem)

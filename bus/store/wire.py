@@ -36,6 +36,14 @@ class Wire:
         self._names: dict[str, bytes] = {}
         self._poll = select.poll()
 
+    def broken(self) -> bool:
+        """Whether the server has hung up already. What is sent only to find that out has an unknown outcome."""
+        self._poll.register(self._pgconn.socket, select.POLLIN)
+        with suppress(psycopg.Error):
+            while self._pgconn.status == ConnStatus.OK and self._poll.poll(0):
+                self._pgconn.consume_input()
+        return self._pgconn.status == ConnStatus.BAD
+
     def ask(self, asks: Sequence[Ask]) -> list[Row] | None:
         """Run statements in one round trip; the rows of the last one that returns rows, None when none does.
 

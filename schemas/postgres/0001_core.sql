@@ -112,6 +112,8 @@ end $do$;
 
 create function document_check(document json, most double precision) returns jsonb language plpgsql immutable
 set search_path from current as $$
+declare
+  read jsonb;
 begin
   if octet_length(document::text) > most then
     raise exception 'payload_too_large' using errcode = 'AB000';
@@ -120,10 +122,11 @@ begin
       select 1 from json_nodes(document) where json_typeof(value) = 'number' and not json_number_fits(value #>> '{}')) then
     raise exception 'invalid_json: a number beyond 64 bits' using errcode = 'AB000';
   end if;
+  read := document;  -- what it can't read it refuses: NULs, lone surrogates
   if not json_has_unique_keys(document) then
     raise exception 'invalid_json: a key stands twice' using errcode = 'AB000';
   end if;
-  return document::jsonb;
+  return read;
 end $$;
 
 -- Waking up. Whoever waits at a bell (an address, `message=ID`, `state=AGENT`) listens to its channel, and holds a shared
@@ -439,7 +442,8 @@ begin
     raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';
   end if;
   -- By hand, an expiry may be given without its timer.
-  if new.expires_at is not null and (new.due_at is null or new.expires_at < new.due_at) then
+  if new.status in ('scheduled', 'ready') and new.expires_at is not null
+      and (new.due_at is null or new.expires_at < new.due_at) then
     new.due_at := new.expires_at;
   end if;
   if active < new.created_at - interval '5 seconds' then

@@ -302,7 +302,8 @@ end;
 
 -- By hand, an expiry may be given without its timer.
 create trigger agent_messages_expiry after insert on agent_messages
-when new.expires_at is not null and (new.due_at is null or new.expires_at < new.due_at)
+when new.status in ('scheduled', 'ready') and new.expires_at is not null
+  and (new.due_at is null or new.expires_at < new.due_at)
 begin
   update agent_messages set due_at = new.expires_at where id = new.id;
 end;

@@ -250,7 +250,7 @@ def _one_effect(connection: sqlite3.Connection, world: World) -> Iterator[str]:
       select reply_to from agent_messages where reply_to is not null
       union all select answered from watched_ends where answered is not null"""
     answers = Counter(id for (id,) in connection.execute(query))
-    kept = Counter(json.loads(snapshot)["at"] for (snapshot,) in connection.execute(
+    kept = Counter(json.loads(snapshot).get("at") for (snapshot,) in connection.execute(
         "select state_snapshot from agent_checkpoints"))  # fmt: skip
     query = "select id, status = 'acknowledged' from agent_messages where message_type = 'task_assignment'"
     for id, over in connection.execute(query):
@@ -281,13 +281,13 @@ def _versions(connection: sqlite3.Connection, world: World) -> Iterator[str]:
         if old not in (0, last.get((agent, key), 0)) or new < old or new > old + 1:
             yield f"{agent} {key}: version {last.get((agent, key))} was followed by {old} to {new}"
         last[agent, key] = new
-    now = {(agent, key): (version, value) for agent, key, version, value in connection.execute(
-        "select agent_id, state_key, version, state_value from agent_state")}  # fmt: skip
+    query = "select agent_id, state_key, version, state_value, expires_at is null from agent_state"
+    now = {(agent, key): (version, value, lasts) for agent, key, version, value, lasts in connection.execute(query)}
     for (agent, key, version), values in world.saved.items():
         found = now.get((agent, key))
         if len(values) > 1:
             yield f"{agent} {key}: version {version} was given to {sorted(values)}"
-        if found is None or found[0] < version or (found[0] == version and found[1] not in values):
+        if found is None or found[0] < version or (found[0] == version and found[2] and found[1] not in values):
             yield f"{agent} {key}: version {version} was confirmed as {sorted(values)}, now it is {found}"
 
 

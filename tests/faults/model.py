@@ -15,7 +15,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from bus_cli.main import cli
 
 from bus import AsyncBus, Bus, clock
 from bus.errors import CATALOG, BusError
-from tests.faults import planted
+from tests.faults import planted, work
 from tests.faults.invariants import Breach
 
 UNIT = "programs"
@@ -329,11 +328,12 @@ class Door:
 
     name = "blocking"
 
-    def __init__(self) -> None:
+    def __init__(self, url: str = ":memory:") -> None:
+        self.url = url
         self.receipts: list[str] = []
 
     def run(self, program: list[Call]) -> tuple[list[Answer], list[list[Any]]]:
-        with self.open() as bus:
+        with clock.moved(to=BEGINNING), self.open() as bus:
             now, answers = BEGINNING, []
             for call in program:
                 now += call.after
@@ -344,7 +344,7 @@ class Door:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        with clock.moved(to=BEGINNING), Bus.open(":memory:", create=True) as bus:
+        with Bus.open(self.url, create=True) as bus:
             yield bus
 
     def answer(self, bus: Any, call: Call) -> Answer:
@@ -406,8 +406,8 @@ class Asynchronous(Door):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        with clock.moved(to=BEGINNING), asyncio.Runner() as runner:
-            bus = runner.run(AsyncBus.open(":memory:", create=True))
+        with asyncio.Runner() as runner:
+            bus = runner.run(AsyncBus.open(self.url, create=True))
             try:
                 yield Waited(runner, bus)
             finally:
@@ -421,10 +421,10 @@ class CommandLine(Door):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory() as folder, clock.moved(to=BEGINNING):
-            self.url = f"{folder}/coordination.db?synchronous=normal"
-            with Bus.open(self.url, create=True) as bus:
-                yield bus
+        with contextlib.ExitStack() as stack:
+            if self.url == ":memory:":
+                self.url = f"{stack.enter_context(work.folder())}/coordination.db?synchronous=normal"
+            yield stack.enter_context(Bus.open(self.url, create=True))
 
     def call(self, bus: Any, name: str, given: dict[str, Any]) -> Any:
         status, out = self._run(*self._words(name, given))
@@ -472,6 +472,7 @@ class Shell(CommandLine):
     """The functions of bus.sh, in a bash that lives as long as the program; errors are told by their exit status."""
 
     name = "shell functions"
+    setting = ""  # further variables of one call's environment
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
@@ -487,7 +488,7 @@ class Shell(CommandLine):
 
     def call(self, bus: Any, name: str, given: dict[str, Any]) -> Any:
         function, *arguments = self._function(name, given)
-        status, out = self._ask(f"BUS_NOW='{clock.now()}'", function, arguments)
+        status, out = self._ask(f"BUS_NOW='{clock.now()}' {self.setting}", function, arguments)
         if status > 1:
             raise BusError(f"exit {status}")
         if name in ("receive", "take"):

@@ -9,14 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import schemas
+from bus.store import rendering
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
-CHECK_OF_DELIVERY = """m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
-  or not (m.status = 'acknowledged'"""
 ACK_WITHOUT_RECEIPT_CHECK: Edits = {
-    "operations/messages/ack.sql": (CHECK_OF_DELIVERY, "not (m.status = 'acknowledged'")
+    "operations/messages/ack.sql": ("or m.delivery <> cast(", "or 0 and m.delivery <> cast("),
+    "operations/messages/finish.sql": (" and delivery = :delivery", " and :delivery"),
 }
+DUE_AT_ONCE: Edits = {
+    "operations/messages/sources.sql": ("cast(value as real) > 0 from", "1 from"),
+    "operations/messages/receive.sql": ("    and due_at <= :now\n", "    and due_at is not null\n"),
+}
+SAME_DELIVERY: Edits = {
+    "operations/messages/receive.sql": ("delivery = delivery + 1", "delivery = 1"),
+    "operations/messages/take.sql": ("delivery = delivery + 1", "delivery = 1"),
+}
+
+
+def _forget() -> None:
+    schemas.parts.cache_clear()
+    rendering.operation.cache_clear()
 
 
 @contextmanager
@@ -32,9 +45,9 @@ def planted(edits: Edits) -> Iterator[None]:
                 raise LookupError(f"{name} has changed: plant the defect anew")
             (copy / name).write_text(text.replace(old, new), "utf-8")
         schemas.root = lambda: copy
-        schemas.operation.cache_clear()
+        _forget()
         try:
             yield
         finally:
             schemas.root = original
-            schemas.operation.cache_clear()
+            _forget()

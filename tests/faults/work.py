@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from bus import Bus, checkpoints, messages, state
@@ -10,10 +14,19 @@ from bus.models import Message
 from bus.operation import Operation
 from tests.faults.world import World
 
+MEMORY = "/dev/shm"
 SESSION = "s"
 BOSS = "boss"
 EXECUTOR = "milestone-executor"
 QUEUE = f"@{EXECUTOR}"
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that is gone afterwards; in memory where there is such a place, for what is not about disks."""
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as made:
+        yield Path(made)
 
 
 def task(name: str) -> dict[str, Any]:

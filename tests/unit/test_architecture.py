@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import errors, generated, schemas
+from bus import copying, errors, generated, schemas
 
 TREE = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path for folder in ("bus", "clients/python", "clients/cli") for path in (TREE / folder).rglob("*.py"))
@@ -151,6 +151,7 @@ def test_an_operation_is_plain_sql_that_says_what_it_does(path: Path, empty: sql
 def test_every_operation_is_used_and_every_query_is_there() -> None:
     text = "".join(path.read_text("utf-8") for path in SHIPPED if path.is_relative_to(TREE / "bus"))
     named = set(re.findall(r'"([a-z]+/[a-z_]+)"', text))
+    named |= {f"copying/{verb}_{table}" for verb in ("take", "put") for table in copying.TABLES}
     named |= {f"types/add_{kind}" for kind in ("agent", "message", "operation", "state")}
     assert named == {f"{path.parent.name}/{path.stem}" for path in OPERATIONS}
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "where": "place",
     "doctor": "place",
     "backup": "place",
+    "copy": "copying",
     "status": "place",
     "prune": "place",
     "shell": "shell",

@@ -9,6 +9,7 @@ import click
 from bus import trace_context
 from bus.errors import BusError, error
 from bus.models import Message
+from bus_cli import signals
 from bus_cli.output import Output, command, given, me
 from bus_cli.text import safe
 
@@ -89,10 +90,13 @@ def _outcome(message: Message) -> int:
 def receive(out: Output, agent: str | None, **options: Any) -> int:
     """Lease the most urgent messages of AGENT's mailbox and of its type's queue.
 
-    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none.
+    Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none. It can be
+    interrupted while it waits; what it has taken it prints.
     """
-    with out.open() as bus:
+    with out.open() as bus, signals.only_asleep(bus) as let_through:
         found = bus.receive(me(agent), **options)
+        if not found:
+            let_through()
         try:
             Output(None, True).show(found)
             out.flush()

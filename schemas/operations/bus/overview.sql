@@ -22,7 +22,7 @@ select json_object(
     where id > (select max(id) from agent_messages) - 5000
       and acknowledged_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
   'dead', (select count(*) from agent_messages where status = 'dead'),
-  'running', (select count(*) from agent_lifecycle /*sqlite*/ indexed by agent_lifecycle_open /*end*/
+  'running', (select count(*) from agent_lifecycle indexed by agent_lifecycle_open
     where status in ('spawned', 'running')),
   'slowest', (select json_group_array(json_array(agent_id, agent_type, task_id, duration_ms, bottleneck_type)) from (
     select * from agent_bottlenecks limit 5) b));

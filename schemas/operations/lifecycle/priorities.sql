@@ -1,7 +1,7 @@
 -- What each priority took, of each type of agent; of one :priority, or all (null). Those without one stand last.
 select priority_number, agent_type, replace(min(spawned_at), ' ', 'T') || 'Z', replace(max(completed_at), ' ', 'T') || 'Z',
   count(*), cast(sum(duration_ms) as bigint), cast(avg(duration_ms) as double precision)
-from agent_lifecycle /*sqlite*/ indexed by idx_priority_number /*end*/
+from agent_lifecycle indexed by idx_priority_number
 where :priority is null or priority_number = :priority
 group by priority_number, agent_type
 order by priority_number is null,

@@ -4,10 +4,10 @@ select agent_id, agent_type, task_id, priority_number, status, (julianday(spawne
   (julianday(started_at) - 2440587.5) * 86400e0, (julianday(completed_at) - 2440587.5) * 86400e0
 from (
   select * from (
-    select * from agent_lifecycle /*sqlite*/ indexed by idx_spawned_at /*end*/
+    select * from agent_lifecycle indexed by idx_spawned_at
     where :priority is null order by spawned_at desc limit :limit) of_all
   union all
   select * from (
-    select * from agent_lifecycle /*sqlite*/ indexed by idx_priority_number /*end*/
+    select * from agent_lifecycle indexed by idx_priority_number
     where priority_number = :priority order by spawned_at desc limit :limit) of_priority) chosen
 order by spawned_at, agent_id;

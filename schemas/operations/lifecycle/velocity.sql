@@ -9,14 +9,14 @@ with totals as materialized (
     count(*) filter (where status in ('spawned', 'running')) as active, min(spawned_at) as first,
     max(completed_at) as last, cast(avg(duration_ms) as double precision) as mean,
     cast(avg(idle_time_ms) as double precision) as idle, count(duration_ms) as n
-  from agent_lifecycle /*sqlite*/ indexed by agent_lifecycle_measures /*end*/
+  from agent_lifecycle indexed by agent_lifecycle_measures
   where /*sqlite*/ agent_type >= coalesce(:type, '') and agent_type <= coalesce(:type, char(1114111)) /*end*/
     /*postgres (:type is null or agent_type = :type) */
     and spawned_at >= coalesce(:since, '0001-01-01')
   group by agent_type),
 placed as (
   select agent_type, duration_ms, row_number() over (partition by agent_type order by duration_ms) - 1 as place
-  from agent_lifecycle /*sqlite*/ indexed by agent_lifecycle_measures /*end*/
+  from agent_lifecycle indexed by agent_lifecycle_measures
   where /*sqlite*/ agent_type >= coalesce(:type, '') and agent_type <= coalesce(:type, char(1114111)) /*end*/
     /*postgres (:type is null or agent_type = :type) */
     and duration_ms is not null and spawned_at >= coalesce(:since, '0001-01-01')),

@@ -1,0 +1,21 @@
+-- Made by bin/generate: puts a row into agent_registry, as it was taken; see bus/copying.py.
+insert into agent_registry (agent_id, agent_type, milestone_id, session_id, status, capabilities, current_task, current_phase, resource_usage, spawn_time, last_heartbeat, completion_time, error_info, host, pid, pid_namespace, process_started_at, boot_id, command) values (
+  :agent_id,
+  :agent_type,
+  :milestone_id,
+  :session_id,
+  :status,
+  :capabilities,
+  :current_task,
+  :current_phase,
+  :resource_usage,
+  strftime('%Y-%m-%d %H:%M:%f', :spawn_time),
+  strftime('%Y-%m-%d %H:%M:%f', :last_heartbeat),
+  strftime('%Y-%m-%d %H:%M:%f', :completion_time),
+  :error_info,
+  :host,
+  cast(:pid as bigint),
+  :pid_namespace,
+  cast(:process_started_at as bigint),
+  :boot_id,
+  :command);

@@ -1,0 +1,11 @@
+-- Made by bin/generate: the rows of trace_exports after the one given, by their keys; see bus/copying.py.
+select
+  target,
+  message_id,
+  life_id,
+  holder,
+  exported,
+  replace(strftime('%Y-%m-%d %H:%M:%f', updated_at), ' ', 'T') || 'Z'
+from trace_exports
+where target > :after_a
+order by target limit :limit;

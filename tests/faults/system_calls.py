@@ -1,0 +1,333 @@
+"""F2: at some system call on the bus's files the process dies, or the call fails: EIO, ENOSPC, a short or torn write.
+
+A small library (shim.c, compiled here) stands before the C library, so that it is the very SQLite under test that
+fails. A run is a program of calls on one door; which call fails, how, and whether it goes on failing until an operation
+has ended, follow from the seed. What was confirmed must be there, what failed must be whole or absent, and the bus must
+go on by itself as soon as the calls succeed again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+from bus import Bus
+from bus.errors import BusError
+from bus.store.sqlite import Connection
+from tests.faults import invariants, work
+from tests.faults.invariants import Breach
+from tests.faults.model import Asynchronous, Call, CommandLine, Door, Shell, receipt
+from tests.faults.world import Journal, World
+
+UNIT = "faults"
+SIZES = {"quick": 400, "nightly": 20_000, "release": 200_000}
+KINDS = ("kill", "EIO", "ENOSPC", "short write", "torn write")  # in the order of shim.c
+DOORS: dict[str, tuple[type[Door], int]] = {  # and how often one is chosen
+    "blocking": (Door, 8),
+    "async": (Asynchronous, 5),
+    "command line": (CommandLine, 3),
+    "shell functions": (Shell, 1),
+}
+SOURCE = Path(__file__).with_name("shim.c")
+PROGRAM: list[tuple[str, dict[str, Any]]] = [
+    ("register", {"agent": "ann", "type": "milestone-executor", "session": "s"}),
+    ("send", {"sender": "boss", "to": "ann", "priority": 5}),
+    ("send", {"sender": "boss", "to": "@milestone-executor", "priority": 9}),
+    ("receive", {"agent": "ann", "lease": 60.0}),
+    ("ack", {"delivery": 0}),
+    ("save", {"agent": "ann", "key": "k", "value": "v" * 3000, "ttl": None}),
+    ("broadcast", {"sender": "boss"}),
+    ("receive", {"agent": "ann", "lease": 60.0}),
+    ("release", {"delivery": 0, "delay": 0.0}),
+    ("load", {"agent": "ann", "key": "k"}),
+    ("save", {"agent": "ann", "key": "k", "value": "w", "ttl": None}),
+    ("send", {"sender": "ann", "to": "boss", "priority": 1}),
+    ("take", {"agent": "ann"}),
+    ("retire", {"agent": "ben"}),
+]
+MORE: list[tuple[str, dict[str, Any]]] = [  # what the shell functions don't have
+    ("send", {"sender": "boss", "to": "ann", "priority": 5, "key": "k"}),
+    ("receive", {"agent": "ann", "lease": 60.0, "limit": 2}),
+    ("extend", {"delivery": 0, "lease": 90.0}),
+    ("reject", {"delivery": 0}),
+    ("redrive", {"id": 1}),
+    ("cancel", {"id": 2}),
+    ("delete", {"agent": "ann", "key": "k"}),
+]
+BEYOND: list[Callable[[Bus, World], None]] = [  # what only the libraries have
+    lambda bus, world: _worked(bus, world),
+    lambda bus, world: world.prune(bus.monitor_check().pruned),
+    lambda bus, world: invariants.recover(bus),
+    lambda bus, world: world.prune(bus.prune()),
+]
+
+
+def _worked(bus: Bus, world: World) -> None:
+    """A task, and the step about it."""
+    world.intend("task", work.task("task"))
+    world.confirm(bus.send("boss", "ben", "task_assignment", work.task("task")), "task")
+    for message in bus.receive("ben"):
+        world.take(message.receipt)
+        if message.message_type == "task_assignment":
+            work.do(bus, "ben", message, world)
+
+
+class Shim:
+    """The library before the C library, in this process."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(None)
+        self._library.fault_count.restype = ctypes.c_long
+
+    def path(self, path: str) -> None:
+        self._library.fault_path(os.fsencode(path))
+
+    def arm(self, at: int, kind: int, always: bool = False) -> None:
+        self._library.fault_arm(ctypes.c_long(at), kind, int(always))
+
+    def count(self) -> int:
+        return int(self._library.fault_count())
+
+    def record(self, descriptor: int) -> None:
+        self._library.fault_record(descriptor)
+
+    def mark(self, text: str) -> None:
+        self._library.fault_mark(text.encode())
+
+
+def shimmed(module: str, *arguments: str) -> str:
+    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        raise RuntimeError("this programme needs a C compiler")
+    with tempfile.TemporaryDirectory() as folder:
+        library = f"{folder}/shim.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+        environment = {**os.environ, "LD_PRELOAD": library}
+        command = [sys.executable, "-m", f"tests.faults.{module}", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Breach([done.stderr.strip() or f"it ended with {done.returncode}"])
+    return done.stdout.strip()
+
+
+# --- one run, in a child of a process that has the shim
+
+
+def perform(door: Door, bus: Any, world: World, number: int, name: str, given: dict[str, Any]) -> None:
+    """One call of the program; what is confirmed is noted. Raises what the door raises."""
+    arguments = dict(given)
+    task = f"task-{number}"
+    if name in ("send", "broadcast"):
+        arguments |= {"type": "progress_update", "payload": f'{{"task_id": "{task}"}}'}
+        world.intend(task, {"task_id": task}, times=2, key="key" in given)
+    meant = receipt(door.receipts, given["delivery"]) if "delivery" in given else None
+    kind, value = door.answer(bus, Call(name, arguments, 0.0))
+    if kind == "error":
+        raise BusError(str(value))
+    for id in [value] if name == "send" else value if name == "broadcast" else []:
+        world.confirm(id, task)
+    for id, delivery, *_ in value if name in ("receive", "take") else []:
+        world.take(f"{id}.{delivery}")
+        if name == "take":
+            world.acknowledge(f"{id}.{delivery}")
+    if name == "ack":
+        world.acknowledge(meant)
+    if name == "save" and value is not None:
+        world.save(given["agent"], given["key"], value, given["value"])
+
+
+def live(door: Door, journal: World, arm: Callable[[], None], calm: Callable[[str], None]) -> None:
+    """The whole program on one door. `arm` begins the trouble; `calm` is told the name of each call that ended."""
+    program = PROGRAM if isinstance(door, Shell) else PROGRAM + MORE
+    arm()
+    while True:
+        try:
+            with door.open() as bus:
+                for number, (name, given) in enumerate(program):
+                    _bravely(calm, name, lambda n=number, c=(name, given): perform(door, bus, journal, n, *c))
+                if not isinstance(door, CommandLine):
+                    for number, call in enumerate(BEYOND):
+                        _bravely(calm, f"beyond {number}", lambda call=call: call(cast(Bus, bus), journal))
+            return
+        except BusError:
+            calm("open")
+
+
+def _bravely(calm: Callable[[str], None], name: str, call: Callable[[], None]) -> None:
+    """Make a call; a refusal is an answer, anything else a fault of the bus. Only after it may the trouble end."""
+    with suppress(BusError):
+        call()
+    calm(name)
+
+
+@functools.cache
+def template() -> bytes:
+    """A bus with three agents, whose changes are watched."""
+    with work.folder() as folder:
+        url = f"{folder}/coordination.db"
+        with Bus.open(url, create=True) as bus:
+            invariants.watch(bus)
+            bus.register("boss", type="milestone-coordinator", session="s")
+            bus.register("ann", type="milestone-executor", session="s")
+            bus.register("ben", type="validation", session="s")
+        return Path(url).read_bytes()
+
+
+@contextmanager
+def scene() -> Iterator[str]:
+    """The path of a copy of `template`."""
+    data = template()
+    with work.folder() as folder:
+        path = folder / "coordination.db"
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        path.write_bytes(data)
+        yield str(path)
+
+
+def child(path: str, door: type[Door], at: int, kind: int, always: bool, counted: Path) -> None:
+    """A process in trouble. Never returns."""
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        shim, journal = Shim(), Journal(Path(path).with_name("journal"))
+        shim.path(path)
+        if door is Shell:
+            _shell(path, journal, at, kind)
+        else:
+            live(door(path), journal, lambda: shim.arm(at, kind, always), lambda name: _calm(shim, at, kind, always))
+        counted.write_text(str(shim.count()), "utf-8")
+        status = 0
+    except BaseException:
+        Path(path).with_name("failure").write_text(traceback.format_exc(), "utf-8")
+    finally:
+        os._exit(status)
+
+
+def _calm(shim: Shim, at: int, kind: int, always: bool) -> None:
+    if always and shim.count() >= at:
+        shim.arm(0, 0)  # the disk is well again
+
+
+def _shell(path: str, journal: World, at: int, kind: int) -> None:
+    """One call of a shell function runs under the shim; its count begins anew in the process that it starts."""
+    number, at = divmod(at, 60)
+    os.environ |= {"FAULT_PATH": path, "FAULT_AT": "", "FAULT_KIND": ""}
+    door = Shell(path)
+    calls = 0
+
+    def next_call(name: str = "") -> None:
+        nonlocal calls
+        calls += 1
+        door.setting = (
+            f"FAULT_AT={at + 1} FAULT_KIND={kind} " if calls == 1 + number % len(PROGRAM) else "FAULT_AT= FAULT_KIND= "
+        )
+
+    live(door, journal, next_call, next_call)
+
+
+def calls_of(door: type[Door]) -> int:
+    """How many system calls a program makes when nothing fails."""
+    with scene() as path:
+        counted = Path(path).with_name("count")
+        _run(path, door, 2**40, 1, False, counted)
+        invariants.verify(path, World.read([Path(path).with_name("journal")]))
+        return int(counted.read_text("utf-8"))
+
+
+def _run(path: str, door: type[Door], at: int, kind: int, always: bool, counted: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        child(path, door, at, kind, always, counted)
+    os.waitpid(pid, 0)
+    failure = Path(path).with_name("failure")
+    if failure.exists():
+        raise Breach([failure.read_text("utf-8")])
+
+
+def suffer(count: int, seed: int) -> Counter[str]:
+    """So many faults; raises `Breach`."""
+    seen = Counter[str]()
+    names = list(DOORS)
+    lengths = {name: 60 * len(PROGRAM) if kind is Shell else calls_of(kind) for name, (kind, _) in DOORS.items()}
+    for number in range(seed, seed + count):
+        chance = random.Random(number)
+        (name,) = chance.choices(names, [weight for _, weight in DOORS.values()])
+        kind, at, always = chance.randrange(len(KINDS)), chance.randint(1, lengths[name]), chance.random() < 0.3
+        with scene() as path:
+            try:
+                _run(path, DOORS[name][0], at, kind + 1, always, Path(path).with_name("count"))
+                invariants.verify(path, World.read([Path(path).with_name("journal")]))
+            except Breach as breach:
+                what = f"{KINDS[kind]} at call {at}{' and on' if always else ''} of {lengths[name]}, {name}"
+                raise Breach([f"system_calls 1 --seed {number}, {what}: {breach}"]) from breach
+        seen[f"{name}: {KINDS[kind]}"] += 1
+    return seen
+
+
+def run(size: int, seed: int) -> str:
+    """So many faults, chosen by the seed among doors, kinds and calls."""
+    return shimmed("system_calls", str(size), str(seed))
+
+
+# --- planted defects
+
+
+def _careless(connection: Connection) -> None:
+    """A commit whose error is taken for a success."""
+    try:
+        connection.sqlite.execute("commit")
+    except Exception:
+        if connection.sqlite.in_transaction:
+            connection.sqlite.execute("rollback")
+
+
+def _step_in_two(bus: Bus, operations: Any) -> Any:
+    return [bus.store.run(operation) for operation in operations]
+
+
+def a_commit_whose_failure_is_not_told(seed: int) -> None:
+    """Planted: the error of a commit is taken for a success."""
+    shimmed("system_calls", "400", str(seed), "commit")
+
+
+def a_step_in_many_transactions(seed: int) -> None:
+    """Planted: each operation of a step is a transaction of its own."""
+    shimmed("system_calls", "2000", str(seed), "step")
+
+
+CONTROLS = (a_commit_whose_failure_is_not_told, a_step_in_many_transactions)
+
+
+def main(count: int, seed: int, defect: str = "") -> None:
+    """In the process that has the shim."""
+    if defect == "commit":
+        Connection._commit = _careless  # type: ignore[method-assign]
+    if defect == "step":
+        Bus.apply = _step_in_two  # type: ignore[method-assign,assignment]
+        PROGRAM[:], MORE[:], BEYOND[:] = PROGRAM[:1], [], [_worked] * 3
+        DOORS.clear()
+        DOORS["blocking"] = (Door, 1)
+    seen = suffer(count, seed)
+    doors = Counter(name.partition(":")[0] for name in seen.elements())
+    print(f"{seen.total()} faults ({', '.join(KINDS)}) on {dict(doors)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    except Breach as found:
+        print(found.lines[0], file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,178 @@
+"""A whole bus copied into another one, from every kind into every kind."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bus import Bus, BusError, clock, copying, lifecycle
+from tests import servers
+from tests.conformance.refusal import refused
+
+TASK = "task_assignment"
+KINDS = ["sqlite", "postgres"]
+RED = '{ "name" : "red", "n":1e2, "é":"\\u00e9" }'
+Place = Callable[[str], str]
+
+
+@pytest.fixture
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Where a bus of some kind can be made."""
+    with servers.many() as schemas:
+
+        def anywhere(kind: str) -> str:
+            if kind == "sqlite":
+                return str(tmp_path / f"{len(list(tmp_path.iterdir()))}.db")
+            return schemas(request.getfixturevalue("server"))
+
+        yield anywhere
+
+
+@pytest.fixture(params=KINDS)
+def full(request: pytest.FixtureRequest, place: Place) -> Iterator[Bus]:
+    """A bus with something of everything in it."""
+    with Bus.open(place(request.param), create=True) as bus:
+        fill(bus)
+        yield bus
+
+
+def fill(bus: Bus) -> None:
+    bus.types_add("message", "colour", schema={"properties": {"name": {"enum": ["red", "blue"]}}, "required": ["name"]})
+    bus.types_add("agent", "painter", description="it's a “painter”")
+    bus.config_set("lease_seconds", "7.5")
+    bus.config_set("message_retry_limit", "1")
+    bus.register("boss", type="milestone-coordinator", session="s", milestone="m", capabilities=["a", {"b": 1}])
+    bus.register("p", type="painter", session="s", operation="planning", pid=os.getpid(), command="run me")
+    bus.update("p", error_info={"what": "é\n"}, resource_usage=[1, 2.5])
+    bus.session_progress("s", 12.5, phase="design")
+    for number in range(5):
+        bus.send("boss", "p", "colour", RED, key=f"k{number}", priority=number + 1)
+    acknowledged, released, rejected = bus.receive("p", limit=3)
+    bus.ack(acknowledged.receipt or "")
+    bus.release(released.receipt or "", delay=60)
+    bus.reject(rejected.receipt or "", reason="no\tthanks")
+    bus.receive("p", lease=600)
+    bus.send("boss", "@painter", TASK, {"a": "x" * 5000}, delay=5, expires=500, correlation="c", reply_to=1)
+    late = bus.send("boss", "p", TASK, {}, expires=1)
+    with clock.moved(2):
+        bus.receive("p", type="progress_update")
+    assert bus.message(late).dead_reason == "expired"
+    bus.state_save("p", "a/b", "v'\"\\\r\n\U0001f600", ttl=1000)
+    bus.state_save("p", "a/b", "w")
+    bus.state_delete("p", "a/b")
+    bus.state_save("never-registered", "k", "")
+    for n in range(3):
+        bus.checkpoint_create("p", {"n": n}, retention=3600)
+    bus.store.run(lifecycle.spawn("painter", "t", pid=os.getpid(), priority="042", metadata={"x": [1]}))
+    bus.retire("p", status="failed")
+    with clock.moved(3600):
+        bus.clean(stale=60)
+
+
+def told(bus: Bus) -> list[dict[str, object]]:
+    """The messages; SQLite shows payloads without spaces."""
+    return [{**msgspec.structs.asdict(message), "raw": message.payload} for message in bus.messages(limit=100)]
+
+
+def everything(bus: Bus) -> list[copying.Digest]:
+    with copying.Spool() as spool:
+        return bus.store.run(copying.take(spool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_is_the_same_bus_and_goes_on(full: Bus, place: Place, kind: str) -> None:
+    before = everything(full)
+    with Bus.open(place(kind), create=True) as new:
+        copied = full.copy_to(new)
+        assert copied.source == copied.target == before == everything(full) == everything(new)
+        assert {digest.table for digest in copied.source if not digest.rows} <= {
+            "trace_exports",
+            "trace_exports_pending",
+        } | {"milestones"}
+        assert told(new) == told(full)
+        assert new.agents() == full.agents()
+        assert new.session_list() == full.session_list()
+        assert new.checkpoint_list("p") == full.checkpoint_list("p")
+        assert new.config_list() == full.config_list()
+        newest = new.messages(limit=1)[0].id
+        assert new.send("boss", "p", "colour", {"name": "blue"}) > newest
+        with refused("invalid_payload", 65):
+            new.send("boss", "p", "colour", {"name": "green"})
+        assert new.send("boss", "p", "colour", RED, key="k0") == 1
+        assert new.register("p", type="painter", session="s").status == "active"
+        assert new.receive("p", type="colour")
+
+
+def test_there_and_back_again_nothing_has_changed(full: Bus, place: Place) -> None:
+    with Bus.open(place("postgres"), create=True) as there, Bus.open(place("sqlite"), create=True) as back:
+        full.copy_to(there)
+        there.copy_to(back)
+        assert everything(back) == everything(full)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_an_empty_bus_gets_a_copy(full: Bus, place: Place, kind: str) -> None:
+    with Bus.open(place(kind), create=True) as other:
+        other.state_save("a", "k", "mine")
+        before = everything(other)
+        with refused("not_empty", 76):
+            full.copy_to(other)
+        assert everything(other) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_that_fails_leaves_nothing(full: Bus, place: Place, kind: str) -> None:
+    with Bus.open(place(kind), create=True) as new, copying.Spool() as spool:
+        taken = full.store.run(copying.take(spool))
+        wrong = [*taken[:-1], copying.Digest(taken[-1].table, taken[-1].rows, "0" * 64)]
+        before = everything(new)
+        with pytest.raises(BusError, match="did not arrive"):
+            new.store.run(copying.put(spool, wrong))
+        assert everything(new) == before
+        assert full.copy_to(new).target == taken
+
+
+def test_a_type_that_was_changed_does_not_stop_older_messages(place: Place) -> None:
+    with Bus.open(place("sqlite"), create=True) as old, Bus.open(place("postgres"), create=True) as new:
+        old.register("a", type="validation", session="s")
+        old.send("a", "a", TASK, {"phase": "x"})
+        old.types_add("message", TASK, schema={"properties": {"phase": {"type": "number"}}})
+        old.config_set("max_payload_bytes", "5")
+        old.copy_to(new)
+        assert new.receive("a")[0].payload == {"phase": "x"}
+        with refused("payload_too_large", 65):
+            new.send("a", "a", TASK, {"phase": 7})
+        new.config_set("max_payload_bytes", "500")
+        new.send("a", "a", TASK, {"phase": 7})
+        with refused("invalid_payload", 65):
+            new.send("a", "a", TASK, {"phase": "x"})
+
+
+def test_what_postgresql_can_not_hold_is_said_and_nothing_is_copied(place: Place) -> None:
+    path = place("sqlite")
+    with Bus.open(path, create=True) as old, Bus.open(place("postgres"), create=True) as new:
+        old.register("a", type="validation", session="s")
+        hand = sqlite3.connect(path, isolation_level=None)
+        hand.execute("update agent_registry set current_task = cast(x'ff' as text)")
+        hand.close()
+        with refused("damaged", 70):
+            old.copy_to(new)
+        assert new.agents() == []
+
+
+def test_the_command_prints_what_was_copied(full: Bus, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+    import sys
+
+    target = place("postgres")
+    command = [sys.executable, "-P", "-m", "bus_cli.main", "copy", full.url.address(), target]
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    copied = json.loads(told.stdout)
+    assert copied["source"] == copied["target"]
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 76
+    assert "has something in it" in again.stderr

@@ -1,0 +1,600 @@
+"""The bus on PostgreSQL: whose rules hold for whom, what happens when connections break, what the address says."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from bus import AsyncBus, Bus, BusError, messages, schemas, state
+from bus.store import rendering, threads
+from bus.store.postgres import Connection
+from bus.store.url import Server, parse
+from tests.conformance.refusal import refused
+from tests.conftest import listening
+from tests.store import test_payload_types as payload_types
+from tests.store.test_by_hand import COLUMNS, LEGAL, STATUSES
+
+TASK = "task_assignment"
+Hand = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+def bus(postgres: str) -> Iterator[Bus]:
+    """A bus on PostgreSQL with agents boss, a and b in session s."""
+    with Bus.open(postgres, create=True) as opened:
+        opened.register("boss", type="milestone-coordinator", session="s")
+        for name in "ab":
+            opened.register(name, type="milestone-executor", session="s")
+        yield opened
+
+
+@pytest.fixture
+def hand(bus: Bus) -> Iterator[Hand]:
+    """A plain connection, whose search path is not the bus's."""
+    url = bus.url
+    assert isinstance(url, Server)
+    with psycopg.connect(url.conninfo, autocommit=True) as connection:
+        connection.execute("set search_path = public")
+        yield connection
+
+
+def table(bus: Bus, name: str = "agent_messages") -> str:
+    assert isinstance(bus.url, Server)
+    return f"{bus.url.schema}.{name}"
+
+
+def insert(bus: Bus, hand: Hand, name: str = "agent_messages", **columns: object) -> int:
+    row = {"session_id": "s", "from_agent": "me", "to_agent": "a", "message_type": TASK, "payload": "{}"}
+    values = {**(row if name == "agent_messages" else {}), **columns}
+    marks = ", ".join(["%s"] * len(values))
+    key = "id" if name == "agent_messages" else "1"
+    text = f"insert into {table(bus, name)} ({', '.join(values)}) values ({marks}) returning {key}"
+    found = hand.execute(text, list(values.values())).fetchone()  # type: ignore[arg-type]
+    assert found
+    return int(str(found[0]))
+
+
+# --- the address
+
+
+def test_an_address_hides_its_password_wherever_it_is_shown() -> None:
+    url = parse("postgresql://me:s3cr%40t@db.example:6432/work?sslmode=require&schema=team&sslpassword=s3cr%40t")
+    assert isinstance(url, Server)
+    assert (url.schema, url.listen) == ("team", True)
+    assert url.path == "postgresql://me:***@db.example:6432/work?sslmode=require&schema=team&sslpassword=***"
+    assert "s3cr" not in f"{url!r} {url} {url.path}"
+    assert url.conninfo == "postgresql://me:s3cr%40t@db.example:6432/work?sslmode=require&sslpassword=s3cr%40t"
+    assert parse(url.address()).path.replace("&schema=team", "") == url.path.replace("&schema=team", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://h/d?schema=a b", "postgresql://h/d?schema=", "postgresql://h/d?listen=maybe",
+             "postgresql://u:p#q@h/d", "postgresql://[::1/d", "postgresql://h/d?schema=" + "x" * 64],
+)  # fmt: skip
+def test_an_address_that_can_not_be_read_is_usage(text: str) -> None:
+    with refused("usage", 64):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:s3cr3t@127.0.0.1:1/d", "postgresql://me:s3cr3t@127.0.0.1:port/d",
+            "postgresql://me:s3cr3t@127.0.0.1:1/d?nosuchoption=1", "postgresql://me@127.0.0.1:1/d?password=s3cr3t"],
+)  # fmt: skip
+def test_no_error_shows_the_password(url: str) -> None:
+    with pytest.raises(BusError) as caught:
+        Bus.open(url)
+    assert caught.value.exit_status in (64, 75)
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value)) + str(caught.value)
+
+
+def test_where_there_is_no_bus_there_is_none(postgres: str, server: str) -> None:
+    with refused("no_bus", 66):
+        Bus.open(postgres)
+    with refused("unreachable", 75):
+        Bus.open(f"{server.rpartition('/')[0]}/no_such_database")
+
+
+def test_schemas_of_one_database_are_apart(bus: Bus, server: str) -> None:
+    from tests import servers
+
+    with servers.many() as schema, Bus.open(schema(server), create=True) as other:
+        assert other.agents() == []
+        other.register("a", type="validation", session="s")
+        other.send("a", "a", TASK, {})
+        assert bus.receive("a") == []
+
+
+def test_a_bus_of_a_newer_version_is_refused(bus: Bus, hand: Hand, postgres: str) -> None:
+    hand.execute(f"insert into {table(bus, 'bus_migrations')} (number) values (9999)")  # type: ignore[arg-type]
+    with refused("newer_bus", 66):
+        Bus.open(postgres)
+
+
+def test_many_may_make_the_same_bus(postgres: str) -> None:
+    def make(_: int) -> int:
+        with Bus.open(postgres, create=True) as bus:
+            return len(bus.types_list())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(make, range(4)))) == 1
+
+
+def test_a_reader_can_change_nothing(bus: Bus, postgres: str) -> None:
+    with Bus.open(postgres, read_only=True) as reader:
+        assert len(reader.agents()) == 3
+        with refused("not_allowed", 65):
+            reader.state_save("a", "k", "v")
+
+
+def test_the_doctor_and_the_place_are_told(bus: Bus) -> None:
+    findings = {finding.subject: finding.details for finding in bus.doctor()}
+    assert bus.url.path in findings["bus"]
+    assert "PostgreSQL 1" in findings["library"]
+    with refused("usage", 64):
+        bus.backup("file")
+
+
+# --- the rules hold for every writer
+
+
+def test_a_good_row_put_in_by_hand_is_received_and_wakes_its_receiver(bus: Bus, hand: Hand) -> None:
+    with ThreadPoolExecutor(1) as pool, listening() as listens:
+        waiting = pool.submit(bus.receive, "a", wait=20)
+        assert listens.wait(20)
+        begun = time.monotonic()
+        insert(bus, hand, payload='{"phase": "design"}')
+        (message,) = waiting.result(30)
+        assert time.monotonic() - begun < 10
+    assert (message.payload, message.from_agent, message.priority) == ({"phase": "design"}, "me", 5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"message_type": "gossip"}, "unknown_type"),
+        ({"to_agent": "@plumber"}, "unknown_type"),
+        ({"to_agent": "*"}, "invalid_address"),
+        ({"to_agent": "a b"}, "invalid_address"),
+        ({"from_agent": "-x"}, "invalid_id"),
+        ({"from_agent": "x\n"}, "invalid_id"),
+        ({"priority": 0}, "invalid_priority"),
+        ({"priority": 11}, "invalid_priority"),
+        ({"payload": "{broken"}, "invalid input syntax for type json"),
+        ({"payload": "[]"}, "invalid_payload"),
+        ({"payload": '{"phase": 7}'}, "invalid_payload"),
+        ({"payload": '{"\\u0070hase": 7}'}, "invalid_payload"),
+        ({"payload": '{"requirements": ["a", 1]}'}, "invalid_payload"),
+        ({"payload": '{"weight": -0.5}'}, "invalid_payload"),
+        ({"payload": '{"a": 1, "\\u0061": 1}'}, "invalid_json"),
+        ({"payload": '{"a": {"b": [{"c": 1, "c": 1}]}}'}, "invalid_json"),
+        ({"payload": '{"a": "\\u0000"}'}, "Unicode"),
+        ({"payload": '{"\\u0000": 1}'}, "Unicode"),
+        ({"payload": '{"a": "\\ud800"}'}, "json"),
+        ({"payload": '{"a": 99999999999999999999}'}, "invalid_json"),
+        ({"payload": '{"a": -1e999}'}, "invalid_json"),
+        ({"payload": '{"a": 1e99999}'}, "invalid_json"),
+        ({"payload": '{"a": "' + "x" * 1048576 + '"}'}, "payload_too_large"),
+        ({"session_id": None}, "unknown_agent"),
+        ({"status": "lost"}, "invalid_status"),
+        ({"status": "leased"}, "invalid_status"),
+        ({"status": "dead"}, "invalid_status"),
+        ({"dead_reason": "bored", "status": "dead"}, "invalid_dead_reason"),
+        ({"created_at": "infinity"}, "invalid_moment"),
+        ({"expires_at": "20000-01-01"}, "invalid_moment"),
+        ({"delivery": -5}, "invalid_value"),
+        ({"id": 7}, "GENERATED ALWAYS"),
+        ({"traceparent": "00-x"}, "invalid_traceparent"),
+    ],
+)
+def test_a_bad_row_is_refused(bus: Bus, hand: Hand, columns: dict[str, object], code: str) -> None:
+    with pytest.raises(psycopg.Error, match=code):
+        insert(bus, hand, **columns)
+    assert bus.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("agent_registry", {"agent_id": "x", "agent_type": "plumber", "session_id": "s"}),
+        ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "status": "asleep"}),
+        ("agent_registry", {"agent_id": "x y", "agent_type": "validation", "session_id": "s"}),
+        ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "capabilities": "{}"}),
+        ("agent_state", {"agent_id": "x", "state_key": "a b", "state_value": ""}),
+        ("agent_state", {"agent_id": "x", "state_key": "k", "state_value": "", "state_type": "gossip"}),
+        ("coordination_sessions", {"session_id": "x", "operation_type": "party"}),
+        ("coordination_sessions", {"session_id": "x", "progress": 101}),
+        ("agent_checkpoints", {"agent_id": "x", "session_id": "s", "state_snapshot": '{"a":1,"a":2}'}),
+        ("agent_health_log", {"agent_id": "x", "health_status": "fine"}),
+        ("milestones", {"id": "x", "priority": 11}),
+        ("agent_lifecycle", {"pid": 1, "agent_type": "a", "task_id": "t", "command": "", "status": "running"}),
+    ],
+)
+def test_the_other_tables_refuse_bad_rows_too(bus: Bus, hand: Hand, name: str, columns: dict[str, object]) -> None:
+    with pytest.raises(psycopg.Error):
+        insert(bus, hand, name, **columns)
+
+
+def test_only_the_drawn_edges_can_be_walked(bus: Bus, hand: Hand) -> None:
+    blank = {"due_at": None, "leased_by": None, "delivery": 1, "acknowledged_at": None, "dead_reason": None}
+    for before in STATUSES:
+        for after in set(STATUSES) - {before}:
+            id = insert(bus, hand, status=before, **COLUMNS[before])
+            values = {**blank, **COLUMNS[after], "status": after}
+            text = f"update {table(bus)} set {', '.join(f'{key} = %s' for key in values)} where id = {id}"
+            legal = (before, after) in LEGAL
+            with contextlib.nullcontext() if legal else pytest.raises(psycopg.Error, match="illegal_transition"):
+                hand.execute(text, list(values.values()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change", ["id = id", "session_id = session_id", "payload = payload", "created_at = created_at", "delivery = -1"]
+)
+def test_what_was_sent_does_not_change(bus: Bus, hand: Hand, change: str) -> None:
+    insert(bus, hand, status="leased", **COLUMNS["leased"])
+    with pytest.raises(psycopg.Error, match=r"immutable|GENERATED ALWAYS|DEFAULT"):
+        hand.execute(f"update {table(bus)} set {change}")  # type: ignore[arg-type]
+    with pytest.raises(psycopg.Error, match="never used again"):
+        hand.execute(f"delete from {table(bus)}")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def checked(server: str) -> Iterator[Bus]:
+    from tests import servers
+
+    with servers.many() as schema, Bus.open(schema(server), create=True) as opened:
+        opened.register("a", type="validation", session="s")
+        yield opened
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    schema=st.recursive(payload_types.schemas(st.just({})), payload_types.schemas, max_leaves=8),
+    given_=st.lists(
+        st.dictionaries(st.sampled_from(payload_types.KEYS), payload_types.values, max_size=4), min_size=1, max_size=5
+    ),
+    ascii_only=st.booleans(),
+)
+def test_the_database_accepts_what_a_validator_accepts(
+    checked: Bus, schema: dict[str, object], given_: list[dict[str, object]], ascii_only: bool
+) -> None:
+    schema = {**schema, "type": "object"}
+    checked.types_add("message", "m", schema=schema)
+    for payload in given_:
+        text = json.dumps(payload, ensure_ascii=ascii_only)
+        judged = Draft202012Validator(schema).is_valid(json.loads(text))
+        assert payload_types.accepts(checked, text) == judged, (schema, text)
+
+
+@pytest.mark.parametrize("keyword", ["properties", "items"])
+@pytest.mark.parametrize("depth", [1, 3, 12, 30])
+def test_a_schema_may_describe_what_lies_deep(checked: Bus, keyword: str, depth: int) -> None:
+    schema = payload_types.nested(keyword, depth)
+    checked.types_add("message", "m", schema=schema)
+    for leaf in ("good", 7):
+        payload: object = leaf
+        for _ in range(depth):
+            payload = {"a": payload} if keyword == "properties" else [payload]
+        whole = payload if keyword == "properties" else {"a": payload}
+        assert payload_types.accepts(checked, json.dumps(whole)) == Draft202012Validator(schema).is_valid(whole)
+
+
+def test_schemas_may_be_wide_and_types_may_have_long_names(checked: Bus) -> None:
+    for schema in payload_types.LARGE.values():
+        checked.types_add("message", "m", schema=schema)
+        for payload in ({"a": "value 7"}, {"a": "no value"}, {f"key{n}": "x" for n in range(3000)}, {"key7": 7}):
+            judged = Draft202012Validator(schema).is_valid(payload)
+            assert payload_types.accepts(checked, json.dumps(payload)) == judged
+    for name in ("x" * 127 + "a", "x" * 127 + "b"):
+        checked.types_add("message", name, schema={"required": [name[-1]]})
+    checked.send("a", "a", "x" * 127 + "a", {"a": 1})
+    with refused("invalid_payload", 65):
+        checked.send("a", "a", "x" * 127 + "b", {"a": 1})
+
+
+# --- whom the role of an agent lets do what
+
+
+def test_an_agent_needs_a_role_that_owns_nothing(bus: Bus, hand: Hand, postgres: str) -> None:
+    schema, role = table(bus, "x").partition(".")[0], f"agent_{os.urandom(4).hex()}"
+    grants = re.search(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text("utf-8"), re.S)
+    assert grants
+    hand.execute(grants[1].replace("agent_bus", schema).replace("some_agent", role))  # type: ignore[arg-type]
+    try:
+        with Bus.open(postgres.replace("//postgres@", f"//{role}@").replace("//postgres:", f"//{role}:")) as agent:
+            agent.register("c", type="validation", session="s")
+            agent.send("c", "c", TASK, {"phase": "x"}, key="k")
+            (message,) = agent.receive("c", wait=0.01)
+            agent.ack(message.receipt or "")
+            agent.state_save("c", "k", "v")
+            agent.checkpoint_create("c", {})
+            agent.monitor_check()
+            agent.prune()
+            agent.config_set("lease_seconds", "7")
+            with refused("not_allowed", 65):
+                agent.types_add("message", "own", schema={})
+            assert "own" not in {kind.name for kind in agent.types_list()}
+    finally:
+        hand.execute(f"drop owned by {role}; drop role {role}")  # type: ignore[arg-type]
+
+
+# --- time is the server's
+
+
+def test_hosts_whose_clocks_differ_share_leases(bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    with Bus.open(postgres) as other:
+        for hour in (-3600, 3600):
+            monkeypatch.setattr(time, "time", lambda hour=hour: real() + hour)
+            id = bus.send("boss", "@milestone-executor", TASK, {})
+            (message,) = bus.receive("a", lease=60)
+            monkeypatch.setattr(time, "time", lambda hour=hour: real() - hour)
+            assert other.receive("b") == []
+            assert set(other.lives(other.agents())) == {"alive"}
+            assert other.interrupted() == []
+            assert other.monitor_check().given_back == 0
+            found = other.message(id)
+            assert found.due_at
+            assert abs(found.due_at.timestamp() - real() - 60) < 20
+            bus.ack(message.receipt or "")
+
+
+# --- at the same time
+
+
+def test_a_queue_gives_each_message_to_one(bus: Bus, postgres: str) -> None:
+    count = 200
+    bus.apply([messages.send("boss", "@milestone-executor", TASK, {"n": n}) for n in range(count)])
+
+    def work(number: int) -> list[int]:
+        taken: list[int] = []
+        with Bus.open(postgres) as mine:
+            while found := mine.receive("ab"[number % 2], limit=1 + number % 3):
+                mine.ack([message.receipt or "" for message in found])
+                taken += [message.payload["n"] for message in found]
+        return taken
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = [n for part in pool.map(work, range(6)) for n in part]
+    assert sorted(taken) == list(range(count))
+    assert {message.receipt and message.receipt.endswith(".1") for message in bus.messages(limit=count)} == {True}
+
+
+def test_compare_and_set_loses_no_update(bus: Bus, postgres: str) -> None:
+    def count(_: int) -> None:
+        with Bus.open(postgres) as mine:
+            for _ in range(10):
+                while True:
+                    value, version = mine.state_load_versioned("x", "n") or ("0", 0)
+                    with contextlib.suppress(BusError):
+                        mine.state_save("x", "n", str(int(value) + 1), if_version=version)
+                        break
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    assert bus.state_load_versioned("x", "n") == ("40", 40)
+
+
+def test_the_same_key_at_the_same_time_is_one_message(bus: Bus, postgres: str) -> None:
+    def send(n: int) -> object:
+        with Bus.open(postgres) as mine:
+            try:
+                return mine.send("boss", "a", TASK, {"phase": "even" if n % 2 else "odd"}, key="k")
+            except BusError as problem:
+                return problem.code
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(send, range(8)))
+    (message,) = bus.messages()
+    assert sorted(found, key=str) == [message.id] * 4 + ["key_reused"] * 4
+
+
+def test_sessions_count_agents_that_register_at_the_same_time(bus: Bus, postgres: str) -> None:
+    def register(n: int) -> None:
+        with Bus.open(postgres) as mine:
+            mine.register(f"r{n}", type="validation", session="crowd")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(register, range(16)))
+    assert bus.session_show("crowd").agent_count == 16
+
+
+def test_a_deadlock_is_repeated(bus: Bus, postgres: str) -> None:
+    def both(keys: str) -> None:
+        with Bus.open(postgres) as mine:
+            for _ in range(3):
+                mine.apply([state.save("x", key, "v") for key in keys * 3])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(both, ["pq", "qp"]))
+    assert bus.state_load_versioned("x", "p") == ("v", 18)
+
+
+def test_a_serialization_failure_is_repeated(bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bus.store.postgres.WRITE", "begin isolation level serializable")
+
+    def both(_: int) -> None:
+        with Bus.open(postgres) as mine:
+            for _ in range(10):
+                mine.state_save("x", "k", "v")
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(both, range(3)))
+    assert bus.state_load_versioned("x", "k") == ("v", 30)
+
+
+# --- connections
+
+
+def test_where_notifications_do_not_get_through_one_looks(bus: Bus, postgres: str) -> None:
+    with Bus.open(f"{postgres}&listen=no") as deaf, ThreadPoolExecutor(1) as pool, listening() as listens:
+        waiting = pool.submit(deaf.receive, "a", wait=20)
+        assert listens.wait(20)
+        bus.send("boss", "a", TASK, {"phase": "x"})
+        assert waiting.result(10)[0].payload == {"phase": "x"}
+
+
+def backend(bus: Bus) -> int:
+    connection = bus.store.connection()
+    assert isinstance(connection, Connection)
+    return connection.driver().info.backend_pid
+
+
+def test_a_connection_that_broke_is_replaced(bus: Bus, hand: Hand) -> None:
+    for _ in range(3):
+        hand.execute("select pg_terminate_backend(%s, 5000)", [backend(bus)])
+        bus.send("boss", "a", TASK, {})
+    assert len(bus.messages()) == 3
+
+
+def test_who_waits_is_woken_also_after_the_connection_broke(bus: Bus, hand: Hand, postgres: str) -> None:
+    with ThreadPoolExecutor(1) as pool, listening() as listens, Bus.open(postgres) as other:
+        waiting = pool.submit(lambda: (backend(bus), bus.receive("a", wait=30)))
+        assert listens.wait(20)
+        text = (
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where query ~ 'bell_' and pid not in (%s, pg_backend_pid())"
+        )
+        hand.execute(text, [backend(other)])
+        other.send("boss", "a", TASK, {"phase": "x"})
+        assert waiting.result(40)[1][0].payload == {"phase": "x"}
+
+
+def test_a_receiver_in_a_coroutine_holds_no_thread(postgres: str, bus: Bus) -> None:
+    async def crowd() -> int:
+        async with await AsyncBus.open(postgres) as other:
+            waiting = [asyncio.create_task(other.receive(name, wait=20)) for name in "abababab"]
+            while isinstance(other.store, threads.Store) and not all(task.done() for task in waiting):
+                await other.send("boss", "@milestone-executor", TASK, {})
+                await asyncio.sleep(0)
+            return len([task.result() for task in waiting])
+
+    assert asyncio.run(crowd()) == 8
+
+
+def test_a_cancelled_receive_loses_nothing(bus: Bus, postgres: str) -> None:
+    bus.config_set("message_retry_limit", "100")
+
+    async def cancel() -> None:
+        async with await AsyncBus.open(postgres) as other:
+            for number in range(10):
+                await other.send("boss", "a", TASK, {})
+                task = asyncio.create_task(other.receive("a", lease=600))
+                for _ in range(number * 3):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    for message in await task:
+                        await other.ack(message.receipt or "")
+
+    asyncio.run(cancel())
+    for message in bus.receive("a", limit=20):
+        bus.ack(message.receipt or "")
+    assert bus.status()["messages"] == {"acknowledged": 10}
+
+
+# --- the texts
+
+
+def test_texts_that_differ_are_few_and_say_why() -> None:
+    own = sorted((schemas.root() / "postgres" / "operations").rglob("*.sql"))
+    assert len(own) <= 12
+    for path in own:
+        assert path.read_text("utf-8").startswith("-- Differs: "), path
+        name = f"{path.parent.name}/{path.stem}"
+        assert (schemas.root() / "operations" / f"{name}.sql").exists(), name
+
+
+def test_a_rendered_text_has_numbered_and_typed_parameters() -> None:
+    (only,) = rendering.operation("state/load", False)
+    assert only.names == ("agent", "key")
+    assert "$1::text" in only.sql
+    assert "now()::timestamptz(3)" in only.sql
+    assert rendering.operation("state/load", True)[0].names == ("agent", "key", "now")
+
+
+def test_subqueries_are_named_as_postgresql_15_wants_them() -> None:
+    names = [f"{path.parent.name}/{path.stem}" for path in (schemas.root() / "operations").rglob("*.sql")]
+    for name in names:
+        for sql, _ in rendering.operation(name, False):
+            for opened in re.finditer(r"\b(?:from|join)\s*\(", sql):
+                depth, at = 1, opened.end()
+                while depth:
+                    depth += {"(": 1, ")": -1}.get(sql[at], 0)
+                    at += 1
+                after = re.match(r"\s*(?:as\s+)?([a-z_]*)", sql[at:])
+                assert after
+                assert after[1] not in ("", "where", "order", "group", "union", "cross", "join", "limit"), (name, sql)
+
+
+def test_the_migrations_of_both_databases_march_in_step() -> None:
+    sqlite, postgres = (
+        sorted(path.name for path in (schemas.root() / kind).glob("[0-9]*.sql")) for kind in ("sqlite", "postgres")
+    )
+    assert sqlite == postgres
+
+
+def test_both_databases_have_the_same_tables_and_columns(bus: Bus, hand: Hand) -> None:
+    import sqlite3
+
+    theirs: dict[str, set[str]] = {}
+    rows = hand.execute(
+        "select table_name, column_name from information_schema.columns where table_schema = %s",
+        [table(bus, "x").partition(".")[0]],
+    )
+    for name, column in rows:
+        theirs.setdefault(str(name), set()).add(str(column))
+    with contextlib.closing(sqlite3.connect(":memory:")) as lite:
+        for _, text in schemas.migrations("sqlite"):
+            lite.executescript(text)
+        text = "select name from sqlite_schema where type in ('table', 'view') and name not like 'sqlite_%'"
+        found = lite.execute(text)
+        for (name,) in found.fetchall():
+            ours = {row[1] for row in lite.execute(f"pragma table_xinfo('{name}')")}
+            assert theirs[name] - {"rowid"} == ours, name
+
+
+# --- a hot table
+
+
+def test_after_many_messages_a_claim_is_as_fast_as_on_an_empty_table(bus: Bus, hand: Hand) -> None:
+    def claim() -> float:
+        times = []
+        for _ in range(20):
+            bus.send("boss", "a", TASK, {})
+            begun = time.perf_counter()
+            (message,) = bus.receive("a")
+            times.append(time.perf_counter() - begun)
+            bus.ack(message.receipt or "")
+        return sorted(times)[5]
+
+    claim()
+    before = claim()
+    name = table(bus)
+    hand.execute(f"alter table {name} disable trigger user")  # type: ignore[arg-type]
+    insert_many = (
+        f"insert into {name} (session_id, from_agent, to_agent, message_type, payload) "
+        f"select 's', 'boss', 'a', '{TASK}', '{{}}' from generate_series(1, 20000)"
+    )
+    for _ in range(10):
+        hand.execute(insert_many)  # type: ignore[arg-type]
+        for change in (
+            "status = 'leased', leased_by = 'a', delivery = 1, due_at = now() where status = 'ready'",
+            "status = 'acknowledged', acknowledged_at = now(), due_at = null where status = 'leased'",
+        ):
+            hand.execute(f"update {name} set {change}")  # type: ignore[arg-type]
+    hand.execute(f"alter table {name} enable trigger user")  # type: ignore[arg-type]
+    claim()
+    after = claim()
+    assert after < max(before * 2, before + 0.005)
