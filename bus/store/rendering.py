@@ -2,10 +2,10 @@
 
 They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
-the function that PostgreSQL has for it, `json(x)` just `x`, integers and reals those of 64 bits. What PostgreSQL needs
-besides stands in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and
-`/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations has one of the same name, and
-its first line says why.
+and `json_array` the functions that PostgreSQL has for them, `json(x)` just `x`, integers and reals those of 64 bits.
+What PostgreSQL needs besides is written in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite
+alone between `/*sqlite*/` and `/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations
+has one of the same name, whose first line says why.
 """
 
 from __future__ import annotations
@@ -26,17 +26,13 @@ TYPES = {
     ),
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
-    **dict.fromkeys(("traced", "exit_code"), "bigint"),
-    **dict.fromkeys(("message_id", "life_id", "sent", "unseen"), "bigint"),
-    **dict.fromkeys(("now", "at", "since"), "timestamptz"),
+    **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent"), "bigint"),
+    **dict.fromkeys(("now", "at", "since", "started_at", "completed_at"), "timestamptz"),
     "length": "integer",
     **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
 # Where a noun means something else by a name.
-OF_NOUN = {
-    "lifecycle": {"priority": "text", "started_at": "timestamptz", "completed_at": "timestamptz"},
-    "copying": {"id": "text"},
-}
+OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)

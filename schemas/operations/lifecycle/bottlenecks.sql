@@ -5,13 +5,13 @@ with chosen as materialized (
     select agent_id, agent_type, task_id, priority_number, duration_ms, idle_time_ms, spawned_at, completed_at
     from agent_lifecycle indexed by idx_duration
     where :type is null and status = 'completed' and duration_ms is not null
-    order by duration_ms desc limit :limit) every
+    order by duration_ms desc limit :limit) of_all
   union all
   select * from (
     select agent_id, agent_type, task_id, priority_number, duration_ms, idle_time_ms, spawned_at, completed_at
     from agent_lifecycle indexed by agent_lifecycle_measures
     where agent_type = :type and status = 'completed' and duration_ms is not null
-    order by duration_ms desc limit :limit) own),
+    order by duration_ms desc limit :limit) of_type),
 slow as materialized (
   select agent_type, duration_ms as p95
   from (
