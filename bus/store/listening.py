@@ -62,10 +62,14 @@ class Listening:
         connection = self._connection.driver()
         self._generation = self._connection.generation
         self._hears = self._connection.url.listen
-        with suppress(psycopg.Error):
+        try:
             if self._hears:
                 self._each("bell_listen")
                 self._each("bell_pass")
+        except psycopg.Error:
+            self._hears = False
+        if connection.closed:
+            raise Lost
         self._reach(connection.fileno())
 
     def _each(self, function: str) -> None:

@@ -32,7 +32,10 @@ TYPES = {
     **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
 # Where a noun means something else by a name.
-OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
+OF_NOUN = {
+    "lifecycle": {"priority": "text", "started_at": "timestamptz", "completed_at": "timestamptz"},
+    "copying": {"id": "text"},
+}
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)

@@ -244,7 +244,13 @@ insert into agent_coordination_config (key, value, description) values
   ('stale_after', '1800', 'seconds without heartbeat after which an agent that gave no process counts as dead'),
   ('failed_session_hours', '24', 'hours after which a failed session is cleaned up'),
   ('max_payload_bytes', '1048576', 'largest payload or snapshot, in bytes of JSON'),
-  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority');
+  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority'),
+  ('advise_milestones', '25', 'milestones from which `bus status` calls PostgreSQL worth a thought'),
+  ('advise_milestones_strongly', '100', 'milestones from which it recommends PostgreSQL'),
+  ('advise_agents', '5', 'concurrent agents from which it calls PostgreSQL worth a thought'),
+  ('advise_agents_strongly', '20', 'concurrent agents from which it recommends PostgreSQL'),
+  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
+  ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
 
 create function agent_coordination_config_numbers() returns trigger language plpgsql as $$
 begin

@@ -162,10 +162,11 @@ DAMAGES: dict[Damage, int] = {
 
 
 def _make(path: Path, chance: random.Random) -> None:
-    """A bus with some of it in the file and some in the WAL, as a process that was killed leaves it."""
+    """A bus: all of it in the file, or some in the WAL, as a process that was killed leaves it."""
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
+        _wal(path).touch()
         return
     try:
         bus = Bus.open(str(path), create=True)
@@ -180,6 +181,8 @@ def _make(path: Path, chance: random.Random) -> None:
         bus.register("one", type=work.EXECUTOR, session=work.SESSION)
         work.do(bus, "one", bus.receive("one")[0], work.World())
         bus.receive("one")
+        if chance.random() < 0.5:
+            bus.close()
     finally:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -99,6 +99,8 @@ CAST = {name: enduring(role) for name, role in kill.CAST.items()}
 class Storm(kill.Storm):
     """A storm that strikes the server, too: at every fifth death of an agent."""
 
+    LIVES = (0.05, 0.2, 0.8)
+
     def __init__(self, place: Place, seed: int, cast: dict[str, kill.Role], server: servers.Server) -> None:
         super().__init__(place, seed, cast)  # type: ignore[arg-type]
         self.server = server
@@ -198,10 +200,12 @@ def run(size: int, seed: int) -> str:
     return f"{kinds_told} in {time.monotonic() - begun:.0f} s, messages at the end: {dict(total)}"
 
 
-def an_acknowledgement_without_the_receipt_check(seed: int) -> None:
-    """Planted: whoever had a message may acknowledge it."""
-    with planted.planted(planted.ACK_WITHOUT_RECEIPT_CHECK), servers.own() as server:
+def a_claim_that_locks_nothing(seed: int) -> None:
+    """Planted: a message is leased without being locked when it is chosen, so that two may choose it."""
+    text = "order by c.rank, c.id limit :limit for update of m skip locked)"
+    defect = {"postgres/operations/messages/receive.sql": (text, "order by c.rank, c.id limit :limit)")}
+    with planted.planted(defect), servers.own() as server:
         storm(server, 10, seed)
 
 
-CONTROLS = (an_acknowledgement_without_the_receipt_check,)
+CONTROLS = (a_claim_that_locks_nothing,)
