@@ -26,8 +26,6 @@ create function min(anycompatible, anycompatible) returns anycompatible language
   as 'select case when $1 is not null and $2 is not null then least($1, $2) end';
 create function max(anycompatible, anycompatible) returns anycompatible language sql immutable
   as 'select case when $1 is not null and $2 is not null then greatest($1, $2) end';
-create function round(double precision, integer) returns double precision language sql immutable
-  as 'select pg_catalog.round($1::numeric, $2)::double precision';
 create function instr(text, text) returns integer language sql immutable
   as 'select strpos($1, $2)';
 -- A moment, changed by so many seconds, minutes, hours or days; the format is always that of moments.

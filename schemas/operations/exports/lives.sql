@@ -1,7 +1,12 @@
 -- Lives that were not looked at yet, in their order, at most :limit of them: id, record, whether it has ended. One that was
--- only found gone counts as ended a minute later: until then whoever waited for it may say how.
+-- only found gone counts as ended a minute later: until then whoever waited for it may say how. PostgreSQL gives an id
+-- before the commit: there, nothing behind a row that began after the oldest transaction that still runs.
 select agent_id, record, status not in ('spawned', 'running')
   and (unseen = 0 or coalesce(completed_at, '0001-01-01') <= strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds'))
 from lifecycle_records
 where agent_id > (select life_id from trace_exports where target = :target)
+  /*postgres and agent_id < coalesce((
+    select min(u.agent_id) from agent_lifecycle u
+    where u.agent_id > (select life_id from trace_exports where target = :target)
+      and age(u.xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid)), 9223372036854775807) */
 order by agent_id limit :limit;

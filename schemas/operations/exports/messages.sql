@@ -7,4 +7,8 @@ left join agent_lifecycle l on l.agent_id = (
   where registry_id = m.from_agent and spawned_at <= m.created_at and coalesce(completed_at, '9999-12-31') >= m.created_at
   order by spawned_at desc limit 1)
 where m.id > (select message_id from trace_exports where target = :target)
+  /*postgres and m.id < coalesce((
+    select min(u.id) from agent_messages u
+    where u.id > (select message_id from trace_exports where target = :target)
+      and age(u.xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid)), 9223372036854775807) */
 order by m.id limit :limit;
