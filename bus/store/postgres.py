@@ -20,7 +20,7 @@ from psycopg.types.string import TextLoader
 from bus import clock
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
-from bus.store import migrating, rendering
+from bus.store import postgres_schema, rendering
 from bus.store.listening import Listening
 from bus.store.place import Fact
 from bus.store.refusals import LOST, Lost, translate
@@ -143,7 +143,7 @@ class Connection:
         self._drop()
         found = _connect(self.url)
         try:
-            migrating.prepare(found, self.url, create, self._read_only)
+            postgres_schema.prepare(found, self.url, create, self._read_only)
             settings = {**SETTINGS, "default_transaction_read_only": "on" if self._read_only else "off"}
             names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
             found.execute(f"select {names}", prepare=False)
