@@ -277,7 +277,7 @@ create table agent_messages (
 ) strict;
 
 create index agent_messages_ready on agent_messages (mailbox, priority desc) where status = 'ready';
-create index agent_messages_timers on agent_messages (mailbox, due_at) where due_at is not null;
+create index agent_messages_timers on agent_messages (mailbox, due_at, leased_by) where due_at is not null;
 create index agent_messages_dead on agent_messages (session_id) where status = 'dead';
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;

@@ -1,9 +1,9 @@
 """F8: every await of every async operation is cancelled at every scheduling point; commands get ctrl-C and SIGTERM.
 
-An operation of the async client runs on the database's thread, so that it can be cancelled while it is queued, while it
-runs, and when it has ended and nobody has heard it yet. The thread is held at each of these points, in turn, while the
-task is cancelled after 0, 1, 2, … turns of the event loop. Whatever happened, happened whole; the bus goes on; what was
-received by nobody is there again.
+An operation of the async client runs on the database's thread, so that it can be cancelled while it is queued, while
+it runs, and when it has ended and nobody has heard it yet. The thread is held at each of these points, in turn, while
+the task is cancelled after 0, 1, 2, … turns of the event loop, while others share its commit or not. Whatever
+happened, happened whole; the bus goes on; what was received by nobody is there again.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Gate:
 
     @contextmanager
     def built_in(self) -> Iterator[None]:
-        run, drive = Connection.run, Connection._drive
+        run, commit = Connection.run, Connection._commit
 
         def gated_run(connection: Connection, operation: Any) -> Any:
             self.at("queued")
@@ -111,13 +111,11 @@ class Gate:
             self.at("ended")
             return result
 
-        def gated_drive(connection: Connection, steps: Any, bells: list[str]) -> Any:
-            result = drive(connection, steps, bells)
+        def gated_commit(connection: Connection) -> None:
             self.at("running")
-            return result
+            commit(connection)
 
-        patch = mock.patch.multiple(Connection, run=gated_run, _drive=gated_drive)
-        with patch:
+        with mock.patch.multiple(Connection, run=gated_run, _commit=gated_commit):
             yield
 
 
@@ -127,6 +125,7 @@ async def cancelled(url: str, call: Awaiting, point: str, turns: int, receipts: 
         gate = Gate(point)
         with gate.built_in():
             task = asyncio.ensure_future(call(bus, receipts))
+            others = [asyncio.ensure_future(bus.state_save("two", f"k{n}", "v")) for n in range(turns % 3)]
             deadline = time.monotonic() + PATIENCE
             while point != "free" and not gate.reached.is_set() and not task.done() and time.monotonic() < deadline:
                 await asyncio.sleep(0)
@@ -138,8 +137,11 @@ async def cancelled(url: str, call: Awaiting, point: str, turns: int, receipts: 
             gate.open.set()
             try:
                 await asyncio.wait_for(asyncio.shield(asyncio.gather(task, return_exceptions=True)), PATIENCE)
+                await asyncio.wait_for(asyncio.gather(*others), PATIENCE)
             except TimeoutError as problem:
                 raise Breach(["a cancelled call hangs"]) from problem
+            except (BusError, asyncio.CancelledError) as problem:
+                raise Breach([f"a call that shared a commit with a cancelled one failed: {problem!r}"]) from problem
         try:
             await bus.status()  # the bus goes on, after all that the thread had to do
         except BusError as problem:
@@ -212,6 +214,7 @@ def signalled(chance: random.Random) -> None:
         number = chance.choice((signal.SIGINT, signal.SIGTERM))
         agent = chance.choice(("two", "idle"))
         out = folder / "out"
+        out.touch(0o600)
         pid = _command(out, "--bus", url, "receive", agent, "--wait", "30")
         time.sleep(chance.random() * (0.06 if agent == "two" else 0.2))
         os.kill(pid, number)
@@ -229,10 +232,16 @@ def signalled(chance: random.Random) -> None:
 
 def _command(out: Path, *arguments: str) -> int:
     """The `bus` command in a child of this process, with its output in a file."""
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # a fork is not to be interrupted
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         return pid
     try:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT, 0o600), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         main(list(arguments))
@@ -260,7 +269,7 @@ def run(size: int, seed: int) -> str:
 
 def an_answer_that_nobody_takes_back(seed: int) -> None:
     """Planted: what a cancelled receive has leased stays leased."""
-    with mock.patch.object(aio._Job, "take_back"):
+    with mock.patch.object(aio.Store, "_take_back"):
         for point in ("running", "ended"):
             one("receive", point, 0)
 

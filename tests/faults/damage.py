@@ -135,14 +135,14 @@ def anothers(path: Path, chance: random.Random) -> None:
 
 
 def elsewhere(path: Path, chance: random.Random) -> None:
-    """It lies where a bus must not lie."""
+    """It lies where a bus must not lie, and is refused."""
     moved = path.with_name("moved.db")
-    kind = chance.choice(("hard link", "symlink", "dangling", "pipe", "folder", "owner", "mode"))
+    root = os.geteuid() == 0  # who may give files away, and read what is locked
+    kind = chance.choice(("hard link", "symlink", "dangling", "pipe", "folder", "owner" if root else "mode"))
     if kind == "hard link":
         os.link(path, moved)
     elif kind == "owner":
-        with suppress(PermissionError):
-            os.chown(path, 12345, -1)
+        os.chown(path, 12345, -1)
     elif kind == "mode":
         os.chmod(path, 0)
     else:
@@ -162,22 +162,27 @@ DAMAGES: dict[Damage, int] = {
 
 
 def _make(path: Path, chance: random.Random) -> None:
-    """A bus with some of it in the file and some in the WAL, as a process that was killed leaves it."""
+    """A bus: all of it in the file, or some in the WAL, as a process that was killed leaves it."""
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
+        _wal(path).touch()
         return
     try:
         bus = Bus.open(str(path), create=True)
         bus.register(work.BOSS, type="milestone-coordinator", session=work.SESSION)
-        for number in range(chance.randint(5, 30)):
-            if number == 3:
+        last = chance.randint(5, 30)
+        copied = chance.choice((3, last - 1))
+        for number in range(last):
+            if number == copied:
                 bus.store.connection().checkpoint()
             bus.send(work.BOSS, chance.choice(("one", work.QUEUE)), "task_assignment", work.task(f"t-{number:03}"))
             bus.state_save("one", f"k{number}", "v" * chance.randrange(3000))
         bus.register("one", type=work.EXECUTOR, session=work.SESSION)
         work.do(bus, "one", bus.receive("one")[0], work.World())
         bus.receive("one")
+        if chance.random() < 0.5:
+            bus.close()
     finally:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -201,9 +206,11 @@ USES: tuple[Callable[[Bus], Any], ...] = (
 )
 
 
-def use(path: Path) -> None:
+def use(path: Path, refused: bool) -> None:
     """Everything that can be done with a bus; each thing answers, or is refused by an error of the bus."""
     with suppress(BusError), Bus.open(str(path)) as bus:
+        if refused:
+            raise Breach(["it was opened, where no bus must be"])
         for number, call in enumerate(USES):
             try:
                 call(bus)
@@ -264,7 +271,7 @@ def suffer(seed: int) -> str:
         damage(path, chance)
         pid = os.fork()
         if not pid:
-            _child(path)
+            _child(path, damage is elsewhere)
         _, status = os.waitpid(pid, 0)
         failure = path.with_name("failure")
         told = failure.read_text("utf-8") if failure.exists() else ""
@@ -273,12 +280,12 @@ def suffer(seed: int) -> str:
         return damage.__name__
 
 
-def _child(path: Path) -> None:
+def _child(path: Path, refused: bool) -> None:
     status = 1
     try:
         signal.alarm(PATIENCE)
         look(path)
-        use(path)
+        use(path, refused)
         status = 0
     except BaseException as problem:
         text = problem.lines[0] if isinstance(problem, Breach) else traceback.format_exc()

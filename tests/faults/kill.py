@@ -72,11 +72,13 @@ def torn_step(agent: Agent, message: Message, world: World) -> None:
     agent.bus.apply([messages.ack(message.receipt or ""), *doing[2:]])
 
 
-def executor(place: Place, name: str, journal: Journal, chance: random.Random, step: Step = step) -> None:
+def executor(
+    place: Place, name: str, journal: Journal, chance: random.Random, step: Step = step, slowness: float = 0.1
+) -> None:
     """Take tasks and do them; sometimes longer than the lease lasts."""
     with Agent(name, type=work.EXECUTOR, session=work.SESSION, bus=place.url) as agent:
         while not place.orphaned():
-            slow = chance.random() < 0.1
+            slow = chance.random() < slowness
             found = agent.receive(limit=chance.choice((1, 1, 3)), wait=0.5, lease=0.005 if slow else None)
             for message in found:
                 journal.take(message.receipt)
@@ -227,7 +229,11 @@ def a_step_in_two_transactions(seed: int) -> None:
 def an_acknowledgement_without_the_receipt_check(seed: int) -> None:
     """Planted: whoever had a message may acknowledge it."""
     with planted.planted(planted.ACK_WITHOUT_RECEIPT_CHECK):
-        storm(300, seed)
+        storm(300, seed, {**CAST, **dict.fromkeys(EXECUTORS, _slow)})
+
+
+def _slow(place: Place, name: str, journal: Journal, chance: random.Random) -> None:
+    executor(place, name, journal, chance, slowness=0.8)
 
 
 CONTROLS = (a_step_in_two_transactions, an_acknowledgement_without_the_receipt_check)

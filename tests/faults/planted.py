@@ -13,11 +13,17 @@ from bus.store import rendering
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
-CHECK_OF_DELIVERY = """m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as bigint)
-  or not (m.status = 'acknowledged'"""
 ACK_WITHOUT_RECEIPT_CHECK: Edits = {
-    "operations/messages/ack.sql": (CHECK_OF_DELIVERY, "not (m.status = 'acknowledged'"),
-    "operations/messages/finish.sql": ("id = :id and delivery = :delivery and", "id = :id and :delivery > 0 and"),
+    "operations/messages/ack.sql": ("or m.delivery <> cast(", "or 0 and m.delivery <> cast("),
+    "operations/messages/finish.sql": (" and delivery = :delivery", " and :delivery"),
+}
+DUE_AT_ONCE: Edits = {
+    "operations/messages/sources.sql": ("cast(value as real) > 0 from", "1 from"),
+    "operations/messages/receive.sql": ("    and due_at <= :now\n", "    and due_at is not null\n"),
+}
+SAME_DELIVERY: Edits = {
+    "operations/messages/receive.sql": ("delivery = delivery + 1", "delivery = 1"),
+    "operations/messages/take.sql": ("delivery = delivery + 1", "delivery = 1"),
 }
 
 

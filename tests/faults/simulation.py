@@ -22,8 +22,9 @@ from unittest import mock
 from bus import Bus, agents, clock, liveness, messages, monitor, state, step
 from bus.errors import BusError, Conflict, Fault, TryAgain, error
 from bus.models import Message
-from bus.operation import Operation, Pause, Query, Ring, Statement, Steps
-from bus.store import blocking
+from bus.operation import Operation, Pause, Query, Statement, Steps
+from bus.store import sqlite
+from bus.store.drive import Lately
 from bus.store.sqlite import Connection
 from tests.faults import invariants, planted, work
 from tests.faults.invariants import Breach
@@ -49,13 +50,16 @@ class Fated(Connection):
     crash_after = 0  # requests of an operation after which its process is gone; 0: it is not
     heard: Callable[[list[str]], None] = staticmethod(lambda bells: None)
 
-    def _drive(self, steps: Steps[Any], bells: list[str]) -> Any:
-        return super()._drive(self._fated(steps) if self.crash_after else steps, bells)
+    def _write(self, steps: Steps[Any]) -> Any:
+        return super()._write(self._fated(steps) if self.crash_after else steps)
+
+    def _read(self, steps: Steps[Any]) -> Any:
+        return super()._read(self._fated(steps) if self.crash_after else steps)
 
     def _fated(self, steps: Steps[Any]) -> Steps[Any]:
         left = self.crash_after
         try:
-            request: Query | Statement | Ring = next(steps)
+            request: Any = next(steps)
             while True:
                 left -= 1
                 if not left:
@@ -69,8 +73,9 @@ class Fated(Connection):
         except StopIteration as stop:
             raise Crash from stop
 
-    def _ring(self, bells: Any) -> None:
-        self.heard(list(bells))
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.doorbells.ring = lambda bells: self.heard(list(bells))  # type: ignore[method-assign]
 
 
 class Nested:
@@ -370,7 +375,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         enter = self._stack.enter_context
-        enter(mock.patch.object(blocking, "Connection", Fated))
+        enter(mock.patch.object(sqlite, "Connection", Fated))
         enter(mock.patch.object(liveness, "started_at", lambda pid: self.processes.get(pid)))
         self.bus = enter(Bus.open(":memory:", create=True))
         connection = self.bus.store.connection()
@@ -381,7 +386,8 @@ class Stage:
             self.bus.register(work.BOSS, type="milestone-coordinator", session=work.SESSION)
             self.bus.register("one", type=work.EXECUTOR, session=work.SESSION)
         self._sqlite = connection.sqlite
-        connection.sqlite = Nested(self._sqlite)  # type: ignore[assignment]
+        nested = Nested(self._sqlite)
+        connection.sqlite, connection._execute = nested, nested.execute  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -391,6 +397,7 @@ class Stage:
         """One seed; raises `Breach`."""
         simulation = Simulation(seed, self.bus, self.connection, cast)
         self.processes = simulation.processes
+        self.connection.lately = Lately()
         self._sqlite.execute("begin")
         try:
             return simulation.play()
@@ -444,8 +451,7 @@ def a_lease_that_is_taken_over_before_its_end(seed: int) -> None:
 
 def a_delivery_that_is_not_counted(seed: int) -> None:
     """Planted: each delivery of a message has the same receipt."""
-    edit = ("delivery = delivery + 1", "delivery = 1")
-    with planted.planted(dict.fromkeys(("operations/messages/receive.sql", "operations/messages/take.sql"), edit)):
+    with planted.planted(planted.SAME_DELIVERY):
         play(seed, 1000, CAST)
 
 
@@ -467,10 +473,11 @@ def _select_then_update(sim: Simulation, name: str, pid: int | None) -> Script:
 
 def _taken(id: int, name: str) -> Steps[None]:
     until = clock.stamp(clock.seconds() + 30)
-    yield Statement(
+    text = (
         f"update agent_messages set status = 'leased', leased_by = '{name}', delivery = delivery + 1,"
         f" delivered_at = '{clock.now()}', due_at = '{until}' where id = {id} and status in ('ready', 'leased')"
     )
+    yield Statement({"sqlite": text})
 
 
 def a_step_in_two_transactions(seed: int) -> None:

@@ -32,7 +32,7 @@ from tests.faults.model import Asynchronous, Call, CommandLine, Door, Shell, rec
 from tests.faults.world import Journal, World
 
 UNIT = "faults"
-SIZES = {"quick": 400, "nightly": 20_000, "release": 200_000}
+SIZES = {"quick": 250, "nightly": 20_000, "release": 200_000}
 KINDS = ("kill", "EIO", "ENOSPC", "short write", "torn write")  # in the order of shim.c
 DOORS: dict[str, tuple[type[Door], int]] = {  # and how often one is chosen
     "blocking": (Door, 8),

@@ -6,6 +6,7 @@ that it was told. `World.read` puts the journals together again, for `invariants
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections import Counter
@@ -25,6 +26,10 @@ class World:
         self.acknowledged: dict[int, int] = {}
         self.saved: dict[tuple[str, str, int], set[str]] = {}
         self.pruned = 0
+
+    def copy(self) -> World:
+        """As it is now."""
+        return copy.deepcopy(self)
 
     def intend(self, task: str, payload: dict[str, Any], *, times: int = 1, key: bool = False) -> None:
         """Somebody is about to send this, at most so many times; `task` is its task_id, by which it is known again.
