@@ -84,7 +84,7 @@ def _type(given: Any, schema: Schema, v: str) -> str:
 
 def _enum(given: Any, schema: Schema, v: str) -> str:
     choices = ", ".join(f"{_literal(json.dumps(choice))}::jsonb" for choice in given)
-    return f"{v} <> all (array[{choices}]::jsonb[])"
+    return f"({v} is not null and {v} <> all (array[{choices}]::jsonb[]))"
 
 
 def _required(given: Any, schema: Schema, v: str) -> str:

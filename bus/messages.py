@@ -48,7 +48,7 @@ def send(
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
     parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
-    return Operation(partial(_send, parameters), True, single=True)
+    return Operation(partial(_send, parameters), True, closing="messages/send")
 
 
 def broadcast(
@@ -71,7 +71,7 @@ def broadcast(
     parameters = _envelope(
         sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
     )
-    return Operation(partial(_store, "messages/broadcast", parameters), True, single=True)
+    return Operation(partial(_store, "messages/broadcast", parameters), True, closing="messages/broadcast")
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
@@ -159,7 +159,9 @@ def ack_and_receive(
     Raises as `ack`, and then leases nothing, and as `receive`.
     """
     parameters = _claiming(agent, 1, lease, type)
-    first = Operation(partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up)
+    first = Operation(
+        partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up, "messages/receive"
+    )
     return _until_found(agent, first, claim(agent, lease=lease, type=type), inputs.duration(wait) or 0)
 
 
@@ -183,7 +185,8 @@ def claim(
     agent: str, *, limit: int = 1, lease: Duration | None = None, type: str | None = None, ack: bool = False
 ) -> Operation[list[Message]]:
     """What is there for `receive`, now: one transaction, no waiting."""
-    return Operation(partial(_claim, _claiming(agent, limit, lease, type), ack), True, None if ack else _give_up)
+    claiming = partial(_claim, _claiming(agent, limit, lease, type), ack)
+    return Operation(claiming, True) if ack else Operation(claiming, True, _give_up, "messages/receive")
 
 
 def _claiming(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
@@ -259,7 +262,7 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
     `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipt_list(receipts), once), True, single=not once)
+    return Operation(partial(_ack, inputs.receipt_list(receipts), once), True, closing=None if once else "messages/ack")
 
 
 def _ack(receipts: list[str], once: bool) -> Steps[None]:
@@ -292,7 +295,7 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": None if reason is None else inputs.text(reason),
     }
-    return Operation(partial(_release, parameters), True, single=True)
+    return Operation(partial(_release, parameters), True, closing="messages/release")
 
 
 def _release(parameters: Mapping[str, object]) -> Steps[None]:
@@ -303,13 +306,13 @@ def _release(parameters: Mapping[str, object]) -> Steps[None]:
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_quiet, "messages/extend", parameters), True, single=True)
+    return Operation(partial(_quiet, "messages/extend", parameters), True, closing="messages/extend")
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
     """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
-    return Operation(partial(_over, "messages/reject", parameters), True, single=True)
+    return Operation(partial(_over, "messages/reject", parameters), True, closing="messages/reject")
 
 
 def cancel(id: int | str) -> Operation[None]:

@@ -76,22 +76,22 @@ Steps = Generator[Request, Any, T]
 
 class Operation(Generic[T]):
     """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
-    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. A `single` one
-    asks one query, so that a store may send the commit along with it."""
+    `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. `closing` is
+    the query with which it usually ends, so that a store may send the commit along with it."""
 
-    __slots__ = ("single", "steps", "undo", "writes")
+    __slots__ = ("closing", "steps", "undo", "writes")
 
     def __init__(
         self,
         steps: Callable[[], Steps[T]],
         writes: bool,
         undo: Callable[[T], Operation[Any] | None] | None = None,
-        single: bool = False,
+        closing: str | None = None,
     ) -> None:
         self.steps = steps
         self.writes = writes
         self.undo = undo
-        self.single = single
+        self.closing = closing
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]

@@ -38,7 +38,7 @@ def save(
         "beaten": True,
         "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),
     }
-    return Operation(partial(_save, parameters), True, single=True)
+    return Operation(partial(_save, parameters), True, closing="state/save")
 
 
 def _save(parameters: Mapping[str, object]) -> Steps[int]:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import aiosqlite
 
 from bus.operation import Operation, Routine
-from bus.store import driving
+from bus.store import coroutines
 from bus.store.doorbell import Waiting
 from bus.store.place import Fact
 from bus.store.sqlite import Connection
@@ -117,7 +117,7 @@ class Store:
 
     async def carry_out(self, routine: Routine[T]) -> T:
         """Carry out a routine: run its operations, sleep through its pauses."""
-        return await driving.carry_out(routine, self.run, self._listen)
+        return await coroutines.carry_out(routine, self.run, self._listen)
 
     async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""

@@ -20,7 +20,7 @@ from psycopg.types.string import TextLoader
 from bus import clock
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
-from bus.store import migrating, rendering
+from bus.store import postgres_schema, rendering
 from bus.store.listening import Listening
 from bus.store.place import Fact
 from bus.store.refusals import LOST, Lost, translate
@@ -58,7 +58,8 @@ class Connection:
         self._process = os.getpid()
         self._psycopg: psycopg.Connection[Row] | None = None
         self._begin: str | None = None
-        self._failed = self._blemished = self._committing = self._single = False
+        self._failed = self._blemished = self._committing = False
+        self._closing: str | None = None
         self._open(create)
 
     def run(self, operation: Operation[T]) -> T:
@@ -142,7 +143,7 @@ class Connection:
         self._drop()
         found = _connect(self.url)
         try:
-            migrating.prepare(found, self.url, create, self._read_only)
+            postgres_schema.prepare(found, self.url, create, self._read_only)
             settings = {**SETTINGS, "default_transaction_read_only": "on" if self._read_only else "off"}
             names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
             found.execute(f"select {names}", prepare=False)
@@ -188,7 +189,7 @@ class Connection:
     def _transact(self, operation: Operation[T], begin: str) -> T:
         self.driver()
         self._begin = begin
-        self._single, self._committing = operation.single, False
+        self._closing, self._committing = operation.closing, False
         self._failed = self._blemished = False
         steps = operation.steps()
         try:
@@ -209,7 +210,7 @@ class Connection:
                     translated = self._translated(problem)
                     # The transaction is over; what the operation still asks, to explain it, is asked in another one.
                     self._roll_back()
-                    self._begin, self._failed, self._single, self._committing = begin, True, False, False
+                    self._begin, self._failed, self._closing, self._committing = begin, True, None, False
                     request = steps.throw(translated)
                 else:
                     request = steps.send(reply)
@@ -234,8 +235,8 @@ class Connection:
         return [(begin, ()), *self._local] if begin else []
 
     def _query(self, name: str, rows: Sequence[Mapping[str, object]]) -> list[Row]:
-        if self._committing:
-            raise error("fault", "an operation that asks one query asked two", "report it")
+        if self._committing:  # the operation goes on all the same, in another transaction
+            self._begin, self._closing, self._committing = WRITE, None, False
         moment = clock.given()
         asks = self._start()
         for parameters in rows:
@@ -243,7 +244,7 @@ class Connection:
             self._blemished |= blemished
             for statement in rendering.operation(name, moment is not None):
                 asks.append((statement.sql, [given[name] for name in statement.names]))
-        if self._single and not self._blemished:
+        if name == self._closing and not self._blemished:
             self._committing = True
             asks.append(("commit", ()))
         return self._wire.ask(asks) or []

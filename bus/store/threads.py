@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from bus.operation import Operation, Routine
-from bus.store import driving
+from bus.store import coroutines
 from bus.store.doorbell import Waiting
 from bus.store.opening import Connection, connection
 from bus.store.place import Fact
@@ -88,7 +88,7 @@ class Store:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
-        job = driving.Job(self._pool, operation)
+        job = coroutines.Job(self._pool, operation)
         try:
             return await self._on_thread(job)
         except asyncio.CancelledError:
@@ -98,7 +98,7 @@ class Store:
 
     async def carry_out(self, routine: Routine[T]) -> T:
         """Carry out a routine: run its operations, sleep through its pauses."""
-        return await driving.carry_out(routine, self.run, self._listen)
+        return await coroutines.carry_out(routine, self.run, self._listen)
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
         taken = await self._on_thread(self._pool.take)

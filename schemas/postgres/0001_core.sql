@@ -422,6 +422,42 @@ create index agent_messages_dead on agent_messages (session_id) where status = '
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;
 
+-- The heads of an agent's mailbox and of its type's queue, the best first, at most so many of each; with
+-- priority_aging_seconds those of each level.
+create function message_heads(agent text, of_type text, at timestamptz, most bigint)
+returns table (id bigint, rank double precision) language sql stable rows 10 as $$
+  select own.id, own.rank from (
+    select m.id, (-m.priority)::double precision as rank from agent_messages m
+    where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+      and (m.expires_at is null or m.expires_at > at)
+      and (select c.value::double precision from agent_coordination_config c where c.key = 'priority_aging_seconds') = 0
+    order by m.priority desc, m.id limit most) own
+  union all
+  select shared.id, shared.rank from (
+    select m.id, (-m.priority)::double precision as rank from agent_messages m
+    where m.mailbox = (select '@' || r.agent_type || '/' || r.session_id from agent_registry r where r.agent_id = agent)
+      and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+      and (m.expires_at is null or m.expires_at > at)
+      and (select c.value::double precision from agent_coordination_config c where c.key = 'priority_aging_seconds') = 0
+    order by m.priority desc, m.id limit most) shared
+  union all
+  select head.id, julianday(head.created_at) * 86400.0 - level * aging.seconds
+  from (
+    select c.value::double precision as seconds from agent_coordination_config c
+    where c.key = 'priority_aging_seconds') aging
+  cross join generate_series(1, 10) level
+  cross join (
+    select agent as name
+    union all
+    select '@' || r.agent_type || '/' || r.session_id from agent_registry r where r.agent_id = agent) box
+  cross join lateral (
+    select m.id, m.created_at from agent_messages m
+    where m.mailbox = box.name and m.status = 'ready' and m.priority = level
+      and (of_type is null or m.message_type = of_type) and (m.expires_at is null or m.expires_at > at)
+    order by m.mailbox, m.priority desc, m.id limit most) head
+  where aging.seconds > 0
+$$;
+
 -- What a new message must be, whoever writes it. The payload of a type is checked by 0002_payloads.sql.
 create function agent_messages_check() returns trigger language plpgsql set search_path from current as $$
 declare

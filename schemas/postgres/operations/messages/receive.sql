@@ -1,7 +1,8 @@
 -- Differs: claimers here work at the same time, so that rows are locked as they are chosen, and others' are passed over.
 --
 -- What it does and returns is what schemas/operations/messages/receive.sql says. Each mailbox offers a few more of its
--- heads than are wanted, since some may be locked; the limit counts those that could be locked. No lock is waited for.
+-- heads than are wanted, since some may be locked, and many more when all of those are; the limit counts those that could
+-- be locked. No lock is waited for.
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent);
 
@@ -39,43 +40,19 @@ update agent_messages m set
 from due where m.id = due.id and m.due_at <= :now;
 
 with chosen as materialized (
-  select m.id, c.rank from (
-    select * from (
-      select id, (-priority)::double precision as rank from agent_messages
-      where mailbox = :agent and status = 'ready' and (:type is null or message_type = :type)
-        and (expires_at is null or expires_at > :now)
-        and (select value::double precision from agent_coordination_config where key = 'priority_aging_seconds') = 0
-      order by priority desc, id limit :limit + 64) own
-    union all
-    select * from (
-      select id, (-priority)::double precision from agent_messages
-      where mailbox = (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent)
-        and status = 'ready' and (:type is null or message_type = :type)
-        and (expires_at is null or expires_at > :now)
-        and (select value::double precision from agent_coordination_config where key = 'priority_aging_seconds') = 0
-      order by priority desc, id limit :limit + 64) shared
-    union all
-    select head.id, julianday(head.created_at) * 86400.0 - level * aging.seconds
-    from (
-      select value::double precision as seconds from agent_coordination_config where key = 'priority_aging_seconds') aging
-    cross join generate_series(1, 10) level
-    cross join (
-      select :agent as name
-      union all
-      select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent) box
-    cross join lateral (
-      select id, created_at from agent_messages
-      where mailbox = box.name and status = 'ready' and priority = level
-        and (:type is null or message_type = :type) and (expires_at is null or expires_at > :now)
-      order by mailbox, priority desc, id limit :limit + 64) head
-    where aging.seconds > 0) c
+  select m.id, c.rank from message_heads(:agent, :type, :now, :limit + 8) c
   join agent_messages m on m.id = c.id and m.status = 'ready'
+  order by c.rank, c.id limit :limit for update of m skip locked),
+more as materialized (
+  select m.id, c.rank from message_heads(:agent, :type, :now, :limit + 1000) c
+  join agent_messages m on m.id = c.id and m.status = 'ready'
+  where not exists (select 1 from chosen)
   order by c.rank, c.id limit :limit for update of m skip locked)
 update agent_messages m set
   status = 'leased', leased_by = :agent, delivery = delivery + 1, delivered_at = :now,
   due_at = strftime('', :now, '+' || coalesce(:lease::text,
     (select value from agent_coordination_config where key = 'lease_seconds')) || ' seconds')
-from chosen where m.id = chosen.id
+from (select * from chosen union all select * from more) chosen where m.id = chosen.id
 returning chosen.rank, m.id, json_object(
   'id', m.id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
   'payload', payload, 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',

@@ -1,0 +1,364 @@
+"""The bus on PostgreSQL beside a bare `skip locked` floor, procrastinate and pgqueuer.
+
+    python -m tests.benchmarks.postgres
+
+One by one: each message is stored, claimed and finished, a commit each. Crowd: four processes store while four others
+claim and finish. Wake-up: from the return of a send to the return of a waiting receive. All on one server, in turns, so
+that a busy machine is busy for all. BUS_TEST_POSTGRES names another server than the tests' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Protocol
+
+import psycopg
+
+from bus import Bus
+from tests import servers
+
+TYPE = "milestone-executor"
+CROWD = 4  # processes on each side
+FORK = multiprocessing.get_context("fork")
+TARGETS = {"one by one": 0.7, "crowd": 0.9}
+
+
+def body(number: int) -> str:
+    """The payload of every message: about a hundred bytes of JSON."""
+    return f'{{"task_id":"{number}","phase":"design","title":"Sketch the first part of the work","weight":25}}'
+
+
+class Queue(Protocol):
+    """One process's connection to a queue."""
+
+    def put(self, number: int) -> None: ...
+
+    def take(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Floor:
+    """What PostgreSQL takes for a bare insert, a bare claim and a bare delete."""
+
+    def __init__(self, url: str, worker: int) -> None:
+        self._connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("drop table if exists bench_floor")
+            connection.execute(
+                "create table bench_floor (id bigint generated always as identity primary key, "
+                "taken boolean not null default false, payload json not null)"
+            )
+            connection.execute("create index on bench_floor (id) where not taken")
+
+    def put(self, number: int) -> None:
+        self._connection.execute("insert into bench_floor (payload) values (%s)", [body(number)])
+
+    def take(self) -> bool:
+        found = self._connection.execute(
+            "update bench_floor set taken = true where id = (select id from bench_floor where not taken order by id "
+            "limit 1 for update skip locked) returning id, payload"
+        ).fetchall()
+        for id, _ in found:
+            self._connection.execute("delete from bench_floor where id = %s", [id])
+        return bool(found)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Ours:
+    """send, receive, ack, with every check on; all share the queue of their type."""
+
+    def __init__(self, url: str, worker: int) -> None:
+        self._bus = Bus.open(_ours(url), create=True)
+        self._agent = f"worker-{worker}"
+        self._bus.register(self._agent, type=TYPE, session="bench", pid=os.getpid())
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("drop schema if exists bench_bus cascade")
+
+    def put(self, number: int) -> None:
+        self._bus.send(self._agent, f"@{TYPE}", "task_assignment", body(number))
+
+    def take(self) -> bool:
+        found = self._bus.receive(self._agent)
+        if found:
+            self._bus.ack(found[0].receipt or "")
+        return bool(found)
+
+    def close(self) -> None:
+        self._bus.close()
+
+
+def _ours(url: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}schema=bench_bus"
+
+
+class Coroutines:
+    """A queue of a library that is async, on a loop of its own."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(coroutine)
+
+
+class Procrastinate(Coroutines):
+    """procrastinate: a job is deferred, fetched, finished and deleted."""
+
+    def __init__(self, url: str, worker: int) -> None:
+        from procrastinate import App, PsycopgConnector
+
+        super().__init__()
+        self._app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=1))
+        self.run(self._opened())
+        self._worker = self.run(self._app.job_manager.register_worker())
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        from procrastinate import App, PsycopgConnector
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            for kind, name in connection.execute(
+                "select 'table', tablename from pg_tables where schemaname = 'public' and tablename ~ '^procrastinate'"
+            ).fetchall():
+                connection.execute(f"drop {kind} {name} cascade")
+            for (name,) in connection.execute(
+                "select oid::regprocedure::text from pg_proc where proname ~ '^procrastinate'"
+            ):
+                connection.execute(f"drop function {name} cascade")
+            for (name,) in connection.execute(
+                "select typname from pg_type where typname ~ '^procrastinate' and typtype in ('e', 'c')"
+            ).fetchall():
+                connection.execute(f"drop type if exists {name} cascade")
+
+        async def install() -> None:
+            async with App(connector=PsycopgConnector(conninfo=url)).open_async() as app:
+                await app.schema_manager.apply_schema_async()
+
+        asyncio.run(install())
+
+    async def _opened(self) -> None:
+        await self._app.open_async()
+
+    def put(self, number: int) -> None:
+        self.run(self._app.configure_task("bench", queue="bench", allow_unknown=True).defer_async(payload=body(number)))
+
+    def take(self) -> bool:
+        from procrastinate.jobs import Status
+
+        manager = self._app.job_manager
+        job = self.run(manager.fetch_job(["bench"], self._worker))
+        if job is not None:
+            self.run(manager.finish_job(job, Status.SUCCEEDED, delete_job=True))
+        return job is not None
+
+    def close(self) -> None:
+        self.run(self._app.close_async())
+        self._runner.close()
+
+
+class Pgqueuer(Coroutines):
+    """pgqueuer: a job is enqueued, dequeued and logged as successful."""
+
+    def __init__(self, url: str, worker: int) -> None:
+        from pgqueuer.db import PsycopgDriver
+        from pgqueuer.queries import EntrypointExecutionParameter, Queries
+
+        super().__init__()
+        self._connection = self.run(psycopg.AsyncConnection.connect(url, autocommit=True))
+        self._queries = Queries(PsycopgDriver(self._connection))
+        self._entrypoints: Any = {"bench": EntrypointExecutionParameter(concurrency_limit=0)}
+        self._manager: Any = uuid.uuid4()
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        from pgqueuer.db import PsycopgDriver
+        from pgqueuer.queries import Queries
+
+        async def install() -> None:
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+                queries = Queries(PsycopgDriver(connection))
+                with contextlib.suppress(psycopg.Error):  # it was not there
+                    await queries.uninstall()
+                await queries.install()
+
+        asyncio.run(install())
+
+    def put(self, number: int) -> None:
+        self.run(self._queries.enqueue(["bench"], [body(number).encode()], [0]))
+
+    def take(self) -> bool:
+        minute = timedelta(seconds=60)
+        jobs = self.run(self._queries.dequeue(1, self._entrypoints, self._manager, None, minute))
+        if jobs:
+            self.run(self._queries.log_jobs([(job, "successful", None) for job in jobs]))
+        return bool(jobs)
+
+    def close(self) -> None:
+        self.run(self._connection.close())
+        self._runner.close()
+
+
+SUBJECTS: dict[str, Any] = {"floor": Floor, "agent-bus": Ours, "procrastinate": Procrastinate, "pgqueuer": Pgqueuer}
+
+
+def one_by_one(kind: Callable[[str, int], Queue], url: str, count: int) -> float:
+    """Messages a second that are put and taken one by one."""
+    queue = kind(url, 0)
+    try:
+        _cycle(queue, 20)
+        begun = time.perf_counter()
+        _cycle(queue, count)
+        return count / (time.perf_counter() - begun)
+    finally:
+        queue.close()
+
+
+def _cycle(queue: Queue, count: int) -> None:
+    for number in range(count):
+        queue.put(number)
+        assert queue.take()
+
+
+def crowd(kind: Callable[[str, int], Queue], url: str, count: int) -> float:
+    """Messages a second through four processes that put and four that take, from the first put to the last taken."""
+    gate = FORK.Barrier(2 * CROWD + 1)
+    left = FORK.Value("i", count)
+    each = count // CROWD
+    putters = [FORK.Process(target=_put, args=(kind, url, n, each, gate)) for n in range(CROWD)]
+    takers = [FORK.Process(target=_take, args=(kind, url, CROWD + n, gate, left)) for n in range(CROWD)]
+    for process in (*putters, *takers):
+        process.start()
+    gate.wait()
+    begun = time.perf_counter()
+    for process in (*putters, *takers):
+        process.join()
+    assert not any(process.exitcode for process in (*putters, *takers))
+    return count / (time.perf_counter() - begun)
+
+
+def _put(kind: Callable[[str, int], Queue], url: str, worker: int, count: int, gate: Any) -> None:
+    queue = kind(url, worker)
+    gate.wait()
+    for number in range(count):
+        queue.put(number)
+    queue.close()
+
+
+def _take(kind: Callable[[str, int], Queue], url: str, worker: int, gate: Any, left: Any) -> None:
+    queue = kind(url, worker)
+    gate.wait()
+    while left.value > 0:
+        if queue.take():
+            with left.get_lock():
+                left.value -= 1
+    queue.close()
+
+
+def wake_ups(url: str, count: int) -> list[float]:
+    """Seconds from the return of a send to the return of the receive that waited for it."""
+    mine, theirs = FORK.Pipe()
+    with Bus.open(_ours(url), create=True) as bus:
+        for name in ("sender", "waiter"):
+            bus.register(name, type="validation", session="bench")
+    process = FORK.Process(target=_wait, args=(url, count, theirs))
+    process.start()
+    sent = []
+    with Bus.open(_ours(url)) as bus:
+        for number in range(count):
+            mine.recv()
+            time.sleep(0.02)  # by then it waits
+            bus.send("sender", "waiter", "task_assignment", body(number))
+            sent.append(time.time())
+    received = mine.recv()
+    process.join()
+    return sorted(max(there - here, 0.0) for here, there in zip(sent, received, strict=True))
+
+
+def _wait(url: str, count: int, pipe: Any) -> None:
+    received = []
+    with Bus.open(_ours(url)) as bus:
+        for _ in range(count):
+            pipe.send("waiting")
+            (message,) = bus.receive("waiter", wait=30)
+            received.append(time.time())
+            bus.ack(message.receipt or "")
+    pipe.send(received)
+
+
+def measure(url: str, rounds: int, count: int, names: list[str]) -> list[tuple[str, str, float]]:
+    """Work, subject and messages a second: the medians of rounds that take turns."""
+    for name in names:
+        SUBJECTS[name].prepare(url)
+    found = []
+    for work, run in (("one by one", one_by_one), ("crowd", crowd)):
+        rates: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(rounds):
+            for name in names:
+                rates[name].append(run(SUBJECTS[name], url, count))
+                print(f"{work}: {name} {rates[name][-1]:,.0f}/s", file=sys.stderr, flush=True)
+        found += [(work, name, statistics.median(rates[name])) for name in names]
+    return found
+
+
+def table(figures: list[tuple[str, str, float]], wakes: list[float]) -> str:
+    """The figures as a Markdown table, each beside the floor of the same run."""
+    floor = {work: rate for work, name, rate in figures if name == "floor"}
+    lines = ["| work | subject | messages/s | of the floor | target |", "|---|---|---|---|---|"]
+    for work, name, rate in figures:
+        target = f"≥ {TARGETS[work]}" if name == "agent-bus" else ""
+        share = f"{rate / floor[work]:.2f}" if work in floor else ""
+        lines.append(f"| {work} | {name} | {rate:,.0f} | {share} | {target} |")
+    for name, part in (("p50", 0.5), ("p99", 0.99)):
+        value = wakes[int(len(wakes) * part)] * 1000
+        lines.append(f"| wake-up {name} | agent-bus | {value:.2f} ms | | {'≤ 2 ms' if name == 'p50' else ''} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.postgres", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=800, help="messages a round")
+    parser.add_argument("--against", default=",".join(SUBJECTS), metavar="NAMES", help="who is measured")
+    given = parser.parse_args(arguments)
+    names = [name for name in SUBJECTS if name in given.against.split(",")]
+    named = os.environ.get("BUS_TEST_POSTGRES")
+    with servers.own(fsync="on", full_page_writes="on") if not named else _named(named) as server:
+        figures = measure(server.url, given.rounds, given.count, names)
+        print(table(figures, wake_ups(server.url, max(given.count // 8, 10))))
+
+
+class _named:
+    """A server that is there already."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> _named:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+if __name__ == "__main__":
+    main()
