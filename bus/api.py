@@ -222,9 +222,10 @@ class Bus:
     overview = _now(overview.overview)
     metrics = _in_time(metrics.metrics)
 
-    def doctor(self) -> list[doctor.Finding]:
-        """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+    def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
+        """What is well and what is not: file, library, WAL, leases; `deep`: each payload, too."""
+        found = doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+        return [*found, self.store.run(doctor.deep())] if deep else found
 
     def copy_to(self, target: Bus) -> Copied:
         """Copy this whole bus, as it is now, into one that is empty: all or nothing. Raises `not_empty`."""
@@ -369,9 +370,10 @@ class AsyncBus:
     overview = _await(overview.overview)
     metrics = _await_in_time(metrics.metrics)
 
-    async def doctor(self) -> list[doctor.Finding]:
-        """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
+    async def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
+        """As `Bus.doctor`."""
+        found = doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
+        return [*found, await self.store.run(doctor.deep())] if deep else found
 
     async def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
