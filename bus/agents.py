@@ -173,7 +173,7 @@ def _holders(agent: str) -> Steps[dict[Holder, Life]]:
     """Who else holds leases that an agent could take, and whether they live."""
     rows = yield Query("messages/holders", {"agent": agent})
     holders = [Holder(row[0], Identity(*row[1:])) for row in rows]
-    return {holder: liveness.life(holder.identity) for holder in holders}
+    return {holder: liveness.glance(holder.identity) for holder in holders}
 
 
 def relieve_the_dead(agent: str) -> Steps[bool]:

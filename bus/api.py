@@ -6,7 +6,7 @@ What each takes, returns and raises stands with the operation, in the file of it
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from bus import (
@@ -26,7 +26,7 @@ from bus import (
 from bus.copying import Copied
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
-from bus.store import blocking, opening
+from bus.store import blocking, opening, place
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
@@ -216,11 +216,15 @@ class Bus:
     config_list = _now(config.list_)
     config_set = _now(config.set_)
     apply = _now(step.apply)
-    status = _now(upkeep.status)
     prune = _now(upkeep.prune)
     data_version = _now(overview.data_version)
     overview = _now(overview.overview)
     metrics = _in_time(metrics.metrics)
+
+    def status(self) -> Mapping[str, Any]:
+        """The bus in numbers, its load, and whether it has outgrown its file: see `upkeep.status`."""
+        found: Mapping[str, Any] = self.store.run(upkeep.status(busy=place.busy(self.url)))
+        return found
 
     def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases; `deep`: each payload, too."""
@@ -364,11 +368,17 @@ class AsyncBus:
     config_list = _await(config.list_)
     config_set = _await(config.set_)
     apply = _await(step.apply)
-    status = _await(upkeep.status)
     prune = _await(upkeep.prune)
     data_version = _await(overview.data_version)
     overview = _await(overview.overview)
     metrics = _await_in_time(metrics.metrics)
+
+    async def status(self) -> Mapping[str, Any]:
+        """As `Bus.status`."""
+        import anyio.to_thread
+
+        busy = await anyio.to_thread.run_sync(place.busy, self.url)
+        return await self.store.run(upkeep.status(busy=busy))
 
     async def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
         """As `Bus.doctor`."""

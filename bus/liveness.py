@@ -6,9 +6,12 @@ zombie answers to signals. Another host or another namespace counts as elsewhere
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import select
 import socket
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -81,10 +84,63 @@ def identity(pid: int) -> Identity:
 
 def life(agent: Identity) -> Life:
     """Whether that process runs, as far as can be told from here."""
+    return _life(agent, _is_there)
+
+
+def glance(agent: Identity) -> Life:
+    """As `life`, for who asks again and again: a process that was seen to run is watched from then on."""
+    return _life(agent, _runs)
+
+
+def _life(agent: Identity, runs: Callable[[Identity], bool]) -> Life:
     if agent.pid is None or agent.host != socket.gethostname() or agent.boot_id is None:
         return Life.UNKNOWN
     if agent.boot_id != boot_id():
         return Life.DEAD
     if agent.pid_namespace != pid_namespace():
         return Life.UNKNOWN
-    return Life.ALIVE if started_at(agent.pid) == agent.process_started_at is not None else Life.DEAD
+    return Life.ALIVE if runs(agent) else Life.DEAD
+
+
+def _is_there(agent: Identity) -> bool:
+    return started_at(agent.pid or 0) == agent.process_started_at is not None
+
+
+def _runs(agent: Identity) -> bool:
+    ended = _watched.get(agent)
+    if ended is None:
+        return _is_there(agent) and _watch(agent)
+    if ended.poll(0):
+        _watched.pop(agent, None)
+        return False
+    return True
+
+
+class Ending:
+    """Tells whether a process has ended, by its pidfd, in a tenth of the time that reading /proc takes."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+        self.poll = self._poll.poll
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+_watched: dict[Identity, Ending] = {}
+WATCHED = 16  # processes at most
+
+
+def _watch(agent: Identity) -> bool:
+    """Keep an eye on a process that ran just now; whether it still does."""
+    with contextlib.suppress(OSError, AttributeError):  # none to be had: it is looked up each time
+        ended = Ending(agent.pid or 0)
+        if not _is_there(agent):
+            return False
+        while len(_watched) >= WATCHED:
+            _watched.pop(next(iter(_watched)), None)
+        _watched[agent] = ended
+    return True

@@ -45,9 +45,13 @@ def metrics() -> Routine[list[Family]]:
     """The numbers of the bus, after the records of those that died unseen were closed."""
     yield from lifecycle.bury_the_dead()
     found: Mapping[str, Any] = yield _numbers()
-    looking: Operation[list[Velocity]] = reports.by_type(None, None)
+    looking: Operation[list[Velocity]] = reports.by_type()
     speeds: list[Velocity] = yield looking
-    return [*_counted(found), *_queues(found["queues"]), *_durations(found["durations"], speeds)]
+    return [
+        *_counted(found),
+        *_queues(found["queues"], clock.parse(found["now"])),
+        *_durations(found["durations"], speeds),
+    ]
 
 
 @reading
@@ -77,8 +81,7 @@ def _counted(found: Mapping[str, Any]) -> list[Family]:
     ]
 
 
-def _queues(rows: Sequence[Sequence[Any]]) -> list[Family]:
-    now = clock.seconds()
+def _queues(rows: Sequence[Sequence[Any]], now: float) -> list[Family]:
     ages = [(mailbox, max(now - clock.parse(oldest), 0)) for mailbox, _, oldest in rows]
     name = "agent_bus_queue_oldest_age_seconds"
     age = [Sample("", {"mailbox": mailbox}, seconds) for mailbox, seconds in ages]

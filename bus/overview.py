@@ -11,9 +11,10 @@ from bus.operation import Query, Steps, reading
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, moments in the database's text;
-    `sent` and `acknowledged` are of the last minute."""
+    """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, `now` is when they were read by
+    the clock of the bus; `sent` and `acknowledged` are of the last minute."""
 
+    now: str
     sessions: list[list[Any]]
     agents: list[Agent]
     queues: list[tuple[str, int, str]]

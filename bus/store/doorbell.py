@@ -18,10 +18,11 @@ import select
 import struct
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
+RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
 
 
@@ -34,10 +35,16 @@ def ring(folder: str, bells: Sequence[str]) -> None:
 
 
 class Listener:
-    """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news."""
+    """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news.
 
-    def __init__(self, folder: str, wal: str, bells: Sequence[str]) -> None:
+    The kernel takes 10–20 ms to close an inotify descriptor, so that one is kept from one wait to the next: it rests.
+    """
+
+    def __init__(self, folder: str, wal: str, bells: Sequence[str], dismiss: Callable[[Listener], None]) -> None:
+        self.bells = tuple(bells)
+        self._dismiss = dismiss
         self._wal = wal
+        self._sound = True
         self._wal_watch = -1
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,11 +54,19 @@ class Listener:
         self._poll = select.epoll()
         self._poll.register(self._inotify, select.EPOLLIN)
         os.makedirs(folder, 0o700, exist_ok=True)
-        for bell in bells:
-            path = f"{folder}/{bell}"
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE | IN_MODIFY)
+        self._at_bells = {self._watch_bell(f"{folder}/{bell}") for bell in bells}
         self._listen_to_wal()
+
+    def rest(self) -> None:
+        """Watch no process and no WAL until `resume`."""
+        self._watch_processes(())
+        self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
+
+    def resume(self) -> bool:
+        """Listen again from now on; false when a bell was taken away meanwhile, and this one is of no use any more."""
+        self._rung()
+        self._listen_to_wal()
+        return self._sound
 
     def fileno(self) -> int:
         return self._poll.fileno()
@@ -72,6 +87,11 @@ class Listener:
             self._listen_to_wal()
 
     def close(self) -> None:
+        """Wait no more; it may be used again."""
+        self._dismiss(self)
+
+    def end(self) -> None:
+        """Give back what it has of the system."""
         for descriptor in self._pids.values():
             os.close(descriptor)
         self._poll.close()
@@ -79,6 +99,10 @@ class Listener:
 
     def _watch(self, path: str, mask: int) -> int:
         return int(self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask))
+
+    def _watch_bell(self, path: str) -> int:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        return self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE | IN_MODIFY)
 
     def _listen_to_wal(self) -> None:
         self._wal_watch = self._watch(self._wal, IN_MODIFY)
@@ -95,6 +119,7 @@ class Listener:
                     watch, mask, _, length = struct.unpack_from("iIII", events, at)
                     at += 16 + length
                     rung |= watch != self._wal_watch and not mask & IN_IGNORED
+                    self._sound &= not (mask & IN_IGNORED and watch in self._at_bells)
         return rung
 
     def _watch_processes(self, pids: Sequence[int]) -> None:
@@ -125,6 +150,46 @@ class Glance:
             os.close(end)
 
 
+class Porch:
+    """The doorbells of a bus in a file, as one connection knows them."""
+
+    def __init__(self, folder: str, wal: str) -> None:
+        self._folder = folder
+        self._wal = wal
+        self._resting: list[Listener] = []
+        self._closed = False
+
+    def ring(self, bells: Sequence[str]) -> None:
+        """Wake whoever waits at these bells."""
+        ring(self._folder, bells)
+
+    def listen(self, bells: Sequence[str]) -> Listener | Glance:
+        """Wait at these bells, and for writes to the WAL, from now on."""
+        for place, listener in enumerate(self._resting):
+            if listener.bells == tuple(bells):
+                del self._resting[place]
+                if listener.resume():
+                    return listener
+                listener.end()
+                break
+        try:
+            return Listener(self._folder, self._wal, bells, self._dismiss) if sys.platform == "linux" else Glance()
+        except OSError:
+            return Glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify
+
+    def _dismiss(self, listener: Listener) -> None:
+        if self._closed or len(self._resting) == RESTING:
+            listener.end()
+        else:
+            listener.rest()
+            self._resting.append(listener)
+
+    def close(self) -> None:
+        self._closed = True
+        while self._resting:
+            self._resting.pop().end()
+
+
 class Room:
     """The doorbells of a bus in memory, whose waiters are all in this process."""
 
@@ -142,6 +207,9 @@ class Room:
         for guest in list(self._waiting):
             if not guest.bells.isdisjoint(bells):
                 os.write(guest.fileno(), (1).to_bytes(8, sys.byteorder))
+
+    def close(self) -> None:
+        """Those who wait end by themselves."""
 
 
 class Guest:
@@ -176,11 +244,3 @@ class Waiting(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def listen(folder: str, wal: str, bells: Sequence[str]) -> Listener | Glance:
-    """Wait at these bells, and for writes to the WAL, from now on."""
-    try:
-        return Listener(folder, wal, bells) if sys.platform == "linux" else Glance()
-    except OSError:
-        return Glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify

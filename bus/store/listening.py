@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from bus.store.refusals import Lost
+
 if TYPE_CHECKING:
     from bus.store.postgres import Connection
 
@@ -34,8 +36,12 @@ class Listening:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
         """See `doorbell.Listener.rounds`."""
-        if self._generation != self._connection.generation:
-            self._begin()  # and look before sleeping
+        if self._generation != self._connection.generation or not self._connection.sound():
+            try:
+                self._begin()  # and look before sleeping
+            except Lost:
+                self._reach(-1)
+                yield LOOK if seconds is None else min(seconds, LOOK)
             return
         self._watch(pids)
         if not self._connection.rung():
@@ -49,17 +55,21 @@ class Listening:
         if self._poll:
             self._poll.close()
         if self._generation == self._connection.generation and self._hears:
-            with suppress(psycopg.Error):
+            with suppress(psycopg.Error, Lost):
                 self._each("bell_leave")
 
     def _begin(self) -> None:
         connection = self._connection.driver()
         self._generation = self._connection.generation
         self._hears = self._connection.url.listen
-        with suppress(psycopg.Error):
+        try:
             if self._hears:
                 self._each("bell_listen")
                 self._each("bell_pass")
+        except psycopg.Error:
+            self._hears = False
+        if connection.closed:
+            raise Lost
         self._reach(connection.fileno())
 
     def _each(self, function: str) -> None:
@@ -80,7 +90,7 @@ class Listening:
         try:
             self._connection.driver().pgconn.consume_input()
             self._connection.rung()
-        except psycopg.Error:
+        except (psycopg.Error, Lost):
             self._reach(-1)
 
     def _watch(self, pids: Sequence[int]) -> None:

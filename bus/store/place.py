@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 
-from bus.store.url import Url
+from bus.store.turnstile import Turnstile
+from bus.store.url import MEMORY, Place, Server, Url
 
 WAL_LARGE = 16 << 20  # four times what starts a checkpoint: some reader holds it up
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for writing
@@ -28,6 +30,14 @@ def facts(url: Url) -> list[Fact]:
 def sizes(url: Url) -> dict[str, int]:
     """Of what takes room on the disk, in bytes."""
     return {"file": _size(url.path), "wal": _size(f"{url.path}-wal")}
+
+
+def busy(url: Place) -> float | None:
+    """The share of a short time in which somebody wrote to the file; None where the bus is no file."""
+    if isinstance(url, Server) or url.path == MEMORY:
+        return None
+    with closing(Turnstile(f"{url.path}.turn")) as turnstile:
+        return turnstile.busy()
 
 
 def _library() -> Fact:

@@ -23,7 +23,7 @@ from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import migrating, rendering
 from bus.store.listening import Listening
 from bus.store.place import Fact
-from bus.store.refusals import LOST, translate
+from bus.store.refusals import LOST, Lost, translate
 from bus.store.url import Server
 from bus.store.wire import Ask, Wire
 
@@ -45,10 +45,6 @@ SETTINGS = {
     "timezone": "UTC",
 }
 WRITE, READ = "begin isolation level read committed", "begin isolation level repeatable read read only"
-
-
-class Lost(Exception):
-    """The connection went away before anything could be committed."""
 
 
 class Connection:
@@ -83,7 +79,14 @@ class Connection:
 
     def listen(self, bells: Sequence[str]) -> Listening:
         """Hear these doorbells from now on; where notifications don't get through, look twice a second."""
-        return Listening(self, bells)
+        try:
+            return Listening(self, bells)
+        except Lost as lost:
+            raise error("unreachable", f"{self.url.path} can't be reached") from lost
+
+    def sound(self) -> bool:
+        """Whether there is a connection that has not broken."""
+        return self._psycopg is not None and not self._psycopg.closed
 
     def rung(self) -> bool:
         """Whether a notification has come in since this was last asked."""
@@ -144,7 +147,10 @@ class Connection:
             names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
             found.execute(f"select {names}", prepare=False)
         except psycopg.Error as problem:
+            gone = found.closed or problem.sqlstate in LOST
             found.close()
+            if gone:
+                raise error("unreachable", f"{self.url.path} hung up") from problem
             raise translate(problem, self.url) from problem
         except BaseException:
             found.close()
@@ -161,7 +167,7 @@ class Connection:
     def _write(self, operation: Operation[T]) -> T:
         result = self._transact(operation, WRITE)
         if self._failed or self._blemished:
-            self._end("rollback")
+            self._roll_back()
             if self._blemished:
                 raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
             raise error("fault", "an operation went on after it was refused", "report it")
@@ -176,7 +182,7 @@ class Connection:
 
     def _read(self, operation: Operation[T]) -> T:
         result = self._transact(operation, READ)
-        self._end("rollback")
+        self._roll_back()
         return result
 
     def _transact(self, operation: Operation[T], begin: str) -> T:

@@ -27,6 +27,10 @@ BY_STATE = {
 }
 
 
+class Lost(Exception):
+    """The connection went away before anything could be committed."""
+
+
 def translate(problem: Exception, url: Server) -> BusError:
     """The bus's error for the driver's."""
     if isinstance(problem, BusError):

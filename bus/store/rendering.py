@@ -2,9 +2,10 @@
 
 They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
-the function that PostgreSQL has for it, and `json(x)` just `x`. What PostgreSQL needs besides stands in the text as
-`/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and `/*end*/`, and `indexed by`.
-Where a text must really differ, schemas/postgres/operations has one of the same name, and its first line says why.
+and `json_array` the functions that PostgreSQL has for them, `json(x)` just `x`, integers and reals those of 64 bits.
+What PostgreSQL needs besides is written in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite
+alone between `/*sqlite*/` and `/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations
+has one of the same name, whose first line says why.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ TYPES = {
     ),
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
-    **dict.fromkeys(("traced", "exit_code"), "bigint"),
-    **dict.fromkeys(("now", "at"), "timestamptz"),
+    **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent"), "bigint"),
+    **dict.fromkeys(("now", "at", "since", "started_at", "completed_at"), "timestamptz"),
+    "length": "integer",
     **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
 }
 # Where a noun means something else by a name.
@@ -34,12 +36,18 @@ OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
 NOW = "now()::timestamptz(3)"
 
 _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by \w+", re.S)
-_WORDS = re.compile(r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)")
+_WORDS = re.compile(
+    r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)"
+    r"|\b(as integer|as real)\b"
+)
 _OTHERS = {
     "json_object": "json_build_object",
+    "json_array": "json_build_array",
     "json": "",
     "is": "is not distinct from ",
     "is not": "is distinct from ",
+    "as integer": "as bigint",
+    "as real": "as double precision",
 }
 
 
@@ -64,7 +72,7 @@ def _rendered(statement: str, moved: bool, types: Mapping[str, str]) -> Rendered
     names: list[str] = []
 
     def word(found: re.Match[str]) -> str:
-        if other := found[2] or found[3]:
+        if other := found[2] or found[3] or found[4]:
             return _OTHERS[other]
         if not found[1]:
             return found[0]

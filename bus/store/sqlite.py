@@ -47,7 +47,6 @@ class Connection:
     def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
         self.url = url
         self._read_only = read_only
-        self.bells = f"{url.path}.bells"
         self.wal = f"{url.path}-wal"
         if sqlite3.sqlite_version_info < OLDEST:
             raise error("fault", f"SQLite {sqlite3.sqlite_version} is too old", "the bus needs 3.38 or newer")
@@ -61,7 +60,7 @@ class Connection:
         self._broken = False
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
-        self._room = doorbell.Room()
+        self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
         try:
             self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
         except OSError as problem:
@@ -126,6 +125,7 @@ class Connection:
         if self._turnstile:
             self._turnstile.close()
             self._turnstile = None
+        self.doorbells.close()
 
     def __del__(self) -> None:
         # A thread that ends drops its connection, perhaps from another thread. A child never closes its parent's.
@@ -134,9 +134,7 @@ class Connection:
 
     def listen(self, bells: Sequence[str]) -> doorbell.Waiting:
         """Hear these doorbells, and what other programs write, from now on."""
-        if self.url.path == MEMORY:
-            return self._room.listen(bells)
-        return doorbell.listen(self.bells, self.wal, bells)
+        return self.doorbells.listen(bells)
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
@@ -145,12 +143,6 @@ class Connection:
     def sizes(self) -> dict[str, int]:
         """Of what takes room on the disk, in bytes."""
         return place.sizes(self.url)
-
-    def _ring(self, bells: Sequence[str]) -> None:
-        if self.url.path == MEMORY:
-            self._room.ring(bells)
-        else:
-            doorbell.ring(self.bells, bells)
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
@@ -185,7 +177,7 @@ class Connection:
         if drive.seldom:
             self.lately.note(drive.seldom)
         if drive.bells:
-            self._ring(drive.bells)
+            self.doorbells.ring(drive.bells)
         return result
 
     def _read(self, steps: Steps[T]) -> T:

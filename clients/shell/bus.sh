@@ -258,7 +258,7 @@ _bus_sql() {
   _bus_parameters "${@:3}" || return $_bus_elsewhere
   _bus_script "$writes" "$2" "$rows"
   [[ -z ${_bus_escape:-} ]] || program+=(-escape "$_bus_escape")
-  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -F -w 5 -E 75 "$_bus_file.turn" "${program[@]}")
+  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -w 5 -F -E 75 "$_bus_file.turn" "${program[@]}")
   output=$(umask 077; export BUS_FILE=$_bus_file; exec "${program[@]}" "file://$_bus_file?mode=rw" <<<"$REPLY" 3<<<"$big" 2>&1) || status=$?
   case $status in
     0) ;;

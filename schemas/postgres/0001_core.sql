@@ -26,6 +26,8 @@ create function min(anycompatible, anycompatible) returns anycompatible language
   as 'select case when $1 is not null and $2 is not null then least($1, $2) end';
 create function max(anycompatible, anycompatible) returns anycompatible language sql immutable
   as 'select case when $1 is not null and $2 is not null then greatest($1, $2) end';
+create function round(double precision, integer) returns double precision language sql immutable
+  as 'select pg_catalog.round($1::numeric, $2)::double precision';
 create function instr(text, text) returns integer language sql immutable
   as 'select strpos($1, $2)';
 -- A moment, changed by so many seconds, minutes, hours or days; the format is always that of moments.
@@ -244,7 +246,13 @@ insert into agent_coordination_config (key, value, description) values
   ('stale_after', '1800', 'seconds without heartbeat after which an agent that gave no process counts as dead'),
   ('failed_session_hours', '24', 'hours after which a failed session is cleaned up'),
   ('max_payload_bytes', '1048576', 'largest payload or snapshot, in bytes of JSON'),
-  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority');
+  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority'),
+  ('advise_milestones', '25', 'milestones from which `bus status` calls PostgreSQL worth a thought'),
+  ('advise_milestones_strongly', '100', 'milestones from which it recommends PostgreSQL'),
+  ('advise_agents', '5', 'concurrent agents from which it calls PostgreSQL worth a thought'),
+  ('advise_agents_strongly', '20', 'concurrent agents from which it recommends PostgreSQL'),
+  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
+  ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
 
 create function agent_coordination_config_numbers() returns trigger language plpgsql as $$
 begin

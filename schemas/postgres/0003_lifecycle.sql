@@ -55,7 +55,9 @@ create table agent_lifecycle (
   unseen             bigint not null default 0,  -- 1: it was found gone; how it ended nobody has said
   origin             text not null default 'recorded',  -- imported: its spawn, and sometimes its end, are not known
   output_tail        text,     -- the last of what it printed
-  traceparent        text,     -- what it was started by
+  traceparent        text      -- what it was started by
+    constraint invalid_traceparent check (traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+      and traceparent !~ '^00-(0{32}|.{32}-0{16})-'),
   constraint invalid_value check (pid between 1 and 4294967296 and length(agent_type) between 1 and 128
     and length(task_id) between 1 and 1024 and (priority_number is null or length(priority_number) between 1 and 64)
     and unseen in (0, 1) and origin in ('recorded', 'imported')),
@@ -77,6 +79,7 @@ create index agent_lifecycle_measures
   on agent_lifecycle (agent_type, duration_ms, status, spawned_at, completed_at, idle_time_ms);
 create index agent_lifecycle_ended on agent_lifecycle (completed_at, status) where completed_at is not null;
 create index agent_lifecycle_open on agent_lifecycle (agent_id) where status in ('spawned', 'running');
+create index agent_lifecycle_registry on agent_lifecycle (registry_id, spawned_at) where registry_id is not null;
 create unique index agent_lifecycle_imported on agent_lifecycle (pid, started_at) where origin = 'imported';
 
 create function agent_lifecycle_measured() returns trigger language plpgsql as $$

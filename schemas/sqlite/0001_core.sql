@@ -95,7 +95,13 @@ insert into agent_coordination_config (key, value, description) values
   ('stale_after', '1800', 'seconds without heartbeat after which an agent that gave no process counts as dead'),
   ('failed_session_hours', '24', 'hours after which a failed session is cleaned up'),
   ('max_payload_bytes', '1048576', 'largest payload or snapshot, in bytes of JSON'),
-  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority');
+  ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority'),
+  ('advise_milestones', '25', 'milestones from which `bus status` calls PostgreSQL worth a thought'),
+  ('advise_milestones_strongly', '100', 'milestones from which it recommends PostgreSQL'),
+  ('advise_agents', '5', 'concurrent agents from which it calls PostgreSQL worth a thought'),
+  ('advise_agents_strongly', '20', 'concurrent agents from which it recommends PostgreSQL'),
+  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
+  ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
 
 create trigger agent_coordination_config_numbers before update of value on agent_coordination_config
 when old.value <> '' and old.value not glob '*[^0-9.]*'
@@ -271,7 +277,7 @@ create table agent_messages (
 ) strict;
 
 create index agent_messages_ready on agent_messages (mailbox, priority desc) where status = 'ready';
-create index agent_messages_timers on agent_messages (mailbox, due_at) where due_at is not null;
+create index agent_messages_timers on agent_messages (mailbox, due_at, leased_by) where due_at is not null;
 create index agent_messages_dead on agent_messages (session_id) where status = 'dead';
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sqlite3
 import statistics
 import sys
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bus import Bus, schemas
+from tests.benchmarks.figures import Figure, Run
 
 RECORDS = 100_000
 LIMIT = 0.5  # seconds
+SHARE = 0.05  # of W1, that recording may cost
 TYPES = ("design-phase", "spec-phase", "task-phase", "execute-phase", "validation")
 VIEWS = ("agent_velocity", "agent_bottlenecks", "priority_timeline", "active_agents")
 FILL = """
@@ -96,6 +99,48 @@ def measure(records: int = RECORDS) -> dict[str, float]:
             for view in VIEWS:
                 taken[f"view {view}"] = seconds(partial(_look, connection, view))
         return taken
+
+
+def recording(lives: int = 200) -> tuple[float, float]:
+    """The seconds that a life on record costs more than an agent that is only registered, and those of a W1 cycle."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"{Path(folder) / 'bus.db'}?synchronous=normal"
+        with Bus.open(address, create=True) as bus:
+            plain = seconds(lambda: _registered(bus), lives)
+            recorded = seconds(lambda: _recorded(bus), lives)
+            bus.register("one", type="validation", session="bench")
+            return max(recorded - plain, 1e-9), seconds(lambda: _cycle(bus), lives)
+
+
+def _registered(bus: Bus) -> None:
+    bus.register("plain", type="validation", session="bench", pid=os.getpid())
+    bus.retire("plain")
+
+
+def _recorded(bus: Bus) -> None:
+    bus.trace_leave("recorded", bus.trace_enter("recorded", type="validation", session="bench"))
+
+
+def _cycle(bus: Bus) -> None:
+    bus.send("one", "one", "progress_update", {"progress": 1})
+    (message,) = bus.receive("one")
+    bus.ack(message.receipt or "")
+
+
+def figures(run: Run) -> list[Figure]:
+    """The reports over 100,000 records (fewer in a smaller run), and what recording costs a life of 1,000 messages."""
+    records = min(RECORDS, run.scale.rows)
+    taken = measure(records)
+    more, cycle = recording(min(200, run.scale.count))
+    reported = [
+        Figure("reports", name, "full", value * 1000, "ms", target=LIMIT * 1000, least=False, note=f"{records} records")
+        for name, value in taken.items()
+    ]
+    share = more / (1000 * cycle)
+    return [
+        *reported,
+        Figure("recording", "1,000 messages", "normal", more * 1e6, "µs", "their W1", share, SHARE, least=False),
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -36,7 +36,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("BUS_COMMAND", str(command))
     monkeypatch.setenv("BUS_SHELL_VIA", request.param.rpartition(" ")[2])
     piece = "$(printf 'x%.0s' {1..30000})"
-    shell = f'source "{FUNCTIONS}"; for n in 1 2 3 4 5 6 7; do save_agent_state a k$n "{piece}" || exit; done'
+    shell = f'source "{FUNCTIONS}"; for n in {{1..14}}; do save_agent_state a k$n "{piece}" || exit; done'
     commands = {
         "library": [sys.executable, "-c", LIBRARY],
         "command line": [sys.executable, "-m", "bus_cli.main", "state", "save", "a", "k", "-", "--bus"],

@@ -1,5 +1,6 @@
 """`bus run`, `bus trace`, `bus top` and `bus metrics`, as their users meet them: real processes."""
 
+import asyncio
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 from bus_cli import top
-from bus_client import Agent
+from bus_client import Agent, AsyncAgent
 from prometheus_client.openmetrics import parser
 
 from bus import Bus, trace_context
@@ -154,6 +155,23 @@ def test_signals_are_passed_on(here: str, number: signal.Signals) -> None:
         process.send_signal(number)
         out, errors = process.communicate(timeout=20)
     assert (out, errors, process.returncode) == (b"caught\n", b"", 5)
+
+
+def test_what_its_parent_ignores_the_command_ignores(here: str) -> None:
+    line = f"trap '' HUP CHLD; {' '.join(BUS)} run --type x --task t -- sh -c 'kill -HUP $$; sleep 0.1; echo alive'"
+    assert subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout == b"alive\n"
+
+
+def test_a_full_pipe_that_does_not_block_loses_nothing(here: str) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with subprocess.Popen(
+        [*BUS, "run", "--type", "x", "--task", "t", "--", "head", "-c", "1000000", "/dev/zero"], stdout=writing
+    ) as process:
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            assert len(pipe.read()) == 1_000_000
+        assert process.wait(30) == 0
 
 
 def test_a_signal_that_ends_the_command_is_told(here: str) -> None:
@@ -340,6 +358,16 @@ def test_python_agents_record_themselves(here: str) -> None:
         raise RuntimeError("no\0way")
     assert (record(2)["status"], record(2)["task_id"]) == ("failed", "s")
     assert record(2)["error_message"] == "RuntimeError: no\ufffdway"
+
+
+def test_agents_of_coroutines_record_themselves(here: str) -> None:
+    async def work() -> None:
+        async with AsyncAgent("one", type="validation", session="s", bus=here, task="t-9", priority=1.5) as agent:
+            (life,) = await agent.bus.trace_active()
+            assert (life.registry_id, life.task_id, life.priority_number) == ("one", "t-9", "1.5")
+
+    asyncio.run(work())
+    assert record()["status"] == "completed"
 
 
 def test_an_agent_under_bus_run_is_on_record_once(here: str) -> None:

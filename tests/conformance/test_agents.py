@@ -274,5 +274,20 @@ def test_status_counts(team: Bus) -> None:
     assert (found["messages"], found["agents"], found["sessions"]) == ({"ready": 1}, {"active": 3}, {"active": 1})
 
 
+def test_status_says_when_a_bus_has_outgrown_its_file_and_why(team: Bus) -> None:
+    assert team.status()["advice"] == []
+    assert team.status()["load"]["agents"] == 3
+    team.config_set("advise_agents", "3")
+    team.config_set("advise_milestones_strongly", "1")
+    team.register("a", type="validation", session="t", milestone="m")
+    advice = team.status()["advice"]
+    if team.url.path.endswith(".db"):
+        assert [line.partition(":")[0] for line in advice] == ["move to PostgreSQL", "PostgreSQL is worth a thought"]
+        assert "1 milestones, from 1 (advise_milestones_strongly)" in advice[0]
+        assert "4 agents, from 3 (advise_agents)" in advice[1]
+    else:
+        assert advice == []  # in memory and on PostgreSQL there is no file
+
+
 def test_the_doctor_finds_a_healthy_bus_healthy(team: Bus) -> None:
     assert {f.verdict for f in team.doctor() if f.subject not in ("library", "bus")} == {"ok"}

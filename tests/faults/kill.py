@@ -128,6 +128,8 @@ CAST: dict[str, Role] = {work.BOSS: coordinator, **dict.fromkeys(EXECUTORS, exec
 class Storm:
     """One bus, its processes, and who kills them."""
 
+    LIVES: tuple[float, ...] = (0.01, 0.04, 0.16)  # seconds, on average
+
     def __init__(self, place: Place, seed: int, cast: dict[str, Role]) -> None:
         self.place = place
         self.chance = random.Random(seed)
@@ -159,7 +161,7 @@ class Storm:
     def _begin(self, name: str) -> None:
         self.lives += 1
         seed = self.chance.getrandbits(32)
-        life = self.chance.choice((0.01, 0.04, 0.16)) * self.chance.random() * 2
+        life = self.chance.choice(self.LIVES) * self.chance.random() * 2
         pid = os.fork()
         if not pid:
             _live(self.place, name, self.cast[name], self.lives, seed)

@@ -73,8 +73,9 @@ class Fated(Connection):
         except StopIteration as stop:
             raise Crash from stop
 
-    def _ring(self, bells: Any) -> None:
-        self.heard(list(bells))
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.doorbells.ring = lambda bells: self.heard(list(bells))  # type: ignore[method-assign]
 
 
 class Nested:

@@ -20,6 +20,7 @@ PASSED_ON = (
     signal.SIGUSR2,
     signal.SIGWINCH,
 )
+PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)  # what Python itself ignores
 FROM_KERNEL = 128  # si_code of what a terminal sends: to the whole foreground group, the child too
 TAIL = 4096  # bytes
 CHUNK = 65536
@@ -34,6 +35,7 @@ class Child:
         self._streams = [os.pipe(), os.pipe()]
         self._tail: deque[bytes] = deque()
         self._status: int | None = None
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some parents leave it, it would never be told
         watched = {*PASSED_ON, signal.SIGCHLD}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
         self._watched = watched
@@ -56,8 +58,9 @@ class Child:
             while chunk := os.read(self._start[0], CHUNK):
                 environment += chunk
             if environment.endswith(b"\0"):  # else the parent is gone, or does not want it any more
-                for number in (*PASSED_ON, signal.SIGPIPE):
-                    signal.signal(number, signal.SIG_DFL)
+                for number in (*PASSED_ON, signal.SIGPIPE, signal.SIGXFSZ):
+                    if number in PYTHONS or signal.getsignal(number) is not signal.SIG_IGN:  # nohup's stays
+                        signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
                 for target, (_, write) in enumerate(self._streams, start=1):
                     os.dup2(write, target)
@@ -133,11 +136,18 @@ class Copy(threading.Thread):
             while data := self._read():
                 self._child.keep(data)
                 while data:
-                    data = data[os.write(self._target, data) :]
+                    data = data[self._written(data) :]
         except OSError:
             pass  # nobody reads: the child is told in the same way, by its own next write
         finally:
             os.close(self._source)
+
+    def _written(self, data: bytes) -> int:
+        try:
+            return os.write(self._target, data)
+        except BlockingIOError:  # somebody made it so, perhaps another program at the same terminal
+            select.select([], [self._target], [])
+            return 0
 
     def _read(self) -> bytes:
         self._idle = True

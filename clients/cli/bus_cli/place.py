@@ -61,6 +61,8 @@ def status(out: Output) -> None:
     words = []
     for key, value in found.items():
         detail = ", ".join(f"{number} {name}" for name, number in value.items()) if isinstance(value, dict) else value
+        if isinstance(value, list):
+            detail = "\n              ".join(value)
         words.append(f"{key.replace('_', ' '):<13} {detail or '-'}")
     out.show(found, "\n".join(words))
 

@@ -20,7 +20,6 @@ from rich.text import Text
 
 from bus import Bus, clock, liveness
 from bus.liveness import Identity, Life
-from bus.models import Agent
 from bus.overview import Overview
 from bus_cli.output import Output, command
 from bus_cli.text import safe
@@ -46,59 +45,63 @@ def top(out: Output, interval: float, once: bool) -> None:
             _follow(bus, interval)
 
 
-def _look(bus: Bus) -> Overview:
-    bus.trace_bury_the_dead()
-    return bus.overview()
-
-
 def _follow(bus: Bus, interval: float) -> None:
     seen = bus.data_version()
-    found = _look(bus)
+    found, read = _look(bus), clock.monotonic()
     with Live(screen(found), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(interval)
             version = bus.data_version()
             if version != seen:
-                seen, found = version, _look(bus)
-            live.update(screen(found), refresh=True)
+                seen, found, read = version, _look(bus), clock.monotonic()
+            live.update(screen(found, clock.monotonic() - read), refresh=True)
 
 
-def screen(found: Overview) -> RenderableType:
-    """The whole screen."""
+def _look(bus: Bus) -> Overview:
+    bus.trace_bury_the_dead()
+    return bus.overview()
+
+
+def screen(found: Overview, since: float = 0.0) -> RenderableType:
+    """The whole screen, so many seconds since it was read."""
+    now = clock.parse(found.now) + since
     head = Text(
         f"{len(found.sessions)} sessions   {len(found.agents)} agents   {found.running} on record as running   "
         f"{found.in_flight} messages in flight   {found.dead} dead   "
         f"{found.sent / 60:.1f} sent/s   {found.acknowledged / 60:.1f} acknowledged/s",
         style="bold",
     )
+    queues = ((mailbox, ready, _age(oldest, now)) for mailbox, ready, oldest in found.queues)
     return Group(
         head,
-        _table("sessions", ("session", "operation", "phase", "status", "%", "agents", "quiet for"), _sessions(found)),
-        _table("agents", ("agent", "type", "session", "status", "life", "task", "quiet for"), _agents(found.agents)),
-        _table("queues", ("mailbox", "ready", "oldest"), ((box, n, _age(at)) for box, n, at in found.queues)),
-        _table("in flight", ("message", "type", "held by", "for", "lease left"), _leased(found)),
+        _table(
+            "sessions", ("session", "operation", "phase", "status", "%", "agents", "quiet for"), _sessions(found, now)
+        ),
+        _table("agents", ("agent", "type", "session", "status", "life", "task", "quiet for"), _agents(found, now)),
+        _table("queues", ("mailbox", "ready", "oldest"), queues),
+        _table("in flight", ("message", "type", "held by", "for", "lease left"), _leased(found, now)),
         _table("slowest", ("id", "type", "task", "took", "why"), _slowest(found)),
     )
 
 
-def _sessions(found: Overview) -> Iterable[Sequence[object]]:
+def _sessions(found: Overview, now: float) -> Iterable[Sequence[object]]:
     for *cells, quiet in found.sessions:
-        yield (*cells, _age(quiet))
+        yield (*cells, _age(quiet, now))
 
 
-def _agents(found: Sequence[Agent]) -> Iterable[Sequence[object]]:
-    for agent in found:
+def _agents(found: Overview, now: float) -> Iterable[Sequence[object]]:
+    for agent in found.agents:
         process = Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id)
         life = liveness.life(process)
-        quiet = milliseconds(max(clock.seconds() - agent.last_heartbeat.timestamp(), 0) * 1000)
+        quiet = milliseconds(max(now - agent.last_heartbeat.timestamp(), 0) * 1000)
         shown = Text(life, style=COLOURS[life])
         yield agent.agent_id, agent.agent_type, agent.session_id, agent.status, shown, agent.current_task, quiet
 
 
-def _leased(found: Overview) -> Iterable[Sequence[object]]:
+def _leased(found: Overview, now: float) -> Iterable[Sequence[object]]:
     for id, type, holder, since, until in found.leased:
-        left = clock.parse(until) - clock.seconds()
-        yield id, type, holder, _age(since), milliseconds(left * 1000) if left > 0 else "over"
+        left = clock.parse(until) - now
+        yield id, type, holder, _age(since, now), milliseconds(left * 1000) if left > 0 else "over"
 
 
 def _slowest(found: Overview) -> Iterable[Sequence[object]]:
@@ -117,5 +120,5 @@ def _shown(cell: Any) -> str:
     return "-" if cell is None else f"{cell:g}" if isinstance(cell, float) else safe(cell)
 
 
-def _age(moment: str | None) -> str:
-    return "-" if moment is None else milliseconds(max(clock.seconds() - clock.parse(moment), 0) * 1000)
+def _age(moment: str | None, now: float) -> str:
+    return "-" if moment is None else milliseconds(max(now - clock.parse(moment), 0) * 1000)

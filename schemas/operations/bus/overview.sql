@@ -1,22 +1,28 @@
 -- What `bus top` shows: one JSON object. Rates are of the last minute, among the 5,000 newest messages.
 select json_object(
-  'sessions', (select json_group_array(json_array(session_id, operation_type, phase, status, progress, agent_count, last_activity)) from (
+  'now', replace(:now, ' ', 'T') || 'Z',
+  'sessions', (select json_group_array(json_array(session_id, operation_type, phase, status, progress, agent_count,
+      replace(last_activity, ' ', 'T') || 'Z')) from (
     select * from coordination_sessions where status in ('active', 'paused') order by last_activity desc limit 8) s),
   'agents', (select json_group_array(json(record)) from (
     select record from agent_records where status not in ('completed', 'failed', 'terminated')
     order by last_heartbeat desc limit 20) a),
-  'queues', (select json_group_array(json_array(box.mailbox, box.n, m.created_at)) from (
+  'queues', (select json_group_array(json_array(box.mailbox, box.n, replace(m.created_at, ' ', 'T') || 'Z')) from (
     select mailbox, count(*) as n, min(id) as first from agent_messages where status = 'ready'
     group by mailbox order by n desc limit 10) box join agent_messages m on m.id = box.first),
-  'leased', (select json_group_array(json_array(id, message_type, leased_by, delivered_at, due_at)) from (
+  'leased', (select json_group_array(json_array(id, message_type, leased_by, replace(delivered_at, ' ', 'T') || 'Z',
+      replace(due_at, ' ', 'T') || 'Z')) from (
     select id, message_type, leased_by, delivered_at, due_at from agent_messages
     where due_at is not null and status = 'leased' order by due_at limit 10) l),
   'in_flight', (select count(*) from agent_messages where due_at is not null and status = 'leased'),
   'sent', (select count(*) from agent_messages
-    where id > (select max(id) from agent_messages) - 5000 and created_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
+    where id > (select max(id) from agent_messages) - 5000
+      and created_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
   'acknowledged', (select count(*) from agent_messages
-    where id > (select max(id) from agent_messages) - 5000 and acknowledged_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
+    where id > (select max(id) from agent_messages) - 5000
+      and acknowledged_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
   'dead', (select count(*) from agent_messages where status = 'dead'),
-  'running', (select count(*) from agent_lifecycle indexed by agent_lifecycle_open where status in ('spawned', 'running')),
+  'running', (select count(*) from agent_lifecycle indexed by agent_lifecycle_open
+    where status in ('spawned', 'running')),
   'slowest', (select json_group_array(json_array(agent_id, agent_type, task_id, duration_ms, bottleneck_type)) from (
     select * from agent_bottlenecks limit 5) b));

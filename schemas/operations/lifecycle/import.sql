@@ -4,4 +4,4 @@ insert into agent_lifecycle (pid, agent_type, task_id, task_type, priority_numbe
   last_seen_at, origin)
 values (:pid, :type, :task, :task_type, :priority, :started_at, :started_at, :completed_at,
   :status, :unseen, :error, :command, :worktree, :metadata, :host, :pid_namespace, :process_started_at, :boot_id,
-  coalesce(:completed_at, iif(:unseen, :started_at, :now)), 'imported');
+  coalesce(:completed_at, iif(:unseen = 1, :started_at, :now)), 'imported');

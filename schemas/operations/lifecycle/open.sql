@@ -5,6 +5,6 @@ select l.agent_id, l.host, l.pid, l.pid_namespace, l.process_started_at, l.boot_
     max(coalesce(l.last_seen_at, '0001-01-01'), coalesce(r.last_heartbeat, '0001-01-01'))),
   (select cast(value as real) from agent_coordination_config
     where key = iif(r.agent_id is null, 'unseen_after', 'stale_after'))
-from agent_lifecycle l /*sqlite*/ indexed by agent_lifecycle_open /*end*/
+from agent_lifecycle l indexed by agent_lifecycle_open
 left join agent_registry r on r.agent_id = l.registry_id and r.pid = l.pid
 where l.status in ('spawned', 'running');

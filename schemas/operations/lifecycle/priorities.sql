@@ -1,7 +1,10 @@
 -- What each priority took, of each type of agent; of one :priority, or all (null). Those without one stand last.
 select priority_number, agent_type, replace(min(spawned_at), ' ', 'T') || 'Z', replace(max(completed_at), ' ', 'T') || 'Z',
-  count(*), sum(duration_ms), avg(duration_ms)
+  count(*), cast(sum(duration_ms) as bigint), cast(avg(duration_ms) as double precision)
 from agent_lifecycle indexed by idx_priority_number
 where :priority is null or priority_number = :priority
 group by priority_number, agent_type
-order by priority_number is null, cast(priority_number as real), priority_number, min(spawned_at);
+order by priority_number is null,
+  /*sqlite*/ cast(priority_number as real), /*end*/
+  /*postgres substring(priority_number from '^[0-9]+(?:[.][0-9]+)?')::double precision, */
+  priority_number, min(spawned_at);

@@ -5,26 +5,26 @@
 -- a leased message can be acknowledged. Acknowledging the same receipt twice is done, not an error.
 /*postgres
 select id from agent_messages
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
 order by id for update;
 */
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r
-left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as bigint)
-where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as bigint)
+left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as integer)
+where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
   or not (m.status = 'acknowledged' or (m.status in ('leased', 'ready') and m.leased_by is not null));
 
 update agent_messages set status = 'leased', due_at = :now
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'ready';
 
 update agent_registry set last_heartbeat = :now
 where agent_id in (select leased_by from agent_messages where id in (
-    select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts)))
+    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
 update agent_messages set status = 'acknowledged', acknowledged_at = :now, due_at = null
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'leased'
 returning id;

@@ -15,11 +15,13 @@ where agent_id = :agent and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now,
 -- A session that was active after now was so before somebody set the clock back. Leases of that time would last as much
 -- longer; they run out now instead, which receipts keep harmless.
 update agent_messages set due_at = :now
-where status = 'leased' and delivered_at > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds') and due_at is not null
-  and mailbox in (:agent, (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent))
-  and exists (
-    select 1 from agent_registry a join coordination_sessions s on s.session_id = a.session_id
-    where a.agent_id = :agent and s.last_activity > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds'));
+where id in (
+  select m.id
+  from agent_registry a cross join coordination_sessions s cross join agent_messages m  -- in this order
+  where a.agent_id = :agent and s.session_id = a.session_id
+    and s.last_activity > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds')
+    and m.mailbox in (:agent, '@' || a.agent_type || '/' || a.session_id) and m.due_at is not null
+    and m.status = 'leased' and m.delivered_at > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds'));
 
 update agent_messages set
   status = case

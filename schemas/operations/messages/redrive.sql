@@ -1,15 +1,15 @@
 -- Give dead messages another life, all or none: the ids of a JSON array, or (null) all of a session or of the bus.
 -- The retry count starts anew, the delivery number goes on, an expiry that is past is lifted; returns id and address.
 /*postgres
-select id from agent_messages where id in (select cast(value as bigint) from json_each(:ids)) order by id for update;
+select id from agent_messages where id in (select cast(value as integer) from json_each(:ids)) order by id for update;
 */
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'not_dead')
-from json_each(:ids) i left join agent_messages m on m.id = cast(i.value as bigint)
+from json_each(:ids) i left join agent_messages m on m.id = cast(i.value as integer)
 where m.id is null or m.status <> 'dead';
 
 update agent_messages set status = 'ready', dead_reason = null, reason = null, retry_count = 0, leased_by = null,
   expires_at = iif(expires_at > :now, expires_at, null), due_at = iif(expires_at > :now, expires_at, null)
 where status = 'dead' and (:session is null or session_id = :session)
-  and (:ids is null or id in (select cast(value as bigint) from json_each(:ids)))
+  and (:ids is null or id in (select cast(value as integer) from json_each(:ids)))
 returning id, to_agent;

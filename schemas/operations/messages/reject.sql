@@ -1,21 +1,21 @@
 -- Bury messages by their receipts, all or none: they are dead, with the reason, until somebody redrives them.
 /*postgres
 select id from agent_messages
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
 order by id for update;
 */
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r
-left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as bigint)
-where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as bigint)
+left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as integer)
+where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
   or m.status not in ('leased', 'ready') or m.leased_by is null;
 
 update agent_registry set last_heartbeat = :now
 where agent_id in (select leased_by from agent_messages where id in (
-    select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts)))
+    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
 update agent_messages set status = 'dead', dead_reason = 'rejected', reason = :reason, due_at = null, leased_by = null
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
 returning id;

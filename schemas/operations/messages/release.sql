@@ -3,24 +3,24 @@
 -- Past the retry limit a message is dead instead. Clearing `leased_by` ends the receipt.
 /*postgres
 select id from agent_messages
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
 order by id for update;
 */
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r
-left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as bigint)
-where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as bigint)
+left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as integer)
+where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
   or m.status not in ('leased', 'ready') or m.leased_by is null;
 
 update agent_registry set last_heartbeat = :now
 where agent_id in (select leased_by from agent_messages where id in (
-    select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts)))
+    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
 -- One whose lease ran out was counted when it came back; leased again, it is counted below, once.
 update agent_messages set status = 'leased', due_at = :now, retry_count = retry_count - 1
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'ready';
 
 update agent_messages set
@@ -41,6 +41,6 @@ update agent_messages set
   retry_count = retry_count
     + iif(retry_count < (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 1, 0),
   leased_by = null, reason = coalesce(:reason, reason)
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as bigint) from json_each(:receipts))
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'leased'
 returning id, to_agent, status;

@@ -1,0 +1,129 @@
+"""Exports of traces: what is to be told, and how far that has come."""
+
+import json
+import os
+
+import pytest
+
+from bus import Bus, clock, liveness
+from bus.exports import Batch
+from tests.conformance.refusal import refused
+from tests.conformance.test_lifecycle import CONTEXT
+from tests.conftest import Process
+
+TARGET = "http://collector/v1/traces"
+
+
+def told(team: Bus) -> Batch:
+    """The next batch, which is done with."""
+    batch = team.export_batch(TARGET)
+    team.export_advance(TARGET, batch)
+    return batch
+
+
+def test_each_message_is_sent_once_and_processed_once(team: Bus) -> None:
+    team.export_claim(TARGET)
+    first = team.send("boss", "one", "task_assignment", {}, traceparent=CONTEXT)
+    second = team.send("boss", "one", "task_assignment", {})
+    batch = told(team)
+    assert [sent.message.id for sent in batch.sent] == [first, second]
+    assert (batch.processed, batch.lived, batch.spans()) == ([], [], 2)
+    assert batch.sent[0].context.trace_id == CONTEXT[3:35]
+    team.ack([message.receipt or "" for message in team.receive("one", limit=2)])
+    batch = told(team)
+    assert (batch.sent, [sent.message.id for sent in batch.processed]) == ([], [first, second])
+    assert not team.export_batch(TARGET).moves()
+
+
+def test_a_batch_that_was_not_done_with_comes_again_the_same(team: Bus) -> None:
+    team.export_claim(TARGET)
+    team.send("boss", "one", "task_assignment", {})
+    once, again = team.export_batch(TARGET), team.export_batch(TARGET)
+    assert [sent.context for sent in once.sent] == [sent.context for sent in again.sent]
+    assert once.bus_id == again.bus_id
+
+
+def test_a_life_is_told_when_it_has_ended(team: Bus) -> None:
+    team.export_claim(TARGET)
+    id = team.trace_enter("worker", type="validation", session="s")
+    team.send("worker", "one", "task_assignment", {})
+    batch = told(team)
+    assert (batch.lived, len(batch.sent)) == ([], 1)
+    team.trace_leave("worker", id)
+    (lived,) = told(team).lived
+    assert lived.life.agent_id == id
+    assert batch.sent[0].parent == lived.context, "what it sent stands below it"
+    assert not team.export_batch(TARGET).moves()
+
+
+def test_one_that_was_found_gone_is_told_a_minute_later(team: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.export_claim(TARGET)
+    with clock.moved(0):
+        with monkeypatch.context() as gone:
+            gone.setattr(liveness, "started_at", lambda pid: None)
+            id = team.trace_spawn("x", "t", pid=os.getpid())
+            team.trace_bury_the_dead()
+        assert told(team).lived == []
+        assert not team.export_batch(TARGET).moves()
+    with clock.moved(61):
+        assert [lived.life.agent_id for lived in told(team).lived] == [id]
+
+
+def test_a_message_that_was_buried_may_be_processed_again(team: Bus) -> None:
+    team.export_claim(TARGET)
+    id = team.send("boss", "one", "task_assignment", {})
+    (message,) = team.receive("one")
+    team.reject(message.receipt or "", reason="no")
+    assert [sent.message.dead_reason for sent in told(team).processed] == ["rejected"]
+    assert not team.export_batch(TARGET).moves()
+    team.redrive([id])
+    assert not team.export_batch(TARGET).moves()
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    assert [sent.message.receipt for sent in told(team).processed] == [f"{id}.2"]
+    assert not team.export_batch(TARGET).moves()
+
+
+def test_batches_have_a_limit_and_none_is_left_out(team: Bus) -> None:
+    team.export_claim(TARGET)
+    ids = [team.send("boss", "one", "task_assignment", {"weight": n}) for n in range(25)]
+    seen: list[int] = []
+    while (batch := team.export_batch(TARGET, limit=10)).moves():
+        assert len(batch.sent) <= 10
+        seen += [sent.message.id for sent in batch.sent]
+        team.export_advance(TARGET, batch)
+    assert seen == ids
+
+
+def test_each_target_has_a_cursor_of_its_own(team: Bus) -> None:
+    team.export_claim(TARGET)
+    team.export_claim("other")
+    team.send("boss", "one", "task_assignment", {})
+    told(team)
+    assert len(team.export_batch("other").sent) == 1
+
+
+def test_one_process_exports_to_a_target_at_a_time(
+    team: Bus, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = liveness.identity(process.pid)
+    with monkeypatch.context() as patch:
+        patch.setattr(liveness, "identity", lambda pid: another)
+        team.export_claim(TARGET)
+    with refused("busy", 75):
+        team.export_claim(TARGET)
+    process.kill()
+    process.wait()
+    team.export_claim(TARGET)
+    team.export_claim(TARGET)
+    team.export_release(TARGET)
+    team.export_claim(TARGET)
+
+
+def test_metrics_count_what_was_exported(team: Bus) -> None:
+    team.export_claim(TARGET)
+    team.send("boss", "one", "task_assignment", {})
+    told(team)
+    (sample,) = next(family for family in team.metrics() if family.name == "agent_bus_exported_spans").samples
+    assert (dict(sample.labels), sample.value) == ({"target": TARGET}, 1)
+    assert json.loads(json.dumps(team.overview().queues)) == [["one", 1, team.overview().queues[0][2]]]
+    assert team.data_version() >= 0
