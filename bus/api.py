@@ -226,9 +226,10 @@ class Bus:
         found: Mapping[str, Any] = self.store.run(upkeep.status(busy=place.busy(self.url)))
         return found
 
-    def doctor(self) -> list[doctor.Finding]:
-        """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+    def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
+        """What is well and what is not: file, library, WAL, leases; `deep`: each payload, too."""
+        found = doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+        return [*found, self.store.run(doctor.deep())] if deep else found
 
     def copy_to(self, target: Bus) -> Copied:
         """Copy this whole bus, as it is now, into one that is empty: all or nothing. Raises `not_empty`."""
@@ -379,9 +380,10 @@ class AsyncBus:
         busy = await anyio.to_thread.run_sync(place.busy, self.url)
         return await self.store.run(upkeep.status(busy=busy))
 
-    async def doctor(self) -> list[doctor.Finding]:
-        """What is well and what is not: file, library, WAL, leases."""
-        return doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
+    async def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
+        """As `Bus.doctor`."""
+        found = doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
+        return [*found, await self.store.run(doctor.deep())] if deep else found
 
     async def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""

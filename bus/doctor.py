@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bus import digests
 from bus.operation import Query, Steps, reading
 
 
@@ -24,6 +25,18 @@ def inside() -> Steps[Mapping[str, Any]]:
     """What the database tells of itself."""
     found: Mapping[str, Any] = json.loads((yield Query("bus/doctor", {}))[0][0])
     return found
+
+
+@reading
+def deep() -> Steps[Finding]:
+    """Whether each payload is the one that was sent; reads them all."""
+    rows = yield Query("messages/digests", {})
+    damaged = [str(id) for id, payload, digest in rows if digests.of(payload) != digest]
+    if not damaged:
+        return Finding("payloads", "ok", f"{len(rows)} are what was sent")
+    return Finding(
+        "payloads", "fault", f"{len(damaged)} of {len(rows)} are not what was sent: {', '.join(damaged[:20])}"
+    )
 
 
 def report(facts: Iterable[tuple[str, str, str]], found: Mapping[str, Any]) -> list[Finding]:

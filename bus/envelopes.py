@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from bus import digests
 from bus.models import Message
 from bus.operation import Row
 
@@ -21,6 +22,12 @@ def sound(record: str) -> Message | None:
         return _MESSAGE.decode(record)
     except (UnicodeError, msgspec.DecodeError, RecursionError):
         return None
+
+
+def intact(message: Message) -> bool:
+    """Whether its payload is the one that was sent, as far as its digest tells."""
+    raw = bytes(message.raw)
+    return raw != b"null" if message.digest is None else digests.of(raw.decode()) == message.digest
 
 
 def _shown(record: str) -> Message:

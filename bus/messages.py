@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, clock, envelopes, inputs, payloads
+from bus import agents, clock, digests, envelopes, inputs, payloads
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
@@ -111,11 +111,13 @@ def _envelope(
     correlation: str | None,
     traceparent: str | None,
 ) -> dict[str, object]:
+    document = inputs.document(payload)
     return {
         "from": sender,
         "to": to,
         "type": type,
-        "payload": inputs.document(payload),
+        "payload": document,
+        "digest": digests.of(document),
         "priority": inputs.priority(priority),
         "delay": inputs.duration(delay) or 0,
         "expires": inputs.duration(expires),
@@ -243,7 +245,7 @@ def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
     """The messages that can be read; the others are buried, so that they block nobody."""
     found = []
     for _, id, record in rows:
-        if message := envelopes.sound(record):
+        if (message := envelopes.sound(record)) and envelopes.intact(message):
             found.append(message)
         else:
             yield Query("messages/bury", {"id": id})

@@ -68,6 +68,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     dead_reason: str | None
     reason: str | None
     traceparent: str | None = None
+    digest: str | None = None
 
     @once
     def payload(self) -> dict[str, Any]:

@@ -396,6 +396,22 @@ load_agent_state() {
   printf '%s\n' "${REPLY%$'\n'*}"
 }
 
+# The digest of a payload, as bus/digests.py makes it; what is no JSON is refused later, in better words.
+_bus_digest="insert into temp.sqlite_parameters (key, value)
+select ':digest', iif(json_valid(value), substr(lower(hex(sha3(json(value), 256))), 1, 16), null)
+from temp.sqlite_parameters where key = ':payload';"
+
+# What is handed out while this trigger is there, and is not what was sent, is buried at once; then :damaged tells it.
+_bus_verify="create temp table damaged (id);
+create temp trigger damage after update of delivery on main.agent_messages
+when new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), '')
+begin
+  insert into damaged values (new.id);
+  update agent_messages
+  set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
+  where id = new.id;
+end;"
+
 # send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
   _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
@@ -403,7 +419,7 @@ send_agent_message() {
   _bus_number "${5:-5}" || return
   priority=$REPLY
   [[ $2 != '*' ]] || operation=messages/broadcast
-  _bus_sql write $operation from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
+  _bus_sql write "$_bus_digest"$'\n'$operation from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
     { _bus_else $? "$4" send --from "$1" --priority "$priority" -- "$2" "$3" -; return; }
   [[ -n $REPLY ]] || return 1
   _bus_ring "$REPLY"
@@ -419,18 +435,25 @@ _bus_array() {
 # _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
 # none, not even after the leases of the dead came back.
 _bus_claim() {
-  local LC_ALL=C row record holders
+  local LC_ALL=C row rest holders damaged
   for _ in 1 2 3; do
-    _bus_sql write "$3"$'\nmessages/holders' agent "$1" limit# "$2" "${@:4}" || return
-    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}") # rank|id|record
-    records=() holders=
+    _bus_sql write "$_bus_verify"$'\n'"$3"$'\nmessages/holders\nselect \'damaged\', id from damaged;' \
+      agent "$1" limit# "$2" "${@:4}" || return
+    # rank|id|record, and before them what is no number: damaged|id, and the holders
+    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
+    records=() holders='' damaged='|'
     while IFS= read -r row; do
-      record=${row#*|}
-      record=${record#*|}
-      if [[ $record == '{'* ]]; then records+=("$record"); else holders+=$row$'\n'; fi
+      rest=${row#*|}
+      if [[ $row == 'damaged|'* ]]; then
+        damaged+="$rest|"
+      elif [[ ${rest#*|} != '{'* ]]; then
+        holders+=$row$'\n'
+      elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
+        records+=("${rest#*|}")
+      fi
     done <<<"$REPLY"
     ((${#records[@]} == 0)) || return 0
-    _bus_bury "$holders" || return
+    [[ $damaged != '|' ]] || _bus_bury "$holders" || return
   done
   return 1
 }

@@ -30,12 +30,12 @@ end;
 drop view message_records;
 create view message_records as select *, json_object(
   'id', id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
-  'payload', json(payload), 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
+  'payload', iif(json_valid(payload), json(payload), null), 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
   'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
   'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
   'leased_by', leased_by, 'receipt', iif(delivery > 0, id || '.' || delivery, null), 'idempotency_key', idempotency_key,
   'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason,
-  'traceparent', traceparent) as record
+  'traceparent', traceparent, 'digest', digest) as record
 from agent_messages;
 
 -- What the operations of this file refuse, beside what 0001 knows.

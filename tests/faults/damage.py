@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bus import Bus
+from bus import Bus, envelopes
 from bus.errors import BusError
 from bus.store import files
 from tests.faults import work
@@ -312,4 +312,13 @@ def errors_of_the_library(seed: int) -> None:
         run(60, seed)
 
 
-CONTROLS = (a_file_with_two_names, errors_of_the_library)
+def payloads_that_nobody_compares(seed: int) -> None:
+    """Planted: the digest of a payload is not looked at."""
+    with (
+        mock.patch.object(envelopes, "intact", return_value=True),
+        mock.patch.dict(DAMAGES, {text_flips: 1}, clear=True),
+    ):
+        run(60, seed)
+
+
+CONTROLS = (a_file_with_two_names, errors_of_the_library, payloads_that_nobody_compares)

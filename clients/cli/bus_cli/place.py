@@ -28,11 +28,12 @@ def where(out: Output) -> None:
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Compare each payload with its digest, too.")
 @command
-def doctor(out: Output) -> int:
+def doctor(out: Output, deep: bool) -> int:
     """Look at file, library, WAL, write lock and leases; exit status 70 when something is broken."""
     with out.open() as bus:
-        findings = bus.doctor()
+        findings = bus.doctor(deep=deep)
     if out.as_json:
         out.show(findings)
     else:

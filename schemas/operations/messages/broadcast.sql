@@ -25,11 +25,11 @@ select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <
 /*end*/
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
-  expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent)
+  expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent, digest)
 select me.session_id, :from, r.agent_id, :type, :priority,
   iif(:delay > 0, 'scheduled', 'ready'), :now,
   iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
-  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent
+  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent, :digest
 from agent_registry me
 join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
   and r.status not in ('completed', 'failed', 'terminated')

@@ -24,11 +24,11 @@ select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <
 /*end*/
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
-  expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent)
+  expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent, digest)
 values ((select session_id from agent_registry where agent_id = :from), :from, :to, :type, :priority,
   iif(:delay > 0, 'scheduled', 'ready'), :now,
   iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
-  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent)
+  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent, :digest)
 on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
 do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;

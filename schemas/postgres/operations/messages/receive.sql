@@ -60,4 +60,4 @@ returning chosen.rank, m.id, json_object(
   'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
   'leased_by', leased_by, 'receipt', m.id || '.' || delivery, 'idempotency_key', idempotency_key,
   'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason,
-  'traceparent', traceparent) as record;
+  'traceparent', traceparent, 'digest', digest) as record;
