@@ -13,23 +13,19 @@ from bus import (
     agents,
     checkpoints,
     config,
-    copying,
-    doctor,
     messages,
-    milestones,
     sessions,
     state,
     step,
-    types,
     upkeep,
 )
-from bus.copying import Copied
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking, opening
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
+    from bus.copying import Copied
     from bus.store import aio, threads
 
 T = TypeVar("T")
@@ -50,11 +46,37 @@ class _Later:
         return operation
 
 
-LATER = ("exports", "lifecycle", "metrics", "monitor", "overview", "recovery", "reports", "trace_import")
+LATER = (
+    "copying",
+    "doctor",
+    "exports",
+    "lifecycle",
+    "metrics",
+    "milestones",
+    "monitor",
+    "overview",
+    "recovery",
+    "reports",
+    "trace_import",
+    "types",
+)
 
 _AT_ONCE = False
 if _AT_ONCE:  # as a type checker sees it; under TYPE_CHECKING it would read them too late to know their types
-    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
+    from bus import (
+        copying,
+        doctor,
+        exports,
+        lifecycle,
+        metrics,
+        milestones,
+        monitor,
+        overview,
+        recovery,
+        reports,
+        trace_import,
+        types,
+    )
 else:
     globals().update({name: _Later(f"bus.{name}") for name in LATER})
 
