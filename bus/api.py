@@ -5,58 +5,35 @@ What each takes, returns and raises stands with the operation, in the file of it
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from bus import (
-    agents,
-    checkpoints,
-    config,
+from bus import agents, checkpoints, config, messages, sessions, state, step, upkeep
+from bus.later import (
     copying,
     doctor,
-    messages,
+    exports,
+    lifecycle,
+    metrics,
     milestones,
-    sessions,
-    state,
-    step,
+    monitor,
+    overview,
+    recovery,
+    reports,
+    trace_import,
     types,
-    upkeep,
 )
-from bus.copying import Copied
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.store import blocking, opening, place
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
+    from bus.copying import Copied
     from bus.store import aio, threads
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
-class _Later:
-    """A module that is imported when an operation of it is first called: what most callers never touch."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, verb: str) -> Callable[..., Any]:
-        def operation(*args: object, **kwargs: object) -> Any:
-            return getattr(importlib.import_module(self._name), verb)(*args, **kwargs)
-
-        operation.__doc__ = f"See `{self._name}.{verb}`."
-        return operation
-
-
-LATER = ("exports", "lifecycle", "metrics", "monitor", "overview", "recovery", "reports", "trace_import")
-
-_AT_ONCE = False
-if _AT_ONCE:  # as a type checker sees it; under TYPE_CHECKING it would read them too late to know their types
-    from bus import exports, lifecycle, metrics, monitor, overview, recovery, reports, trace_import
-else:
-    globals().update({name: _Later(f"bus.{name}") for name in LATER})
 
 
 def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], T]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
 from functools import partial
+from io import BufferedReader
 
 import msgspec
 
@@ -101,8 +101,7 @@ def _reference(path: str) -> FileReference:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise error("usage", f"{path} is not a file", "name a readable file")
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return FileReference(inputs.text(path), digest, file.tell())
+            return FileReference(inputs.text(path), _digest(file), file.tell())
     except OSError as problem:
         raise error(
             "usage", f"the file {path} can't be read: {problem.strerror}", "name files that are there"
@@ -115,6 +114,12 @@ def _fate(file: FileReference) -> str:
         if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
             return "changed"
         with open(file.path, "rb") as opened:
-            return "ok" if hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256 else "changed"
+            return "ok" if _digest(opened) == file.sha256 else "changed"
     except OSError:
         return "missing"
+
+
+def _digest(file: BufferedReader) -> str:
+    import hashlib  # a library that most callers never load
+
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import select
-import socket
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -79,7 +78,7 @@ def wall_clock_start(pid: int) -> float | None:
 
 def identity(pid: int) -> Identity:
     """What tells this process from all others."""
-    return Identity(socket.gethostname(), pid, pid_namespace(), started_at(pid), boot_id())
+    return Identity(os.uname().nodename, pid, pid_namespace(), started_at(pid), boot_id())
 
 
 def life(agent: Identity) -> Life:
@@ -93,7 +92,7 @@ def glance(agent: Identity) -> Life:
 
 
 def _life(agent: Identity, runs: Callable[[Identity], bool]) -> Life:
-    if agent.pid is None or agent.host != socket.gethostname() or agent.boot_id is None:
+    if agent.pid is None or agent.host != os.uname().nodename or agent.boot_id is None:
         return Life.UNKNOWN
     if agent.boot_id != boot_id():
         return Life.DEAD

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, clock, digests, envelopes, inputs, payloads
+from bus import agents, clock, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
@@ -93,6 +93,8 @@ def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[Bus
     """The refusal of a payload, in a validator's words where the schema is what it breaks."""
     if problem.code != "invalid_payload" or problem.message != parameters["type"]:
         return problem
+    from bus import payloads  # seldom needed
+
     rows = yield Query("types/schema", {"name": parameters["type"]})
     words = payloads.explain(json.loads(rows[0][0]), str(parameters["payload"]))
     return error(problem.code, f"the payload is no {parameters['type']}: {words}")

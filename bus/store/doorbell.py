@@ -12,7 +12,6 @@ Linux only; elsewhere `Listener` returns every 50 ms and the waiter looks by its
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import struct
@@ -46,6 +45,8 @@ class Listener:
         self._wal = wal
         self._sound = True
         self._wal_watch = -1
+        import ctypes  # who never waits does without
+
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:

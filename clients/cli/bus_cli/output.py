@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -146,4 +144,6 @@ def me(agent: str | None) -> str:
 
 def on_whose_word() -> str:
     """Who runs this command: $BUS_AGENT, else the user."""
-    return os.environ.get("BUS_AGENT") or f"{getpass.getuser()}@{socket.gethostname()}"
+    import getpass
+
+    return os.environ.get("BUS_AGENT") or f"{getpass.getuser()}@{os.uname().nodename}"
