@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import product
 from unittest import mock
 
-from bus import Bus, agents, clock, liveness
+from bus import Bus, clock, liveness
 from bus.errors import Conflict
 from bus.liveness import Identity, Life
 from bus.models import Message
@@ -163,8 +163,11 @@ def reused(case: Case) -> None:
     """The holder's process ends, and its pid is given to another before anybody looks."""
     case.begin()
     case.take("holder")
-    started = liveness.started_at(os.getpid()) or 0
-    with mock.patch.object(liveness, "started_at", return_value=started + 1 + case.chance.randrange(10**6)):
+    started = (liveness.started_at(os.getpid()) or 0) + 1 + case.chance.randrange(10**6)
+    with (
+        mock.patch.object(liveness, "started_at", return_value=started),
+        mock.patch.dict(liveness._watched, clear=True),
+    ):
         _inherited_at_once(case, "heir-2")
 
 
@@ -204,8 +207,8 @@ def run(size: int, seed: int) -> str:
 
 def a_clock_that_may_make_leases_last(seed: int) -> None:
     """Planted: nobody looks whether the clock was set back."""
-    old = "where status = 'leased' and delivered_at > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds')"
-    with planted.planted({"operations/messages/receive.sql": (old, "where 0")}):
+    old = "(select last_activity > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds')"
+    with planted.planted({"operations/messages/sources.sql": (old, "(select 0")}):
         run(1, seed)
 
 
@@ -215,7 +218,7 @@ def a_process_that_is_told_by_its_pid_alone(seed: int) -> None:
     def told(agent: Identity) -> Life:
         return Life.UNKNOWN if agent.pid is None else Life.ALIVE if os.path.exists(f"/proc/{agent.pid}") else Life.DEAD
 
-    with mock.patch.object(agents.liveness, "life", told):
+    with mock.patch.object(liveness, "life", told), mock.patch.object(liveness, "glance", told):
         run(1, seed)
 
 
