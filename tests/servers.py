@@ -21,7 +21,7 @@ import psycopg
 
 # What a test looks at is gone in a minute; nothing is lost by not waiting for the disk.
 QUIET: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "deadlock_timeout": "20ms"}
 
 
 class Server:
