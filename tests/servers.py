@@ -94,7 +94,7 @@ class Server:
 @contextmanager
 def own(version: int | None = None, **settings: str) -> Iterator[Server]:
     """A server of one's own, until the end of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="bus-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="bus-postgres-", dir="/tmp"))  # the path of a socket has 107 bytes at most
     try:
         server = Server(folder, {**QUICK, **settings}, version)
         server.start()
