@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from bus import AsyncBus, Bus, BusError, messages, schemas, state
-from bus.store import rendering, threads
+from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.url import Server, parse
 from tests.conformance.refusal import refused
@@ -422,7 +422,7 @@ def test_a_deadlock_is_repeated(bus: Bus, postgres: str) -> None:
 
 
 def test_a_serialization_failure_is_repeated(bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bus.store.postgres.WRITE", "begin isolation level serializable")
+    monkeypatch.setattr("bus.store.postgres_transaction.WRITE", "begin isolation level serializable")
     monkeypatch.setitem(SETTINGS, "default_transaction_isolation", "serializable")
 
     def both(_: int) -> None:
@@ -476,7 +476,7 @@ def test_a_receiver_in_a_coroutine_holds_no_thread(postgres: str, bus: Bus) -> N
     async def crowd() -> int:
         async with await AsyncBus.open(postgres) as other:
             waiting = [asyncio.create_task(other.receive(name, wait=20)) for name in "abababab"]
-            while isinstance(other.store, threads.Store) and not all(task.done() for task in waiting):
+            while isinstance(other.store, postgres_async.Store) and not all(task.done() for task in waiting):
                 await other.send("boss", "@milestone-executor", TASK, {})
                 await asyncio.sleep(0)
             return len([task.result() for task in waiting])
@@ -518,17 +518,17 @@ def test_texts_that_differ_are_few_and_say_why() -> None:
 
 
 def test_a_rendered_text_has_numbered_and_typed_parameters() -> None:
-    (only,) = rendering.operation("state/load", False)
+    (only,) = postgres_rendering.operation("state/load", False)
     assert only.names == ("agent", "key")
     assert "$1::text" in only.sql
     assert "now()::timestamptz(3)" in only.sql
-    assert rendering.operation("state/load", True)[0].names == ("agent", "key", "now")
+    assert postgres_rendering.operation("state/load", True)[0].names == ("agent", "key", "now")
 
 
 def test_subqueries_are_named_as_postgresql_15_wants_them() -> None:
     names = [f"{path.parent.name}/{path.stem}" for path in (schemas.root() / "operations").rglob("*.sql")]
     for name in names:
-        for sql, _, _ in rendering.operation(name, False):
+        for sql, _, _ in postgres_rendering.operation(name, False):
             for opened in re.finditer(r"\b(?:from|join)\s*\(", sql):
                 depth, at = 1, opened.end()
                 while depth:
