@@ -474,7 +474,7 @@ create function messages_due(agent text, queue text, at timestamptz) returns voi
     retry_count = retry_count + case
       when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most.retries then 1 else 0 end,
     due_at = case when expires_at > at then expires_at end
-  from due, most where m.id = due.id and m.due_at <= at
+  from most where m.id = any(array(select id from due)) and m.due_at <= at
 $$;
 
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
@@ -489,9 +489,10 @@ declare
   due boolean;
   aging double precision;
   until timestamptz;
-  head bigint;
-  urgency smallint;
+  own boolean;
+  spare bigint;
   chosen bigint;
+  several bigint[];
 begin
   select box.name, a.last_heartbeat < at - interval '5 seconds',
     (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
@@ -519,56 +520,42 @@ begin
     perform messages_due(agent, queue, at);
   end if;
 
+  -- The usual case: one message, and only one of the two mailboxes has any.
   if most = 1 and aging = 0 then
-    -- The head of its own mailbox, which nobody else takes from; then what is better in the queue, else that one.
-    select m.id, m.priority into head, urgency from agent_messages m
-    where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-      and (m.expires_at is null or m.expires_at > at)
-    order by m.priority desc, m.id limit 1;
-    if head is null then
+    own := exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready');
+    if not own or not exists (select 1 from agent_messages m where m.mailbox = queue and m.status = 'ready') then
       select m.id into chosen from agent_messages m
-      where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-        and (m.expires_at is null or m.expires_at > at)
+      where m.mailbox = case when own then agent else queue end and m.status = 'ready'
+        and (of_type is null or m.message_type = of_type) and (m.expires_at is null or m.expires_at > at)
       order by m.priority desc, m.id limit 1 for update skip locked;
-    else
-      select m.id into chosen from agent_messages m
-      where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-        and (m.expires_at is null or m.expires_at > at) and m.priority > urgency
-      order by m.priority desc, m.id limit 1 for update skip locked;
-      if chosen is null then
-        select m.id into chosen from agent_messages m
-        where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-          and (m.expires_at is null or m.expires_at > at) and m.priority = urgency and m.id < head
-        order by m.priority desc, m.id limit 1 for update skip locked;
+      if chosen is not null then
+        return query update agent_messages m
+          set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+          where m.id = chosen returning 0::double precision, m.id, message_record(m);
       end if;
-      if chosen is null then
-        select m.id into chosen from agent_messages m
-        where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-          and (m.expires_at is null or m.expires_at > at)
-        order by m.priority desc, m.id limit 1 for update skip locked;
-      end if;
+      return;
     end if;
-    if chosen is not null then
-      return query update agent_messages m
-        set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
-        where m.id = chosen returning 0::double precision, m.id, message_record(m);
-    end if;
-    return;
   end if;
 
   -- Each mailbox offers a few more of its heads than are wanted, since some may be locked, and many more when all of
-  -- those are; the limit counts those that could be locked. (`status || ''`: rows are found by their ids.)
-  foreach head in array array[8, 1000] loop
-    return query
-      with chosen as materialized (
-        select m.id, c.rank from message_heads(agent, of_type, at, most + head) c
-        join agent_messages m on m.id = c.id and m.status || '' = 'ready'
-        order by c.rank, c.id limit most for update of m skip locked)
-      update agent_messages m
-      set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
-      from chosen where m.id = chosen.id returning chosen.rank, m.id, message_record(m);
-    exit when found;
+  -- those are; the limit counts those that could be locked. (Rows are found by their ids, hence `status || ''`: a join
+  -- would be planned by how few rows there once were.)
+  foreach spare in array array[8, 1000] loop
+    several := array(
+      select m.id from agent_messages m
+      where m.id = any(array(
+          select c.id from message_heads(agent, of_type, at, most + spare) c order by c.rank, c.id limit most + spare))
+        and m.status || '' = 'ready'
+      order by case when aging = 0 then -m.priority
+        else julianday(m.created_at) * 86400.0 - m.priority * aging end, m.id
+      limit most for update skip locked);
+    exit when cardinality(several) > 0;
   end loop;
+  return query update agent_messages m
+    set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+    where m.id = any(several)
+    returning case when aging = 0 then -m.priority
+      else julianday(m.created_at) * 86400.0 - m.priority * aging end, m.id, message_record(m);
 end $$;
 
 -- Acknowledge receipts, a JSON array, all or none: what schemas/operations/messages/ack.sql says; the ids of those that
