@@ -39,21 +39,30 @@ update agent_messages m set
   due_at = case when expires_at > :now then expires_at end
 from due where m.id = due.id and m.due_at <= :now;
 
+-- Chosen and taken by two statements: were it one, a row that changed after its snapshot would make PostgreSQL work the
+-- choice out again in the middle of it (EvalPlanQual), lock other rows, and take more than the limit.
 with chosen as materialized (
-  select m.id, c.rank from message_heads(:agent, :type, :now, :limit + 8) c
+  select m.id from message_heads(:agent, :type, :now, :limit + 8) c
   join agent_messages m on m.id = c.id and m.status = 'ready'
   order by c.rank, c.id limit :limit for update of m skip locked),
 more as materialized (
-  select m.id, c.rank from message_heads(:agent, :type, :now, :limit + 1000) c
+  select m.id from message_heads(:agent, :type, :now, :limit + 1000) c
   join agent_messages m on m.id = c.id and m.status = 'ready'
   where not exists (select 1 from chosen)
   order by c.rank, c.id limit :limit for update of m skip locked)
+select set_config('agent_bus.chosen',
+  array(select id from chosen union all select id from more)::text, true);
+
 update agent_messages m set
   status = 'leased', leased_by = :agent, delivery = delivery + 1, delivered_at = :now,
   due_at = strftime('', :now, '+' || coalesce(:lease::text,
     (select value from agent_coordination_config where key = 'lease_seconds')) || ' seconds')
-from (select * from chosen union all select * from more) chosen where m.id = chosen.id
-returning chosen.rank, m.id, json_object(
+where m.id = any (current_setting('agent_bus.chosen')::bigint[])
+returning
+  case when (select value::double precision from agent_coordination_config where key = 'priority_aging_seconds') = 0
+    then -priority else julianday(created_at) * 86400.0 - priority
+      * (select value::double precision from agent_coordination_config where key = 'priority_aging_seconds') end as rank,
+  m.id, json_object(
   'id', m.id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
   'payload', payload, 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
   'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
