@@ -457,25 +457,26 @@ returns table (id bigint, rank double precision) language sql stable rows 10 as 
 $$;
 
 -- What is due in two mailboxes moves, as schemas/operations/messages/receive.sql says.
-create function messages_due(agent text, queue text, at timestamptz) returns void language sql as $$
-  with due as materialized (
+create function messages_due(agent text, queue text, at timestamptz) returns void language plpgsql as $$
+declare
+  due bigint[] := array(
     select id from agent_messages where mailbox in (agent, queue) and due_at <= at
-    order by due_at limit 10000 for update skip locked),
-  most (retries) as (
-    select value::double precision from agent_coordination_config where key = 'message_retry_limit')
-  update agent_messages m set
+    order by due_at limit 10000 for update skip locked);
+  most double precision := (select value from agent_coordination_config where key = 'message_retry_limit');
+begin
+  update agent_messages set
     status = case
       when expires_at <= at then 'dead'
-      when status = 'leased' and retry_count >= most.retries then 'dead'
+      when status = 'leased' and retry_count >= most then 'dead'
       else 'ready' end,
     dead_reason = case
       when expires_at <= at then 'expired'
-      when status = 'leased' and retry_count >= most.retries then 'retries_exhausted' end,
+      when status = 'leased' and retry_count >= most then 'retries_exhausted' end,
     retry_count = retry_count + case
-      when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most.retries then 1 else 0 end,
+      when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most then 1 else 0 end,
     due_at = case when expires_at > at then expires_at end
-  from most where m.id = any(array(select id from due)) and m.due_at <= at
-$$;
+  where id = any(due) and due_at <= at;
+end $$;
 
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
 -- time: rows are locked as they are chosen, others' are passed over, and no lock is waited for.
@@ -538,8 +539,10 @@ begin
   end if;
 
   -- Each mailbox offers a few more of its heads than are wanted, since some may be locked, and many more when all of
-  -- those are; the limit counts those that could be locked. (Rows are found by their ids, hence `status || ''`: a join
-  -- would be planned by how few rows there once were.)
+  -- those are; the limit counts those that could be locked. Rows are found by their ids (hence `status || ''`): a join
+  -- would be planned by how few rows there once were. Chosen and taken by two statements: were it one, a row that changed
+  -- after its snapshot would make PostgreSQL work the choice out again in the middle of it (EvalPlanQual), lock other
+  -- rows, and take more than the limit.
   foreach spare in array array[8, 1000] loop
     several := array(
       select m.id from agent_messages m

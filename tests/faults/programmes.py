@@ -18,6 +18,8 @@ NAMES = (
     "power",
     "postgres",
     "histories",
+    "crowd",
+    "bad_input",
 )
 
 
