@@ -474,6 +474,14 @@ def test_who_waits_is_woken_also_after_the_connection_broke(bus: Bus, hand: Hand
         assert waiting.result(40)[1][0].payload == {"phase": "x"}
 
 
+def test_a_connection_that_waited_may_change_types(bus: Bus) -> None:
+    for _ in range(2):
+        assert bus.receive("a", wait=0.01) == []
+        bus.types_add("message", "own", schema={"required": ["x"]})
+        bus.send("boss", "b", "own", {"x": 1})
+    assert len(bus.receive("b", limit=2)) == 2
+
+
 def test_a_receiver_in_a_coroutine_holds_no_thread(postgres: str, bus: Bus) -> None:
     async def crowd() -> int:
         async with await AsyncBus.open(postgres) as other:
