@@ -565,34 +565,46 @@ end $$;
 -- were not acknowledged already. In the order of the ids, so that two who acknowledge the same never wait in a circle.
 create function messages_acknowledge(receipts text, at timestamptz) returns setof bigint language plpgsql rows 1 as $$
 declare
-  receipt record;
+  several text[] := string_to_array(translate(receipts, '[]" ', ''), ',');
+  receipt text;
+  message bigint;
+  latest bigint;
   holder text;
+  silent boolean;
   held record;
 begin
-  for receipt in
-    select distinct split_part(value, '.', 1)::bigint as id, split_part(value, '.', 2)::bigint as delivery
-    from json_array_elements_text(receipts::json) order by 1, 2
-  loop
+  if cardinality(several) > 1 then
+    several := array(select r from unnest(several) r group by r order by split_part(r, '.', 1)::bigint, r);
+  end if;
+  foreach receipt in array several loop
+    message := split_part(receipt, '.', 1);
+    latest := split_part(receipt, '.', 2);
     update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null
-    where m.id = receipt.id and m.delivery = receipt.delivery and m.status = 'leased' returning m.leased_by into holder;
+    where m.id = message and m.delivery = latest and m.status = 'leased'
+    returning m.leased_by, (
+      select a.last_heartbeat < at - interval '5 seconds' from agent_registry a where a.agent_id = m.leased_by)
+    into holder, silent;
     if not found then
-      select m.* into held from agent_messages m where m.id = receipt.id for update;
+      select m.* into held from agent_messages m where m.id = message for update;
       if not found then
         raise exception 'unknown_message' using errcode = 'AB000';
       end if;
-      if held.delivery <> receipt.delivery or not (held.status = 'acknowledged'
+      if held.delivery <> latest or not (held.status = 'acknowledged'
           or (held.status in ('leased', 'ready') and held.leased_by is not null)) then
         raise exception 'lease_lost' using errcode = 'AB000';
       end if;
       continue when held.status = 'acknowledged';
       -- Its lease ran out, but nobody took it: leased again for a moment, since only a leased one can be acknowledged.
       holder := held.leased_by;
-      update agent_messages m set status = 'leased', due_at = at where m.id = receipt.id;
-      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null where m.id = receipt.id;
+      silent := true;
+      update agent_messages m set status = 'leased', due_at = at where m.id = message;
+      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null where m.id = message;
     end if;
-    update agent_registry a set last_heartbeat = at
-    where a.agent_id = holder and a.last_heartbeat < at - interval '5 seconds';
-    return next receipt.id;
+    if silent then
+      update agent_registry a set last_heartbeat = at
+      where a.agent_id = holder and a.last_heartbeat < at - interval '5 seconds';
+    end if;
+    return next message;
   end loop;
 end $$;
 
@@ -658,17 +670,16 @@ begin
   if not (new.to_agent ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
     raise exception 'invalid_address' using errcode = 'AB000';
   end if;
-  select exists (select 1 from message_types where name = new.message_type),
+  select exists (select 1 from message_types where name = new.message_type)
+      and case when new.to_agent ^@ '@' then exists (select 1 from agent_types where name = substr(new.to_agent, 2))
+        else true end,
     (select value::double precision from agent_coordination_config where key = 'max_payload_bytes'),
     (select last_activity from coordination_sessions where session_id = new.session_id)
   into known, most, active;
   if not known then
-    raise exception 'unknown_type: there is no such message type' using errcode = 'AB000';
-  end if;
-  if new.to_agent ^@ '@' then
-    if not exists (select 1 from agent_types where name = substr(new.to_agent, 2)) then
-      raise exception 'unknown_type: there is no such agent type' using errcode = 'AB000';
-    end if;
+    raise exception 'unknown_type: there is no such %', case
+      when exists (select 1 from message_types where name = new.message_type) then 'agent type' else 'message type' end
+      using errcode = 'AB000';
   end if;
   if jsonb_typeof(document_check(new.payload, most)) <> 'object' then
     raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';
