@@ -480,7 +480,10 @@ end $$;
 
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
 -- time: rows are locked as they are chosen, others' are passed over, and no lock is waited for.
-create function message_claim(agent text, of_type text, most bigint, lease double precision, at timestamptz)
+--
+-- `seen` saves the claimer a look at who else holds what it could take: its host, boot and pid namespace, and processes
+-- that it sees run. No rows: somebody there may be dead, look first; (0, 0, null): there is nothing.
+create function message_claim(agent text, of_type text, most bigint, lease double precision, at timestamptz, seen text)
 returns table (rank double precision, id bigint, record json) language plpgsql rows 1 as $$
 #variable_conflict use_column
 declare
@@ -494,6 +497,7 @@ declare
   spare bigint;
   chosen bigint;
   several bigint[];
+  words text[] := string_to_array(seen, ' ');
 begin
   select box.name, a.last_heartbeat < at - interval '5 seconds',
     (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
@@ -507,6 +511,21 @@ begin
   where a.agent_id = agent;
   if not found then
     raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  if exists (
+      select 1 from (
+        select * from (
+          select m.leased_by from agent_messages m
+          where m.due_at is not null and m.mailbox = agent order by m.due_at limit 100) own
+        union all
+        select * from (
+          select m.leased_by from agent_messages m
+          where m.due_at is not null and m.mailbox = queue order by m.due_at limit 100) shared) timers
+      join agent_registry h on h.agent_id = timers.leased_by
+      where seen is not null and timers.leased_by <> agent and h.pid is not null and h.host = words[1]
+        and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
+          and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
+    return;
   end if;
   if silent then
     update agent_registry set last_heartbeat = at where agent_id = agent;
@@ -533,6 +552,8 @@ begin
         return query update agent_messages m
           set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
           where m.id = chosen returning 0::double precision, m.id, message_record(m);
+      elsif seen is not null then
+        return query select 0::double precision, 0::bigint, null::json;
       end if;
       return;
     end if;
@@ -559,6 +580,9 @@ begin
     where m.id = any(several)
     returning case when aging = 0 then -m.priority
       else julianday(m.created_at) * 86400.0 - m.priority * aging end, m.id, message_record(m);
+  if not found and seen is not null then
+    return query select 0::double precision, 0::bigint, null::json;
+  end if;
 end $$;
 
 -- Acknowledge receipts, a JSON array, all or none: what schemas/operations/messages/ack.sql says; the ids of those that
