@@ -100,6 +100,9 @@ class Shim:
     def count(self) -> int:
         return int(self._library.fault_count())
 
+    def delay(self, seconds: float) -> None:
+        self._library.fault_delay(int(seconds * 1e6))
+
     def record(self, descriptor: int) -> None:
         self._library.fault_record(descriptor)
 
