@@ -18,9 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-import msgspec
-
-from bus import agents, clock, config, inputs, liveness, trace_context
+from bus import agents, clock, config, inputs, liveness, salvage, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Agent, Lifecycle
@@ -33,9 +31,8 @@ Moment = str | datetime
 
 
 def decode(rows: list[Row]) -> list[Lifecycle]:
-    """The lives of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
-    readable = (row[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace") for row in rows)
-    return [msgspec.json.decode(record, type=Lifecycle) for record in readable]
+    """The lives of rows whose first column is a record."""
+    return [salvage.record(row[0], Lifecycle) for row in rows]
 
 
 def spawn(
@@ -65,7 +62,7 @@ def spawn(
         "priority": inputs.number_text(priority),
         "command": inputs.text(command_of(pid) if command is None else command),
         "worktree": _text(worktree),
-        "metadata": None if metadata is None else inputs.document(metadata),
+        "metadata": None if metadata is None else inputs.notes(metadata),
         "agent": _text(agent),
         "session": _text(session),
         "traceparent": traceparent,

@@ -20,6 +20,7 @@ NAMES = (
     "histories",
     "crowd",
     "wal_reset",
+    "bad_input",
 )
 
 

@@ -1,8 +1,8 @@
 """F4: checkpoints that race with commits, on a SQLite that can lose rows to that (sqlite.org/wal.html#walresetbug).
 
 A checkpointer reads how many frames the WAL has; before it looks at how many of them were copied already, a writer
-finds all of them copied, and begins the WAL anew; the checkpointer, with the old number, notes as copied what nobody has
-written yet; and a later checkpoint leaves that out. Between the two looks is one system call: a connection with
+finds all of them copied, and begins the WAL anew; the checkpointer, with the old number, notes as copied what nobody
+has written yet; and a later checkpoint leaves that out. Between the two looks is one system call: a connection with
 memory-mapped I/O drops its map there. The shim (shim.c) sleeps in it, so that the race is met many times a second.
 
 The bus checkpoints with the write lock held, and must lose nothing even so; the same without the lock must lose rows.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bus import Bus
+from bus.errors import BusError
 from bus.store import place, sqlite
 from tests.faults import invariants, work
 from tests.faults.crew import Crew
@@ -51,6 +52,16 @@ class Place(NamedTuple):
 
 
 def writer(here: Place, name: str, seed: int) -> None:
+    """Write until the end, or until the file is damaged, and say so."""
+    try:
+        _writing(here, name, seed)
+    except BusError as problem:
+        if problem.code != "damaged":
+            raise
+        (here.folder / f"{name}.damaged").touch()
+
+
+def _writing(here: Place, name: str, seed: int) -> None:
     """Send in bursts, with pauses in which a checkpoint can copy all there is; sometimes take some."""
     journal, chance = Journal(here.folder / f"{name}.journal"), random.Random(seed)
     number = 0
@@ -136,7 +147,13 @@ def race(seconds: float, seed: int, tidy: Callable[[Bus, Kept], None]) -> tuple[
             crew.begin(name, partial(checkpointer, here, name, chance.getrandbits(32), tidy))
         crew.finish(seconds + 30)
         world = World.read(sorted(folder.glob("*.journal")))
-        invariants.verify(here.url, world)
+        lines = [f"to {path.stem} the file is damaged" for path in sorted(folder.glob("*.damaged"))]
+        try:
+            invariants.verify(here.url, world)
+        except Breach as breach:
+            lines += breach.lines
+        if lines:
+            raise Breach(lines)
         return len(world.sent), sum(int(path.read_text("ascii")) for path in folder.glob("*.late"))
 
 

@@ -166,3 +166,29 @@ def test_a_list_of_names_is_a_document_and_so_is_one_name() -> None:
 def test_a_priority_is_a_whole_number_from_1_to_10(given_: object) -> None:
     with refused("invalid_priority", 65):
         inputs.priority(given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        '{"a":1,"a":2}',
+        '{"a":9223372036854775808}',
+        '{"a":-1e999}',
+        "[NaN]",
+        '["\\u0000"]',
+        '["\\\\\\u0000"]',
+        "{",
+        "[" * 65 + "]" * 65,
+    ],
+)
+def test_notes_are_judged_as_payloads_are(given_: str) -> None:
+    with refused("invalid_json", 65):
+        inputs.notes(given_)
+
+
+def test_notes_stay_as_they_are() -> None:
+    for text in ('{ "a": 1.50, "b": "\\\\u0000" }', "[]", "-9223372036854775808"):
+        assert inputs.notes(text) == text
+    assert json.loads(inputs.notes({"a": [None]})) == {"a": [None]}
+    with refused("payload_too_large", 65):
+        inputs.notes("x" * (1 << 20) + "x")
