@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,11 +53,11 @@ class Place(NamedTuple):
 
 
 def writer(here: Place, name: str, seed: int) -> None:
-    """Write until the end, or until the file is damaged, and say so."""
+    """Write until the end, or until the file is damaged, or what was there is not any more; and say so."""
     try:
         _writing(here, name, seed)
     except BusError as problem:
-        if problem.code != "damaged":
+        if problem.code not in ("damaged", "lease_lost"):  # what it had taken is not there any more
             raise
         (here.folder / f"{name}.damaged").touch()
 
@@ -74,7 +75,7 @@ def _writing(here: Place, name: str, seed: int) -> None:
                 journal.intend(payload["task_id"], payload)
                 journal.confirm(bus.send(name, name, "progress_update", payload), payload["task_id"])
             if chance.random() < 0.3:
-                for message in bus.receive(name, limit=5):
+                for message in bus.receive(name, limit=5, lease=3600.0):
                     journal.take(message.receipt)
                     bus.ack(message.receipt or "")
                     journal.acknowledge(message.receipt)
@@ -133,6 +134,15 @@ def unguarded(bus: Bus, kept: Kept) -> None:
     kept.execute("pragma wal_checkpoint(passive)").fetchall()
 
 
+def _unreadable(path: str, world: World) -> int:
+    """How many confirmed messages a plain reader of the table does not get to see."""
+    seen = set()
+    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.Error):
+        for (id,) in connection.execute("select id from agent_messages not indexed"):
+            seen.add(id)
+    return len(world.sent.keys() - seen)
+
+
 def race(seconds: float, seed: int, tidy: Callable[[Bus, Kept], None]) -> tuple[int, int]:
     """One file, verified: how many messages were sent, and how many checkpoints slept in the window."""
     with work.folder() as folder:
@@ -153,7 +163,7 @@ def race(seconds: float, seed: int, tidy: Callable[[Bus, Kept], None]) -> tuple[
         except Breach as breach:
             lines += breach.lines
         if lines:
-            raise Breach(lines)
+            raise Breach([f"{_unreadable(here.url, world)} of {len(world.sent)} messages can't be read", *lines])
         return len(world.sent), sum(int(path.read_text("ascii")) for path in folder.glob("*.late"))
 
 
