@@ -145,6 +145,7 @@ def _unreadable(path: str, world: World) -> int:
 
 def race(seconds: float, seed: int, tidy: Callable[[Bus, Kept], None]) -> tuple[int, int]:
     """One file, verified: how many messages were sent, and how many checkpoints slept in the window."""
+    work.warm()
     with work.folder() as folder:
         here = Place(folder, time.monotonic() + seconds)
         with Bus.open(here.url, create=True) as bus:
