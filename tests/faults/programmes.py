@@ -19,6 +19,7 @@ NAMES = (
     "postgres",
     "histories",
     "crowd",
+    "wal_reset",
     "bad_input",
 )
 
