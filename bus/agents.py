@@ -10,7 +10,7 @@ from bus import config, inputs, liveness, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
-from bus.operation import Operation, Query, Ring, Row, Seldom, Steps, reading
+from bus.operation import Operation, Query, Ring, Row, Seldom, Steps, looking, reading
 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
 
@@ -105,7 +105,7 @@ def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     return decode((yield Query(name, parameters)))[0]
 
 
-@reading
+@looking
 def agents(*, session: str | None = None) -> Steps[list[Agent]]:
     """The agents of a session, or all, the last heard of first."""
     return decode((yield Query("agents/agents", {"session": session})))

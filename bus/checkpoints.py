@@ -14,7 +14,7 @@ from bus import agents, inputs, salvage
 from bus.errors import error
 from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
-from bus.operation import Operation, Query, Row, Steps, reading, writing
+from bus.operation import Operation, Query, Row, Steps, looking, writing
 
 
 def decode(rows: list[Row]) -> list[Checkpoint]:
@@ -47,18 +47,18 @@ def create(
 
 
 def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:
-    rows = yield Query("checkpoints/create", parameters)
+    (made,) = decode((yield Query("checkpoints/create", parameters)))
     yield agents.at_work(str(parameters["agent"]))
-    return decode(rows)[0]
+    return msgspec.structs.replace(made, state_snapshot=msgspec.json.decode(str(parameters["snapshot"])))
 
 
-@reading
+@looking
 def list_(agent: str, *, limit: int = 100) -> Steps[list[Checkpoint]]:
     """The checkpoints of an agent, newest first."""
     return decode((yield Query("checkpoints/list", {"agent": agent, "limit": inputs.whole("limit", limit)})))
 
 
-@reading
+@looking
 def show(checkpoint: str) -> Steps[Checkpoint]:
     """One checkpoint. Raises `unknown_checkpoint`."""
     found = decode((yield Query("checkpoints/show", {"checkpoint": checkpoint})))
@@ -67,7 +67,7 @@ def show(checkpoint: str) -> Steps[Checkpoint]:
     return found[0]
 
 
-@reading
+@looking
 def latest(agent: str, *, checkpoint: str | None = None) -> Steps[Checkpoint | None]:
     """The checkpoint an agent goes on from: its latest, or the one named; None when it has none.
 

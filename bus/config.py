@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bus import clock, inputs
 from bus.models import Setting
-from bus.operation import Query, Steps, reading, writing
+from bus.operation import Query, Steps, looking, writing
 
 
-@reading
+@looking
 def list_() -> Steps[list[Setting]]:
     """The settings, by key."""
     return [Setting(*row) for row in (yield Query("config/list", {}))]

@@ -174,7 +174,7 @@ def _decoded(given: str | bytes) -> str:
     try:
         written = given.decode() if isinstance(given, bytes) else given
         written.encode()
-        if "\\ud" in written or "\\uD" in written:
+        if "\\" in written and ("\\ud" in written or "\\uD" in written):
             msgspec.json.decode(written)
     except (UnicodeError, msgspec.DecodeError, RecursionError) as problem:
         raise error("invalid_json") from problem

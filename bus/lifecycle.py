@@ -6,11 +6,13 @@ A record belongs to a process. `spawn`, `start` and `finish` are for whoever sta
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -278,11 +280,17 @@ def traced() -> int | None:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, as the system knows it; empty when it can't be told."""
-    try:
-        given = (liveness.PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0")
-    except OSError:
-        return ""
+    """The command line of a process, as the system knows it; empty when it can't be told.
+
+    A process that begins has none for about 0.1 ms; it is asked again, for 20 ms at most.
+    """
+    given = b""
+    with contextlib.suppress(OSError):
+        for _ in range(20):
+            given = (liveness.PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0")
+            if given or liveness.started_at(pid) is None:
+                break
+            time.sleep(0.001)
     return _shown([os.fsdecode(part) for part in given.split(b"\0")]) if given else ""
 
 

@@ -16,7 +16,7 @@ from bus import agents, clock, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, reading
+from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, looking
 
 EVERYBODY = "*"
 _IDS = 10**16  # more than there are: see messages/sources.sql
@@ -333,7 +333,7 @@ def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
     yield Ring([agents.ended(id) for (id,) in rows])
 
 
-@reading
+@looking
 def message(id: int | str) -> Steps[Message]:
     """One message as it stands. Raises `unknown_message`."""
     rows = yield Query("messages/message", {"id": inputs.message_id(id)})
@@ -342,7 +342,7 @@ def message(id: int | str) -> Steps[Message]:
     return envelopes.decode(rows)[0]
 
 
-@reading
+@looking
 def messages(
     *,
     to: str | None = None,
@@ -358,13 +358,13 @@ def messages(
     return envelopes.decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
 
 
-@reading
+@looking
 def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
     """What `receive` would find ready for an agent, in that order; nothing is changed."""
     return envelopes.decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
 
 
-@reading
+@looking
 def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
     return envelopes.decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))

@@ -77,9 +77,10 @@ Steps = Generator[Request, Any, T]
 class Operation(Generic[T]):
     """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
     `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. `closing` is
-    the query with which it usually ends, so that a store may send the commit along with it."""
+    the query with which it usually ends, so that a store may send the commit along with it. A `single` one reads with
+    one statement, which is a transaction by itself."""
 
-    __slots__ = ("closing", "steps", "undo", "writes")
+    __slots__ = ("closing", "single", "steps", "undo", "writes")
 
     def __init__(
         self,
@@ -87,11 +88,13 @@ class Operation(Generic[T]):
         writes: bool,
         undo: Callable[[T], Operation[Any] | None] | None = None,
         closing: str | None = None,
+        single: bool = False,
     ) -> None:
         self.steps = steps
         self.writes = writes
         self.undo = undo
         self.closing = closing
+        self.single = single
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]
@@ -107,9 +110,14 @@ def reading(function: Callable[P, Steps[T]]) -> Callable[P, Operation[T]]:
     return _making(function, False)
 
 
-def _making(function: Callable[P, Steps[T]], writes: bool) -> Callable[P, Operation[T]]:
+def looking(function: Callable[P, Steps[T]]) -> Callable[P, Operation[T]]:
+    """As `reading`, for one that asks a single query, of one statement."""
+    return _making(function, False, single=True)
+
+
+def _making(function: Callable[P, Steps[T]], writes: bool, single: bool = False) -> Callable[P, Operation[T]]:
     @functools.wraps(function)
     def make(*args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-        return Operation(functools.partial(function, *args, **kwargs), writes)
+        return Operation(functools.partial(function, *args, **kwargs), writes, single=single)
 
     return make

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bus import inputs, salvage
 from bus.errors import error
 from bus.models import Session
-from bus.operation import Query, Row, Steps, reading, writing
+from bus.operation import Query, Row, Steps, looking, writing
 
 STATUSES = ("active", "paused", "completed", "failed", "abandoned")
 
@@ -15,7 +15,7 @@ def decode(rows: list[Row]) -> list[Session]:
     return [salvage.record(row[0], Session) for row in rows]
 
 
-@reading
+@looking
 def list_(*, status: str | None = None) -> Steps[list[Session]]:
     """The sessions, the last active first; of one status, when given."""
     if status is not None and status not in STATUSES:
@@ -23,7 +23,7 @@ def list_(*, status: str | None = None) -> Steps[list[Session]]:
     return decode((yield Query("sessions/list", {"status": status})))
 
 
-@reading
+@looking
 def show(session: str) -> Steps[Session]:
     """One session. Raises `unknown_session`."""
     found = decode((yield Query("sessions/show", {"session": session})))

@@ -8,7 +8,7 @@ from functools import partial
 from bus import agents, clock, inputs, salvage
 from bus.inputs import Duration
 from bus.models import StateValue
-from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, reading, writing
+from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, looking, writing
 
 Versioned = tuple[str, int]
 
@@ -34,6 +34,7 @@ def save(
         "type": type,
         "ttl": inputs.duration(ttl),
         "beaten": True,
+        **({"anyhow": True} if if_version is None else {}),
         "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),
     }
     return Operation(partial(_save, parameters), True, closing="state/save")
@@ -46,21 +47,21 @@ def _save(parameters: Mapping[str, object]) -> Steps[int]:
     return int(version)
 
 
-@reading
+@looking
 def load(agent: str, key: str) -> Steps[str | None]:
     """The value under a key; None when there is none or its time is over."""
     rows = yield Query("state/load", {"agent": agent, "key": key})
     return str(rows[0][0]) if rows else None
 
 
-@reading
+@looking
 def load_versioned(agent: str, key: str) -> Steps[Versioned | None]:
     """The value under a key and its version, for `save(…, if_version=…)`; None when there is none."""
     rows = yield Query("state/load", {"agent": agent, "key": key})
     return (str(rows[0][0]), int(rows[0][1])) if rows else None
 
 
-@reading
+@looking
 def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
     """The values of an agent, by key; those whose key begins with `prefix`."""
     rows = yield Query("state/list", {"agent": agent, "prefix": prefix})

@@ -74,7 +74,7 @@ class Connection:
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                return self._write(operation.steps()) if operation.writes else self._read(operation.steps())
+                return self._write(operation.steps()) if operation.writes else self._read(operation)
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
@@ -180,11 +180,13 @@ class Connection:
             self.doorbells.ring(drive.bells)
         return result
 
-    def _read(self, steps: Steps[T]) -> T:
+    def _read(self, operation: Operation[T]) -> T:
         try:
+            if operation.single:
+                return Drive(self).through(operation.steps())
             self._execute("begin")
             try:
-                return Drive(self).through(steps)
+                return Drive(self).through(operation.steps())
             finally:
                 self._rollback()
         except _DRIVER_ERRORS as problem:

@@ -2,6 +2,7 @@
 -- over deletion and expiry. With :if_version only when the present
 -- version is that one (0: there must be none). A value whose time is over counts as not there.
 /*postgres select pg_advisory_xact_lock(hashtextextended(:agent || ' ' || :key, 66)); */
+-- unless :anyhow
 insert into refusals
 select 'version_conflict' where :if_version is not null and :if_version <> coalesce(
   (select version from agent_state
