@@ -18,6 +18,7 @@ NAMES = (
     "power",
     "postgres",
     "bad_input",
+    "scarcity",
     "histories",
 )
 
