@@ -156,6 +156,8 @@ def order(history: Sequence[Op]) -> Iterator[str]:
         if not op.done:
             continue
         got = [rank.get(id, (0, id)) for id, *_ in op.answer]
+        if len(got) > op.given["limit"]:
+            yield f"{op.process} asked for {op.given['limit']} and received {len(got)}"
         if got != sorted(got):
             yield f"{op.process} received {[id for id, *_ in op.answer]}, the best of them not first"
         for time in there:

@@ -17,9 +17,10 @@ NAMES = (
     "damage",
     "power",
     "postgres",
+    "histories",
+    "crowd",
     "bad_input",
     "scarcity",
-    "histories",
 )
 
 

@@ -34,6 +34,7 @@ do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;
 
 -- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
+-- unless :keyless
 /*postgres
 insert into refusals
 select 'key_reused' from agent_messages
