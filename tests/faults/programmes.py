@@ -21,6 +21,7 @@ NAMES = (
     "crowd",
     "bad_input",
     "scarcity",
+    "migrations",
 )
 
 
