@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
-_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
@@ -61,10 +61,7 @@ class Connection:
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
-        try:
-            self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
-        except OSError as problem:
-            raise error("unsafe_file", f"{url.path}.turn can't be used: {problem.strerror}") from problem
+        self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
