@@ -114,7 +114,7 @@ def _envelope(
     traceparent: str | None,
 ) -> dict[str, object]:
     document = inputs.document(payload)
-    return {
+    parameters: dict[str, object] = {
         "from": sender,
         "to": to,
         "type": type,
@@ -124,11 +124,14 @@ def _envelope(
         "delay": inputs.duration(delay) or 0,
         "expires": inputs.duration(expires),
         "beaten": True,  # by `agents.at_work`
-        **({"keyless": True, "key": None} if key is None else {"key": inputs.text(key)}),
+        "key": None if key is None else inputs.text(key),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
         "traceparent": traceparent,
     }
+    if key is None:
+        parameters["keyless"] = True
+    return parameters
 
 
 def receive(
