@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # bus_python TREE VENV EXTRAS: sees that TREE/VENV holds what pyproject.toml asks for, with the extras.
 #
 # It is finished by a stamp that carries pyproject's checksum: an interrupted one has no stamp and is made again; two at

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
-
-from bus import config, inputs, liveness
+from bus import config, inputs, liveness, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
@@ -19,7 +17,7 @@ BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is
 
 def decode(rows: list[Row]) -> list[Agent]:
     """The agents of rows whose first column is a record."""
-    return [msgspec.json.decode(row[0], type=Agent) for row in rows]
+    return [salvage.record(row[0], Agent) for row in rows]
 
 
 def register(
@@ -47,10 +45,10 @@ def register(
         "agent": agent,
         "type": type,
         "session": session,
-        "milestone": milestone,
-        "capabilities": None if capabilities is None else inputs.document(capabilities),
+        "milestone": inputs.words(milestone),
+        "capabilities": None if capabilities is None else inputs.notes(capabilities),
         "operation": operation,
-        "command": command,
+        "command": inputs.words(command),
         **process._asdict(),
     }
     return Operation(partial(_register, agent, parameters), True)
@@ -67,9 +65,8 @@ def heartbeat(
     agent: str, *, status: str | None = None, task: str | None = None, phase: str | None = None
 ) -> Operation[Agent]:
     """Say that an agent lives; and its status, task and phase, when given. Raises `unknown_agent`, `invalid_status`."""
-    return Operation(
-        partial(_changed, "agents/heartbeat", {"agent": agent, "status": status, "task": task, "phase": phase}), True
-    )
+    words = {"status": status, "task": inputs.words(task), "phase": inputs.words(phase)}
+    return Operation(partial(_changed, "agents/heartbeat", {"agent": agent, **words}), True)
 
 
 def update(
@@ -83,10 +80,10 @@ def update(
     """Change what the registry knows of an agent; what is None stays. Raises `unknown_agent`."""
     parameters = {
         "agent": agent,
-        "capabilities": None if capabilities is None else inputs.document(capabilities),
-        "resource_usage": None if resource_usage is None else inputs.document(resource_usage),
-        "error_info": None if error_info is None else inputs.document(error_info),
-        "command": command,
+        "capabilities": None if capabilities is None else inputs.notes(capabilities),
+        "resource_usage": None if resource_usage is None else inputs.notes(resource_usage),
+        "error_info": None if error_info is None else inputs.notes(error_info),
+        "command": inputs.words(command),
     }
     return Operation(partial(_changed, "agents/update", parameters), True)
 

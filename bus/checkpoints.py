@@ -10,7 +10,7 @@ from io import BufferedReader
 
 import msgspec
 
-from bus import agents, inputs
+from bus import agents, inputs, salvage
 from bus.errors import error
 from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
@@ -19,7 +19,7 @@ from bus.operation import Operation, Query, Row, Steps, looking, writing
 
 def decode(rows: list[Row]) -> list[Checkpoint]:
     """The checkpoints of rows whose first column is a record."""
-    return [msgspec.json.decode(row[0], type=Checkpoint) for row in rows]
+    return [salvage.record(row[0], Checkpoint) for row in rows]
 
 
 def create(
@@ -106,6 +106,8 @@ def _reference(path: str) -> FileReference:
         raise error(
             "usage", f"the file {path} can't be read: {problem.strerror}", "name files that are there"
         ) from problem
+    except ValueError as problem:  # a NUL
+        raise error("usage", "that is no path of a file", "name files that are there") from problem
 
 
 def _fate(file: FileReference) -> str:

@@ -183,6 +183,7 @@ CATALOG: dict[str, Entry] = {
     "collector_down": Entry(
         TryAgain, "the collector can't be reached", "nothing is lost: run it again, or use --follow"
     ),
+    "already_exporting": Entry(TryAgain, "another process exports there already", "let it, or end it first"),
     "collector_refused": Entry(
         Refused, "the collector refuses it", "check the address and the credentials; nothing is lost"
     ),

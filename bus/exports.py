@@ -63,7 +63,7 @@ class Batch(msgspec.Struct):
 
 
 def claim(target: str) -> Operation[None]:
-    """Let this process be the one that exports to a target. Raises `busy` while another does."""
+    """Let this process be the one that exports to a target. Raises `already_exporting` while another does."""
     return Operation(partial(_claim, target), True)
 
 
@@ -72,7 +72,7 @@ def _claim(target: str) -> Steps[None]:
     if rows and rows[0][3]:
         holder = Identity(*json.loads(rows[0][3]))
         if holder.pid != os.getpid() and liveness.life(holder) is Life.ALIVE:
-            raise error("busy", f"process {holder.pid} exports to {target} already", "let it, or end it first")
+            raise error("already_exporting", f"process {holder.pid} exports to {target} already")
     yield Query("exports/claim", {"target": target, "holder": json.dumps(liveness.identity(os.getpid()))})
 
 

@@ -14,6 +14,7 @@ from bus import clock
 from bus.errors import error
 
 DEPTH = 64
+LARGEST = 1 << 20  # bytes of JSON that is kept beside messages and checkpoints
 LONGEST = 100 * 366 * 86400.0  # seconds
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)", re.ASCII)
@@ -47,7 +48,7 @@ def moment(given: str | datetime | None) -> str | None:
         found = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
         zoned = found if found.tzinfo else found.replace(tzinfo=timezone.utc)
         return clock.stamp(zoned.timestamp())
-    except (ValueError, OverflowError, OSError) as problem:
+    except (ValueError, OverflowError, OSError, AttributeError) as problem:
         raise error(
             "invalid_moment", f"not a moment: {str(given)[:40]!r}", "write 2030-12-31T23:59:59Z, or UTC without T and Z"
         ) from problem
@@ -121,6 +122,41 @@ def text(given: str) -> str:
     except UnicodeEncodeError as problem:
         raise error("invalid_value", "text with a lone surrogate", "a value is UTF-8 text") from problem
     return given
+
+
+def words(given: str | None) -> str | None:
+    """As `text`; None stays."""
+    return None if given is None else text(given)
+
+
+def notes(given: object) -> str:
+    """As `document`, for what no trigger of the database looks into: numbers beyond 64 bits, keys that stand twice and
+    NULs are refused here."""
+    written = document(given)
+    if len(written.encode()) > LARGEST:
+        raise error("payload_too_large", "the JSON is too large", "keep it in a file, and give its path")
+    try:
+        json.loads(written, parse_int=_whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_distinct)
+    except ValueError as problem:
+        raise error("invalid_json", f"not legal JSON: {str(problem)[:100]}") from problem
+    if "\\u0000" in written.replace("\\\\", ""):
+        raise error("invalid_json", "JSON with a NUL")
+    return written
+
+
+def _whole(digits: str) -> None:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError("a number beyond 64 bits")
+
+
+def _finite(digits: str) -> None:
+    if not float("-inf") < float(digits) < float("inf"):
+        raise ValueError("a number beyond 64 bits")
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
 
 
 def document(given: object) -> str:

@@ -6,19 +6,19 @@ A record belongs to a process. `spawn`, `start` and `finish` are for whoever sta
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-import msgspec
-
-from bus import agents, clock, config, inputs, liveness, trace_context
+from bus import agents, clock, config, inputs, liveness, salvage, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Agent, Lifecycle
@@ -31,9 +31,8 @@ Moment = str | datetime
 
 
 def decode(rows: list[Row]) -> list[Lifecycle]:
-    """The lives of rows whose first column is a record; what is not UTF-8 in them is shown as U+FFFD."""
-    readable = (row[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace") for row in rows)
-    return [msgspec.json.decode(record, type=Lifecycle) for record in readable]
+    """The lives of rows whose first column is a record."""
+    return [salvage.record(row[0], Lifecycle) for row in rows]
 
 
 def spawn(
@@ -63,7 +62,7 @@ def spawn(
         "priority": inputs.number_text(priority),
         "command": inputs.text(command_of(pid) if command is None else command),
         "worktree": _text(worktree),
-        "metadata": None if metadata is None else inputs.document(metadata),
+        "metadata": None if metadata is None else inputs.notes(metadata),
         "agent": _text(agent),
         "session": _text(session),
         "traceparent": traceparent,
@@ -281,11 +280,17 @@ def traced() -> int | None:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, as the system knows it; empty when it can't be told."""
-    try:
-        given = (liveness.PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0")
-    except OSError:
-        return ""
+    """The command line of a process, as the system knows it; empty when it can't be told.
+
+    A process that begins has none for about 0.1 ms; it is asked again, for 20 ms at most.
+    """
+    given = b""
+    with contextlib.suppress(OSError):
+        for _ in range(20):
+            given = (liveness.PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0")
+            if given or liveness.started_at(pid) is None:
+                break
+            time.sleep(0.001)
     return _shown([os.fsdecode(part) for part in given.split(b"\0")]) if given else ""
 
 

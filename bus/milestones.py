@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bus import clock, inputs
+from bus import clock, inputs, salvage
 from bus.errors import error
 from bus.models import Milestone, Session
 from bus.operation import Query, Row, Steps, reading
@@ -21,7 +21,7 @@ _ID = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}", re.ASCII)
 
 def decode(rows: list[Row]) -> list[Milestone]:
     """The milestones of rows whose first column is a record."""
-    return [msgspec.json.decode(row[0], type=Milestone) for row in rows]
+    return [salvage.record(row[0], Milestone) for row in rows]
 
 
 @reading

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bus import salvage
 from bus.models import Agent
 from bus.operation import Query, Steps, reading
 
@@ -31,7 +32,7 @@ class Overview(msgspec.Struct, frozen=True):
 def overview() -> Steps[Overview]:
     """What happens on the bus now: sessions, agents, queues, messages in flight, rates, the slowest agents."""
     ((found,),) = yield Query("bus/overview", {})
-    return msgspec.json.decode(found.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), type=Overview)
+    return salvage.record(found, Overview)
 
 
 @reading

@@ -13,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, checkpoints, clock, config, inputs, liveness, milestones, sessions
+from bus import agents, checkpoints, clock, config, inputs, liveness, milestones, salvage, sessions
 from bus.errors import error
 from bus.liveness import Life
 from bus.models import (
@@ -125,7 +125,7 @@ def _survey(name: str) -> Steps[Plan]:
     artifacts = _artifacts((yield Query("recovery/artifacts", {"session": name})))
     members = []
     for agent, life in zip(found, lives, strict=True):
-        held = [msgspec.json.decode(row, type=HeldMessage) for holder, row in leases if holder == agent.agent_id]
+        held = [salvage.record(row, HeldMessage) for holder, row in leases if holder == agent.agent_id]
         kept = {field: getattr(agent, field) for field in Member.__struct_fields__ if hasattr(agent, field)}
         gone = lost(agent, life)
         checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None
@@ -136,7 +136,7 @@ def _survey(name: str) -> Steps[Plan]:
 
 def _artifacts(rows: list[Row]) -> list[Artifact]:
     found: dict[str, Artifact] = {}
-    for artifact in (msgspec.json.decode(row[0], type=Artifact) for row in rows):
+    for artifact in (salvage.record(row[0], Artifact) for row in rows):
         found.setdefault(artifact.key, artifact)  # the latest comes first
     return list(found.values())
 
@@ -293,7 +293,7 @@ def respawn(session: str) -> Steps[list[Respawn]]:
     They are `spawning` until they register. Raises `unknown_session`."""
     yield from sessions.show(session).steps()
     rows = yield Query("recovery/respawn", {"session": session})
-    return sorted((msgspec.json.decode(row[0], type=Respawn) for row in rows), key=lambda agent: agent.agent_id)
+    return sorted((salvage.record(row[0], Respawn) for row in rows), key=lambda agent: agent.agent_id)
 
 
 def spawned(agent: str, *, pid: int) -> Operation[None]:

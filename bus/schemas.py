@@ -25,13 +25,16 @@ class Part(NamedTuple):
 @functools.cache
 def parts(name: str) -> tuple[Part, ...]:
     """The statements of schemas/operations/`name`.sql, without comments, and when they can be left out."""
-    text = (root() / "operations" / f"{name}.sql").read_text("utf-8")
-    before, *marked = _UNLESS.split(text)
+    return tuple(marked((root() / "operations" / f"{name}.sql").read_text("utf-8")))
+
+
+def marked(text: str) -> list[Part]:
+    """The statements of a text, without comments, and when they can be left out."""
+    before, *marks = _UNLESS.split(text)
     found = [Part(statement) for statement in split(before)]
-    for unless, behind in zip(marked[::2], marked[1::2], strict=True):
-        first, *others = split(behind)
-        found += [Part(first, unless), *map(Part, others)]
-    return tuple(found)
+    for unless, behind in zip(marks[::2], marks[1::2], strict=True):
+        found += [Part(statement, "" if place else unless) for place, statement in enumerate(split(behind))]
+    return found
 
 
 def operation(name: str) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from bus import inputs, salvage
 from bus.errors import error
 from bus.models import Session
 from bus.operation import Query, Row, Steps, looking, writing
@@ -13,7 +12,7 @@ STATUSES = ("active", "paused", "completed", "failed", "abandoned")
 
 def decode(rows: list[Row]) -> list[Session]:
     """The sessions of rows whose first column is a record."""
-    return [msgspec.json.decode(row[0], type=Session) for row in rows]
+    return [salvage.record(row[0], Session) for row in rows]
 
 
 @looking
@@ -38,7 +37,7 @@ def progress(session: str, progress: float, *, phase: str | None = None) -> Step
     """Say how far a session is, 0 to 100, and its phase. Raises `unknown_session`, `invalid_progress`."""
     if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
         raise error("invalid_progress")
-    parameters = {"session": session, "progress": float(progress), "phase": phase}
+    parameters = {"session": session, "progress": float(progress), "phase": inputs.words(phase)}
     return decode((yield Query("sessions/progress", parameters)))[0]
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import msgspec
-
-from bus import agents, clock, inputs
+from bus import agents, clock, inputs, salvage
 from bus.inputs import Duration
 from bus.models import StateValue
 from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, looking, writing
@@ -68,7 +66,7 @@ def load_versioned(agent: str, key: str) -> Steps[Versioned | None]:
 def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
     """The values of an agent, by key; those whose key begins with `prefix`."""
     rows = yield Query("state/list", {"agent": agent, "prefix": prefix})
-    return [msgspec.json.decode(row[0], type=StateValue) for row in rows]
+    return [salvage.record(row[0], StateValue) for row in rows]
 
 
 @writing

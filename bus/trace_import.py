@@ -107,7 +107,7 @@ def _entries(text: str) -> Iterator[tuple[str, Any, bool]]:
     """Each entry with its place in the file, and whether it stands among the active."""
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as problem:
+    except (ValueError, TypeError, RecursionError) as problem:
         raise error("invalid_json", f"the file is not JSON: {problem}", "name an agent_state.json") from problem
     active = document.get(ACTIVE, {}) if isinstance(document, dict) else None
     ended = document.get(ENDED, []) if isinstance(document, dict) else None
@@ -205,7 +205,7 @@ def _described(given: Mapping[str, Any]) -> dict[str, object]:
         "priority": inputs.number_text(given.get("priority_number")),
         "command": inputs.text(shlex.join(map(str, command)) if isinstance(command, list) else str(command)),
         "worktree": None if given.get("worktree_path") is None else _word(given, "worktree_path"),
-        "metadata": inputs.document(metadata) if metadata else None,
+        "metadata": inputs.notes(metadata) if metadata else None,
     }
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bus import inputs, payloads
+from bus import inputs, payloads, salvage
 from bus.errors import error
 from bus.models import Type
 from bus.operation import Operation, Query, Statement, Steps, reading, writing
@@ -23,7 +23,9 @@ def list_(*, kind: str | None = None) -> Steps[list[Type]]:
         raise error("usage", f"no kind of type is called {kind[:40]!r}", f"the kinds are {', '.join(KINDS)}")
     rows = yield Query("types/list", {})
     return [
-        Type(row[0], row[1], row[2], json.loads(row[3]) if row[3] else None) for row in rows if kind in (None, row[0])
+        Type(row[0], row[1], row[2], salvage.document(row[3]) if row[3] else None)
+        for row in rows
+        if kind in (None, row[0])
     ]
 
 
@@ -41,11 +43,11 @@ def add(
     that can't be. An operation type takes the `artifacts` it promises: state keys, with their weights or all alike.
     """
     if kind == "message":
-        return _add_message(name, description, _schema(schema))
+        return _add_message(name, inputs.text(description), _schema(schema))
     if kind == "operation":
-        return _add(kind, {"name": name, "description": description, "artifacts": _weighed(artifacts)})
+        return _add(kind, {"name": name, "description": inputs.text(description), "artifacts": _weighed(artifacts)})
     if kind in KINDS:
-        return _add(kind, {"name": name, "description": description})
+        return _add(kind, {"name": name, "description": inputs.text(description)})
     raise error("usage", f"no kind of type is called {kind[:40]!r}", f"the kinds are {', '.join(KINDS)}")
 
 

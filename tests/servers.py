@@ -21,7 +21,7 @@ import psycopg
 
 # What a test looks at is gone in a minute; nothing is lost by not waiting for the disk.
 QUIET: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "deadlock_timeout": "20ms"}
 
 
 class Server:
@@ -94,7 +94,7 @@ class Server:
 @contextmanager
 def own(version: int | None = None, **settings: str) -> Iterator[Server]:
     """A server of one's own, until the end of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="bus-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="bus-postgres-", dir="/tmp"))  # the path of a socket has 107 bytes at most
     try:
         server = Server(folder, {**QUICK, **settings}, version)
         server.start()

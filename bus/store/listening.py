@@ -64,18 +64,15 @@ class Listening:
         self._hears = self._connection.url.listen
         try:
             if self._hears:
-                self._each("bell_listen")
-                self._each("bell_pass")
+                self._each("bell_listen", "bell_pass")
         except psycopg.Error:
             self._hears = False
         if connection.closed:
             raise Lost
         self._reach(connection.fileno())
 
-    def _each(self, function: str) -> None:
-        connection = self._connection.driver()
-        for bell in self._bells:
-            connection.execute(f"select {function}($1)", [bell])
+    def _each(self, *functions: str) -> None:
+        self._connection.ask([(f"select {name}($1::text)", [bell]) for name in functions for bell in self._bells])
 
     def _reach(self, descriptor: int) -> None:
         if self._poll and self._socket >= 0:

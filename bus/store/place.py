@@ -1,4 +1,4 @@
-"""What can be told of a bus from outside: its files, its library, and who holds the write lock."""
+"""What can be told of a bus from outside: its files, its library, and who writes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from bus.store.url import MEMORY, Place, Server, Url
 
 WAL_LARGE = 16 << 20  # four times what starts a checkpoint: some reader holds it up
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for writing
+WHOLE = "0"  # where a lock of a whole file begins
 
 
 Fact = tuple[str, str, str]  # what was looked at; ok, warning or fault; what was seen
 
 
 def facts(url: Url) -> list[Fact]:
-    """Path, size and durability; the library; the WAL; the process that holds the write lock, if any."""
-    wal, holder = _size(f"{url.path}-wal"), _holder(f"{url.path}-shm")
+    """Path, size and durability; the library; the WAL; the processes that hold the write lock and the turn, if any."""
+    wal = _size(f"{url.path}-wal")
     return [
         ("bus", "ok", f"{url.path}, {_size(url.path)} bytes, synchronous={url.synchronous}"),
         _library(),
         ("wal", "warning" if wal > WAL_LARGE else "ok", f"{wal} bytes"),
-        ("writer", "ok", f"process {holder} holds the write lock" if holder else "nobody holds the write lock"),
+        _held("writer", "the write lock", _holder(f"{url.path}-shm", WRITE_LOCK)),
+        _held("turn", "the turn to write", _holder(f"{url.path}.turn", WHOLE)),
     ]
 
 
@@ -55,13 +57,32 @@ def _size(path: str) -> int:
         return 0
 
 
-def _holder(shm: str) -> int | None:
+def _held(subject: str, what: str, pid: int | None) -> Fact:
+    """Who has it. A process that is stopped keeps all others from writing until it goes on or ends."""
+    if pid is None:
+        return (subject, "ok", f"nobody holds {what}")
+    if _state(pid) not in ("T", "t"):
+        return (subject, "ok", f"process {pid} holds {what}")
+    return (subject, "fault", f"process {pid} holds {what} and is stopped; let it go on (kill -CONT {pid}) or kill it")
+
+
+def _state(pid: int) -> str:
+    """What a process does, as in proc(5)."""
     try:
-        inode = str(os.stat(shm).st_ino)
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _holder(path: str, begin: str) -> int | None:
+    """The process that holds the lock that begins at a byte of a file."""
+    try:
+        inode = str(os.stat(path).st_ino)
         with open("/proc/locks", encoding="ascii") as locks:
             for line in locks:
                 fields = line.split()
-                if "WRITE" in fields and fields[-3].endswith(f":{inode}") and fields[-2] == WRITE_LOCK:
+                if fields[1] != "->" and "WRITE" in fields and fields[-3].endswith(f":{inode}") and fields[-2] == begin:
                     return int(fields[-4])
     except (OSError, ValueError, IndexError):
         pass

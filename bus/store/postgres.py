@@ -1,15 +1,16 @@
 """The bus on PostgreSQL: a connection that runs operations, each in one transaction.
 
-The time is the server's. Texts go in pipelines: `begin` with the first query, then a round trip for each query and one
-for `commit`. Writes are READ COMMITTED: they lock the rows they judge before they look (`/*postgres … for update */` in
-the texts), so that what they looked at holds until the commit; serialization failures and deadlocks are repeated whole.
+The time is the server's. Texts go in pipelines: a round trip for each query, `begin` with the first, `commit` with the
+last; one query alone needs neither, since a pipeline is a transaction by itself. Writes are READ COMMITTED: they lock
+the rows they judge before they look (`/*postgres … for update */` in the texts), so that what they looked at holds
+until the commit; serialization failures and deadlocks are repeated whole.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from bus import clock
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import postgres_schema, rendering
+from bus.store.drive import Key, Lately
 from bus.store.listening import Listening
 from bus.store.place import Fact
 from bus.store.refusals import LOST, Lost, translate
@@ -33,6 +35,7 @@ TIMEOUT = 5.0  # seconds to wait for others, or for the server to come back
 SETTINGS = {
     # A bus has few tables and knows its indexes: plans are made once, and never by what the statistics of a queue,
     # which is empty one moment and full the next, happened to say.
+    "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -44,6 +47,7 @@ SETTINGS = {
     "client_min_messages": "warning",
     "timezone": "UTC",
 }
+BEATEN = "beaten"  # marks, in a text, a heartbeat
 WRITE, READ = "begin isolation level read committed", "begin isolation level repeatable read read only"
 
 
@@ -54,7 +58,9 @@ class Connection:
         self.url = url
         self._read_only = read_only
         self.generation = 0  # grows when the connection is replaced
-        self._local: list[Ask] = []  # settings of each transaction, behind a pooler
+        self._local: list[Ask] = []  # what each transaction sets, behind a pooler
+        self._lately = Lately()
+        self._seldom: dict[Key, float] = {}
         self._process = os.getpid()
         self._psycopg: psycopg.Connection[Row] | None = None
         self._begin: str | None = None
@@ -77,6 +83,11 @@ class Connection:
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
+
+    def ask(self, asks: Sequence[Ask]) -> None:
+        """Run statements in one transaction, one round trip. Raises `Lost`, and the driver's errors."""
+        self.driver()
+        self._wire.ask(asks)
 
     def listen(self, bells: Sequence[str]) -> Listening:
         """Hear these doorbells from now on; where notifications don't get through, look twice a second."""
@@ -144,9 +155,7 @@ class Connection:
         found = _connect(self.url)
         try:
             postgres_schema.prepare(found, self.url, create, self._read_only)
-            settings = {**SETTINGS, "default_transaction_read_only": "on" if self._read_only else "off"}
-            names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-            found.execute(f"select {names}", prepare=False)
+            self._configure(found)
         except psycopg.Error as problem:
             gone = found.closed or problem.sqlstate in LOST
             found.close()
@@ -157,7 +166,17 @@ class Connection:
             found.close()
             raise
         self._psycopg, self.generation = found, self.generation + 1
-        self._wire = Wire(found.pgconn)
+        self._wire = Wire(found.pgconn, prepare=self.url.listen)
+
+    def _configure(self, found: psycopg.Connection[Row]) -> None:
+        """What holds for the connection; behind a pooler, which gives each transaction another one, for each."""
+        if self.url.listen:
+            read_only = {"default_transaction_read_only": "on" if self._read_only else "off"}
+            found.execute(_setting({**SETTINGS, **read_only}, "false"))
+        else:
+            begun = {"transaction_read_only": "on"} if self._read_only else {}
+            path = {"search_path": postgres_schema.path(self.url)}
+            self._local = [(_setting({**SETTINGS, **path, **begun}, "true"), ())]
 
     def _drop(self) -> None:
         if self._psycopg is not None:
@@ -172,13 +191,14 @@ class Connection:
             if self._blemished:
                 raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
             raise error("fault", "an operation went on after it was refused", "report it")
-        if self._committing:
-            return result
-        self._committing = True
-        try:
-            self._end("commit")
-        except psycopg.Error as problem:
-            raise self._translated(problem) from problem
+        if not self._committing:
+            self._committing = True
+            try:
+                self._end("commit")
+            except psycopg.Error as problem:
+                raise self._translated(problem) from problem
+        if self._seldom:
+            self._lately.note(self._seldom)
         return result
 
     def _read(self, operation: Operation[T]) -> T:
@@ -188,7 +208,7 @@ class Connection:
 
     def _transact(self, operation: Operation[T], begin: str) -> T:
         self.driver()
-        self._begin = begin
+        self._begin, self._seldom = begin, {}
         self._closing, self._committing = operation.closing, False
         self._failed = self._blemished = False
         steps = operation.steps()
@@ -225,7 +245,7 @@ class Connection:
             self._query(request.name, request.rows)
         if isinstance(request, Statement) and (text := request.texts.get("postgres")):
             self._wire.ask([*self._start(), ("select 1", ())])
-            self.driver().execute(text, prepare=False)
+            self.driver().execute(text)
         # Doorbells are rung by the database itself, heartbeats travel with the texts, and a shortcut would be one more
         # round trip.
         return []
@@ -237,17 +257,30 @@ class Connection:
     def _query(self, name: str, rows: Sequence[Mapping[str, object]]) -> list[Row]:
         if self._committing:  # the operation goes on all the same, in another transaction
             self._begin, self._closing, self._committing = WRITE, None, False
-        moment = clock.given()
-        asks = self._start()
-        for parameters in rows:
-            given, blemished = _storable({**parameters, "now": moment and f"{moment}Z"})
-            self._blemished |= blemished
-            for statement in rendering.operation(name, moment is not None):
-                asks.append((statement.sql, [given[name] for name in statement.names]))
-        if name == self._closing and not self._blemished:
-            self._committing = True
-            asks.append(("commit", ()))
+        asks = [ask for parameters in rows for ask in self._statements(name, parameters)]
+        self._committing = name == self._closing and not self._blemished
+        if self._committing and self._begin and not self._local:
+            self._begin = None
+        else:
+            asks = [*self._start(), *asks, *([("commit", ())] if self._committing else [])]
         return self._wire.ask(asks) or []
+
+    def _statements(self, name: str, parameters: Mapping[str, object]) -> Iterator[Ask]:
+        moment = clock.given()
+        given, blemished = _storable({**parameters, "now": moment and f"{moment}Z"})
+        self._blemished |= blemished
+        for sql, names, unless in rendering.operation(name, moment is not None):
+            values = [given[name] for name in names]
+            if not (self._is_lately((sql, *values)) if unless == BEATEN else unless in parameters):
+                yield sql, values
+
+    def _is_lately(self, key: Key) -> bool:
+        """Whether a statement that is run seldom was run less than a second ago; else it is noted with the commit."""
+        seconds = clock.seconds()
+        if self._lately.has(key, seconds):
+            return True
+        self._seldom[key] = seconds
+        return False
 
     def _translated(self, problem: Exception) -> BusError:
         if self._psycopg is None or self._psycopg.closed or getattr(problem, "sqlstate", None) in LOST:
@@ -269,6 +302,10 @@ class Connection:
             self._wire.ask([(how, ())])
 
 
+def _setting(settings: Mapping[str, str], local: str) -> str:
+    return "select " + ", ".join(f"set_config('{name}', '{value}', {local})" for name, value in settings.items())
+
+
 def _storable(parameters: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Parameters without NULs, which PostgreSQL can't take, and whether there were any: the sign in their place is
     illegal in every id, so that an id is refused as what it is."""
@@ -282,7 +319,7 @@ def _connect(url: Server) -> psycopg.Connection[Row]:
         found = psycopg.Connection.connect(
             url.conninfo,
             autocommit=True,
-            prepare_threshold=0,
+            prepare_threshold=None,  # what is prepared is the wire's
             cursor_factory=psycopg.RawCursor,
             connect_timeout=None if "connect_timeout" in url.conninfo else int(TIMEOUT),
             fallback_application_name="agent-bus",
@@ -292,7 +329,6 @@ def _connect(url: Server) -> psycopg.Connection[Row]:
         raise error("unreachable", f"{url.path} can't be reached: {words}") from None
     except psycopg.Error:
         raise error("usage", "the bus address can't be read", "write postgresql://user@host:port/database") from None
-    found.prepared_max = 1000
     for kind in ("json", "timestamptz"):
         found.adapters.register_loader(kind, TextLoader)
     return found

@@ -52,10 +52,11 @@ _OTHERS = {
 
 
 class Rendered(NamedTuple):
-    """A statement with `$1`, `$2`, …, and the names of what goes there."""
+    """A statement with `$1`, `$2`, …, the names of what goes there, and when it is left out (`schemas.Part`)."""
 
     sql: str
     names: tuple[str, ...]
+    unless: str = ""
 
 
 @functools.cache
@@ -65,10 +66,10 @@ def operation(name: str, moved: bool) -> tuple[Rendered, ...]:
     path = own if own.exists() else schemas.root() / "operations" / f"{name}.sql"
     text = _MARKS.sub(lambda mark: mark[1] or "", path.read_text("utf-8"))
     types = {**TYPES, **OF_NOUN.get(name.partition("/")[0], {})}
-    return tuple(_rendered(statement, moved, types) for statement in schemas.split(text))
+    return tuple(_rendered(part, moved, types) for part in schemas.marked(text))
 
 
-def _rendered(statement: str, moved: bool, types: Mapping[str, str]) -> Rendered:
+def _rendered(part: schemas.Part, moved: bool, types: Mapping[str, str]) -> Rendered:
     names: list[str] = []
 
     def word(found: re.Match[str]) -> str:
@@ -82,4 +83,4 @@ def _rendered(statement: str, moved: bool, types: Mapping[str, str]) -> Rendered
             names.append(found[1])
         return f"${names.index(found[1]) + 1}::{types.get(found[1], 'text')}"
 
-    return Rendered(_WORDS.sub(word, statement), tuple(names))
+    return Rendered(_WORDS.sub(word, part.statement), tuple(names), part.unless)

@@ -25,6 +25,7 @@ class Turnstile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor = _open(path)
+        self._place: _Place | None = None  # given up, and perhaps still in the queue
 
     def enter(self, timeout: float) -> None:
         """Take the turn. Raises `busy` when nobody else moves for `timeout` seconds (a stopped process holds it)."""
@@ -42,11 +43,13 @@ class Turnstile:
                 return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 pause = min(pause * 1.5, 0.0005)
-        place = _Place(self._path)
-        if not place.reached(deadline - time.monotonic()):
+        if not (self._place and self._place.taken_again()):
+            self._place = _Place(self._path)
+        if not self._place.reached(deadline - time.monotonic()):
             raise error("busy")
         os.close(self._descriptor)
-        self._descriptor = place.descriptor
+        self._descriptor = self._place.descriptor
+        self._place = None
         return None
 
     def busy(self) -> float:
@@ -71,14 +74,21 @@ class Turnstile:
 
 class _Place:
     """A place in the kernel's queue. A blocking `flock` has no timeout, so that a thread waits in it; given up, it lets
-    the turn pass when it comes."""
+    the turn pass when it comes, unless it is taken again before."""
 
     def __init__(self, path: str) -> None:
         self.descriptor = _open(path)
         self._settled = threading.Lock()
         self._abandoned = False
+        self._passed = False
         self._turn = threading.Event()
         threading.Thread(target=self._wait, daemon=True).start()
+
+    def taken_again(self) -> bool:
+        """Go on waiting at the place that was given up; false when its turn has passed."""
+        with self._settled:
+            self._abandoned = False
+            return not self._passed
 
     def reached(self, seconds: float) -> bool:
         """Wait for the turn, at most so long; false when it was given up."""
@@ -90,7 +100,8 @@ class _Place:
     def _wait(self) -> None:
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         with self._settled:
-            if self._abandoned:
+            self._passed = self._abandoned
+            if self._passed:
                 os.close(self.descriptor)
             else:
                 self._turn.set()

@@ -34,6 +34,7 @@ class Wire:
         self._pgconn = pgconn
         self._prepare = prepare
         self._names: dict[str, bytes] = {}
+        self._prepared = 0
         self._poll = select.poll()
 
     def broken(self) -> bool:
@@ -67,7 +68,8 @@ class Wire:
             return [None]
         prepares: list[str | None] = []
         if sql not in self._names:
-            self._names[sql] = b"bus_%d" % len(self._names)
+            self._names[sql] = b"bus_%d" % self._prepared
+            self._prepared += 1
             self._pgconn.send_prepare(self._names[sql], sql.encode())
             prepares.append(sql)
         self._pgconn.send_query_prepared(self._names[sql], values)
@@ -90,8 +92,8 @@ class Wire:
         problem: psycopg.Error | None = None
         for prepared, result in zip(prepares, results, strict=False):
             if result.status in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED):
-                if prepared is not None:
-                    self._forget(prepared)
+                if prepared is not None:  # it was not after all
+                    self._names.pop(prepared, None)
                 if result.status == ExecStatus.FATAL_ERROR and problem is None:
                     problem = error_from_result(result, "utf-8")
             elif result.status == ExecStatus.TUPLES_OK:
@@ -99,10 +101,6 @@ class Wire:
         if problem:
             raise problem
         return rows
-
-    def _forget(self, sql: str) -> None:
-        """A statement that was not prepared after all. Its name is not used again."""
-        self._names[f"{sql} -- {len(self._names)}"] = self._names.pop(sql)
 
     def _ready(self) -> None:
         """Wait until a result can be had without waiting."""

@@ -110,8 +110,7 @@ begin
   end if;
 end $do$;
 
-create function document_check(document json, most double precision) returns jsonb language plpgsql immutable
-set search_path from current as $$
+create function document_check(document json, most double precision) returns jsonb language plpgsql immutable as $$
 declare
   read jsonb;
 begin
@@ -132,20 +131,23 @@ end $$;
 -- Waking up. Whoever waits at a bell (an address, `message=ID`, `state=AGENT`) listens to its channel, and holds a shared
 -- lock that says so; NOTIFY makes commits queue, so a writer sends one only where that lock is held. No wake-up is lost:
 -- a writer holds the bell's other lock, shared, until its commit shows, and who begins to wait passes through that
--- lock, alone, after it began to listen and before it looks.
+-- lock, alone, after it began to listen and before it looks. Triggers call these, and set the search path.
 
-create function bell_channel(bell text) returns text language sql stable set search_path from current
+create function bell_channel(bell text) returns text language sql stable
   as $$select 'bus_' || md5(current_schema() || '/' || bell)$$;
-create function bell_ring(bell text) returns void language plpgsql set search_path from current as $$
+create function bell_ring(bell text) returns boolean language plpgsql as $$
 declare
   waiting bigint := hashtextextended(current_schema() || '/' || bell, 64);
+  rung boolean := false;
 begin
-  perform pg_advisory_xact_lock_shared(hashtextextended(current_schema(), hashtext(bell) & 63));
+  rung := pg_advisory_xact_lock_shared(hashtextextended(current_schema(), hashtext(bell) & 63)) is null;
   if pg_try_advisory_lock(waiting) then
-    perform pg_advisory_unlock(waiting);
+    rung := not pg_advisory_unlock(waiting);
   else
     perform pg_notify(bell_channel(bell), '');
+    rung := true;
   end if;
+  return rung;
 end $$;
 create function bell_listen(bell text) returns void language plpgsql set search_path from current as $$
 begin
@@ -380,44 +382,40 @@ execute function agent_registry_revives();
 create trigger agent_registry_beats after update of last_heartbeat on agent_registry
 for each row when (old.last_heartbeat <> new.last_heartbeat) execute function agent_registry_beats();
 
+-- What a row must be is said in the trigger `agent_messages_check`: constraints and domains would be read and compiled
+-- anew by each statement, which costs more than the statement.
 create table agent_messages (
   id              bigint generated always as identity primary key,  -- grows, never reused
   session_id      text collate "C" not null,
-  from_agent      identifier not null,
-  to_agent        address not null,
+  from_agent      text collate "C" not null,
+  to_agent        text collate "C" not null,
   message_type    text collate "C" not null,
-  priority        smallint not null default 5 constraint invalid_priority check (priority between 1 and 10),
+  priority        smallint not null default 5,
   status          text collate "C" not null default 'ready',
-  created_at      moment not null default clock_timestamp(),
-  delivered_at    moment,
-  acknowledged_at moment,
+  created_at      timestamptz(3) not null default clock_timestamp(),
+  delivered_at    timestamptz(3),
+  acknowledged_at timestamptz(3),
   retry_count     bigint not null default 0,  -- times it came back since it was sent or redriven
-  due_at          moment,
-  expires_at      moment,
+  due_at          timestamptz(3),
+  expires_at      timestamptz(3),
   leased_by       text collate "C",  -- kept when a lease runs out: until somebody takes it, its holder may acknowledge
   delivery        bigint not null default 0,  -- the fencing token: only ever grows
   idempotency_key text collate "C",
   correlation_id  text,
   reply_to        bigint,
-  dead_reason     text constraint invalid_dead_reason
-    check (dead_reason in ('retries_exhausted', 'expired', 'rejected', 'cancelled', 'damaged')),
+  dead_reason     text,
   reason          text,
   digest          text,
   payload         json not null,
   mailbox         text collate "C" generated always as (
-    case when to_agent ^@ '@' then to_agent || '/' || session_id else to_agent end) stored,
-  constraint invalid_value check (id between 1 and 1000000000000000 and delivery between 0 and 1000000000000),
-  constraint invalid_status check (status in ('scheduled', 'ready', 'leased', 'acknowledged', 'dead')
-    and (status not in ('scheduled', 'leased') or due_at is not null)
-    and (status <> 'leased' or (leased_by is not null and delivery > 0))
-    and (status = 'acknowledged') = (acknowledged_at is not null)
-    and (status = 'dead') = (dead_reason is not null))
+    case when to_agent ^@ '@' then to_agent || '/' || session_id else to_agent end) stored
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
   autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 create index agent_messages_ready on agent_messages (mailbox, priority desc, id) where status = 'ready';
 create index agent_messages_timers on agent_messages (mailbox, due_at) where due_at is not null;
-create index agent_messages_holders on agent_messages (leased_by) where status = 'leased';
+-- (No index is to look good to a statement that names its rows by their ids: hence `is not null`.)
+create index agent_messages_holders on agent_messages (leased_by) where status = 'leased' and leased_by is not null;
 create index agent_messages_dead on agent_messages (session_id) where status = 'dead';
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;
@@ -458,15 +456,220 @@ returns table (id bigint, rank double precision) language sql stable rows 10 as 
   where aging.seconds > 0
 $$;
 
--- What a new message must be, whoever writes it. The payload of a type is checked by 0002_payloads.sql.
+-- What is due in two mailboxes moves, as schemas/operations/messages/receive.sql says.
+create function messages_due(agent text, queue text, at timestamptz) returns void language sql as $$
+  with due as materialized (
+    select id from agent_messages where mailbox in (agent, queue) and due_at <= at
+    order by due_at limit 10000 for update skip locked),
+  most (retries) as (
+    select value::double precision from agent_coordination_config where key = 'message_retry_limit')
+  update agent_messages m set
+    status = case
+      when expires_at <= at then 'dead'
+      when status = 'leased' and retry_count >= most.retries then 'dead'
+      else 'ready' end,
+    dead_reason = case
+      when expires_at <= at then 'expired'
+      when status = 'leased' and retry_count >= most.retries then 'retries_exhausted' end,
+    retry_count = retry_count + case
+      when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most.retries then 1 else 0 end,
+    due_at = case when expires_at > at then expires_at end
+  from due, most where m.id = due.id and m.due_at <= at
+$$;
+
+-- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
+-- time: rows are locked as they are chosen, others' are passed over, and no lock is waited for.
+create function message_claim(agent text, of_type text, most bigint, lease double precision, at timestamptz)
+returns table (rank double precision, id bigint, record json) language plpgsql rows 1 as $$
+#variable_conflict use_column
+declare
+  queue text;
+  silent boolean;
+  back boolean;
+  due boolean;
+  aging double precision;
+  until timestamptz;
+  head bigint;
+  urgency smallint;
+  chosen bigint;
+  taken bigint[];
+begin
+  select box.name, a.last_heartbeat < at - interval '5 seconds',
+    (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
+    exists (select 1 from agent_messages m where m.mailbox = agent and m.due_at <= at)
+      or exists (select 1 from agent_messages m where m.mailbox = box.name and m.due_at <= at),
+    (select c.value::double precision from agent_coordination_config c where c.key = 'priority_aging_seconds'),
+    at + interval '1 second' * coalesce(lease, (
+      select c.value::double precision from agent_coordination_config c where c.key = 'lease_seconds'))
+  into queue, silent, back, due, aging, until
+  from agent_registry a cross join lateral (select '@' || a.agent_type || '/' || a.session_id as name) box
+  where a.agent_id = agent;
+  if not found then
+    raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  if silent then
+    update agent_registry set last_heartbeat = at where agent_id = agent;
+  end if;
+  -- A session that was active after now was so before somebody set the clock back: its leases run out now.
+  if back then
+    update agent_messages m set due_at = at
+    where m.mailbox in (agent, queue) and m.due_at is not null
+      and m.status = 'leased' and m.delivered_at > at + interval '5 seconds';
+  end if;
+  if due or back then
+    perform messages_due(agent, queue, at);
+  end if;
+
+  if most = 1 and aging = 0 then
+    -- The head of its own mailbox, which nobody else takes from; then what is better in the queue, else that one.
+    select m.id, m.priority into head, urgency from agent_messages m
+    where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+      and (m.expires_at is null or m.expires_at > at)
+    order by m.priority desc, m.id limit 1;
+    if head is null then
+      select m.id into chosen from agent_messages m
+      where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+        and (m.expires_at is null or m.expires_at > at)
+      order by m.priority desc, m.id limit 1 for update skip locked;
+    else
+      select m.id into chosen from agent_messages m
+      where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+        and (m.expires_at is null or m.expires_at > at) and m.priority > urgency
+      order by m.priority desc, m.id limit 1 for update skip locked;
+      if chosen is null then
+        select m.id into chosen from agent_messages m
+        where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+          and (m.expires_at is null or m.expires_at > at) and m.priority = urgency and m.id < head
+        order by m.priority desc, m.id limit 1 for update skip locked;
+      end if;
+      if chosen is null then
+        select m.id into chosen from agent_messages m
+        where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
+          and (m.expires_at is null or m.expires_at > at)
+        order by m.priority desc, m.id limit 1 for update skip locked;
+      end if;
+    end if;
+    if chosen is not null then
+      return query update agent_messages m
+        set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+        where m.id = chosen returning 0::double precision, m.id, message_record(m);
+    end if;
+    return;
+  end if;
+
+  -- Each mailbox offers a few more of its heads than are wanted, since some may be locked, and many more when all of
+  -- those are; the limit counts those that could be locked. (`status || ''`: rows are found by their ids.) Chosen and
+  -- taken by two statements: were it one, a row that changed after its snapshot would make PostgreSQL work the choice
+  -- out again in the middle of it (EvalPlanQual), lock other rows, and take more than the limit.
+  foreach head in array array[8, 1000] loop
+    with locked as materialized (
+      select m.id, c.rank from message_heads(agent, of_type, at, most + head) c
+      join agent_messages m on m.id = c.id and m.status || '' = 'ready'
+      order by c.rank, c.id limit most for update of m skip locked)
+    select array_agg(l.id order by l.rank, l.id) into taken from locked l;
+    return query update agent_messages m
+      set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+      where m.id = any (taken) returning array_position(taken, m.id)::double precision, m.id, message_record(m);
+    exit when found;
+  end loop;
+end $$;
+
+-- Acknowledge receipts, a JSON array, all or none: what schemas/operations/messages/ack.sql says; the ids of those that
+-- were not acknowledged already. In the order of the ids, so that two who acknowledge the same never wait in a circle.
+create function messages_acknowledge(receipts text, at timestamptz) returns setof bigint language plpgsql rows 1 as $$
+declare
+  receipt record;
+  holder text;
+  held record;
+begin
+  for receipt in
+    select distinct split_part(value, '.', 1)::bigint as id, split_part(value, '.', 2)::bigint as delivery
+    from json_array_elements_text(receipts::json) order by 1, 2
+  loop
+    update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null
+    where m.id = receipt.id and m.delivery = receipt.delivery and m.status = 'leased' returning m.leased_by into holder;
+    if not found then
+      select m.* into held from agent_messages m where m.id = receipt.id for update;
+      if not found then
+        raise exception 'unknown_message' using errcode = 'AB000';
+      end if;
+      if held.delivery <> receipt.delivery or not (held.status = 'acknowledged'
+          or (held.status in ('leased', 'ready') and held.leased_by is not null)) then
+        raise exception 'lease_lost' using errcode = 'AB000';
+      end if;
+      continue when held.status = 'acknowledged';
+      -- Its lease ran out, but nobody took it: leased again for a moment, since only a leased one can be acknowledged.
+      holder := held.leased_by;
+      update agent_messages m set status = 'leased', due_at = at where m.id = receipt.id;
+      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null where m.id = receipt.id;
+    end if;
+    update agent_registry a set last_heartbeat = at
+    where a.agent_id = holder and a.last_heartbeat < at - interval '5 seconds';
+    return next receipt.id;
+  end loop;
+end $$;
+
+-- What a message must be, whoever writes it; the edges of its life cycle, and nothing else; and whom it wakes. The payload
+-- of a type is checked by 0002_payloads.sql.
 create function agent_messages_check() returns trigger language plpgsql set search_path from current as $$
 declare
   known boolean;
   most double precision;
   active timestamptz;
+  rung boolean;
 begin
+  if tg_op = 'UPDATE' then
+    if new.delivery < old.delivery then
+      raise exception 'immutable: the delivery number only grows' using errcode = 'AB000';
+    end if;
+    if new.status <> old.status and not (case old.status
+        when 'scheduled' then new.status in ('ready', 'dead')
+        when 'ready' then new.status in ('leased', 'dead')
+        when 'leased' then new.status in ('ready', 'scheduled', 'acknowledged', 'dead')
+        when 'dead' then new.status = 'ready'
+        else false end) then
+      raise exception 'illegal_transition' using errcode = 'AB000';
+    end if;
+  end if;
+
+  if not (new.status in ('scheduled', 'ready', 'leased', 'acknowledged', 'dead')
+      and (new.status not in ('scheduled', 'leased') or new.due_at is not null)
+      and (new.status <> 'leased' or (new.leased_by is not null and new.delivery > 0))
+      and (new.status = 'acknowledged') = (new.acknowledged_at is not null)
+      and (new.status = 'dead') = (new.dead_reason is not null)) then
+    raise exception 'invalid_status' using errcode = 'AB000';
+  end if;
+  if not (new.dead_reason in ('retries_exhausted', 'expired', 'rejected', 'cancelled', 'damaged')) then
+    raise exception 'invalid_dead_reason' using errcode = 'AB000';
+  end if;
+  if not (new.priority between 1 and 10) then
+    raise exception 'invalid_priority' using errcode = 'AB000';
+  end if;
+  if not (new.id between 1 and 1000000000000000 and new.delivery between 0 and 1000000000000) then
+    raise exception 'invalid_value: a number beyond what there can be' using errcode = 'AB000';
+  end if;
+  if not (least(new.created_at, new.delivered_at, new.acknowledged_at, new.due_at, new.expires_at)
+        >= '0001-01-01 00:00:00+00'
+      and greatest(new.created_at, new.delivered_at, new.acknowledged_at, new.due_at, new.expires_at)
+        < '10000-01-01 00:00:00+00') then
+    raise exception 'invalid_moment' using errcode = 'AB000';
+  end if;
+
+  if tg_op = 'UPDATE' then
+    if new.status <> old.status and new.status <> 'leased' then
+      rung := bell_ring(case when new.status in ('acknowledged', 'dead') then 'message=' || new.id else new.to_agent end);
+    end if;
+    return new;
+  end if;
+
   if new.session_id is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  if not (new.from_agent ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
+    raise exception 'invalid_id' using errcode = 'AB000';
+  end if;
+  if not (new.to_agent ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
+    raise exception 'invalid_address' using errcode = 'AB000';
   end if;
   select exists (select 1 from message_types where name = new.message_type),
     (select value::double precision from agent_coordination_config where key = 'max_payload_bytes'),
@@ -491,37 +694,11 @@ begin
   if active < new.created_at - interval '5 seconds' then
     perform session_activity(new.session_id, new.created_at);
   end if;
-  perform bell_ring(new.to_agent);
+  rung := bell_ring(new.to_agent);
   return new;
 end $$;
-create trigger agent_messages_check before insert on agent_messages
+create trigger agent_messages_check before insert or update on agent_messages
 for each row execute function agent_messages_check();
-
--- The edges of the life cycle, and nothing else; and whom they wake.
-create function agent_messages_transition() returns trigger language plpgsql set search_path from current as $$
-begin
-  if new.delivery < old.delivery then
-    raise exception 'immutable: the delivery number only grows' using errcode = 'AB000';
-  end if;
-  if new.status <> old.status then
-    if not (case old.status
-        when 'scheduled' then new.status in ('ready', 'dead')
-        when 'ready' then new.status in ('leased', 'dead')
-        when 'leased' then new.status in ('ready', 'scheduled', 'acknowledged', 'dead')
-        when 'dead' then new.status = 'ready'
-        else false end) then
-      raise exception 'illegal_transition' using errcode = 'AB000';
-    end if;
-    if new.status in ('acknowledged', 'dead') then
-      perform bell_ring('message=' || new.id);
-    elsif new.status <> 'leased' then
-      perform bell_ring(new.to_agent);
-    end if;
-  end if;
-  return new;
-end $$;
-create trigger agent_messages_transition before update of status, delivery on agent_messages
-for each row execute function agent_messages_transition();
 
 create function agent_messages_envelope() returns trigger language plpgsql as $$
 begin
@@ -555,12 +732,14 @@ create table agent_state (
 create index agent_state_expiry on agent_state (expires_at) where expires_at is not null;
 
 create function agent_state_check() returns trigger language plpgsql set search_path from current as $$
+declare
+  rung boolean;
 begin
   if (tg_op = 'INSERT' or new.state_type <> old.state_type)
       and not exists (select 1 from state_types where name = new.state_type) then
     raise exception 'unknown_type: there is no such state type' using errcode = 'AB000';
   end if;
-  perform bell_ring('state=' || new.agent_id);
+  rung := bell_ring('state=' || new.agent_id);
   return new;
 end $$;
 create trigger agent_state_check before insert or update on agent_state
@@ -630,14 +809,18 @@ create table milestones (
 
 -- Records: what the doors print, one JSON object a row, times as RFC 3339, payloads as JSON.
 
-create view message_records as select *, json_build_object(
-  'id', id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
-  'payload', payload, 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
-  'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
-  'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
-  'leased_by', leased_by, 'receipt', iif(delivery > 0, id || '.' || delivery, null), 'idempotency_key', idempotency_key,
-  'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason) as record
-from agent_messages;
+create function message_record(m agent_messages) returns json language sql stable as $$
+  select json_build_object(
+    'id', m.id, 'session_id', m.session_id, 'from_agent', m.from_agent, 'to_agent', m.to_agent,
+    'message_type', m.message_type, 'payload', m.payload, 'priority', m.priority, 'status', m.status,
+    'created_at', replace(m.created_at, ' ', 'T') || 'Z', 'delivered_at', replace(m.delivered_at, ' ', 'T') || 'Z',
+    'acknowledged_at', replace(m.acknowledged_at, ' ', 'T') || 'Z', 'retry_count', m.retry_count,
+    'due_at', replace(m.due_at, ' ', 'T') || 'Z', 'expires_at', replace(m.expires_at, ' ', 'T') || 'Z',
+    'leased_by', m.leased_by, 'receipt', iif(m.delivery > 0, m.id || '.' || m.delivery, null),
+    'idempotency_key', m.idempotency_key, 'correlation_id', m.correlation_id, 'reply_to', m.reply_to,
+    'dead_reason', m.dead_reason, 'reason', m.reason)
+$$;
+create view message_records as select *, message_record(m) as record from agent_messages m;
 
 create view agent_records as select *, json_build_object(
   'agent_id', agent_id, 'agent_type', agent_type, 'milestone_id', milestone_id, 'session_id', session_id, 'status', status,

@@ -10,22 +10,26 @@ values ('bus_id', pg_catalog.replace(gen_random_uuid()::text, '-', ''), 'names t
 
 -- Trace context: `00-<trace id>-<span id>-<flags>`, as the sender gave it.
 
-alter table agent_messages add column traceparent text constraint invalid_traceparent check (
-  traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' and traceparent !~ '^00-(0{32}|.{32}-0{16})-');
+create domain trace_context as text constraint invalid_traceparent check (
+  value ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' and value !~ '^00-(0{32}|.{32}-0{16})-');
+alter table agent_messages add column traceparent trace_context;
 
 create trigger agent_messages_trace_context before update of traceparent on agent_messages
 for each row when (new.traceparent is distinct from old.traceparent) execute function agent_messages_envelope();
 
 drop view message_records;
-create view message_records as select *, json_build_object(
-  'id', id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
-  'payload', payload, 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
-  'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
-  'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
-  'leased_by', leased_by, 'receipt', iif(delivery > 0, id || '.' || delivery, null), 'idempotency_key', idempotency_key,
-  'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason,
-  'traceparent', traceparent, 'digest', digest) as record
-from agent_messages;
+create or replace function message_record(m agent_messages) returns json language sql stable as $$
+  select json_build_object(
+    'id', m.id, 'session_id', m.session_id, 'from_agent', m.from_agent, 'to_agent', m.to_agent,
+    'message_type', m.message_type, 'payload', m.payload, 'priority', m.priority, 'status', m.status,
+    'created_at', replace(m.created_at, ' ', 'T') || 'Z', 'delivered_at', replace(m.delivered_at, ' ', 'T') || 'Z',
+    'acknowledged_at', replace(m.acknowledged_at, ' ', 'T') || 'Z', 'retry_count', m.retry_count,
+    'due_at', replace(m.due_at, ' ', 'T') || 'Z', 'expires_at', replace(m.expires_at, ' ', 'T') || 'Z',
+    'leased_by', m.leased_by, 'receipt', iif(m.delivery > 0, m.id || '.' || m.delivery, null),
+    'idempotency_key', m.idempotency_key, 'correlation_id', m.correlation_id, 'reply_to', m.reply_to,
+    'dead_reason', m.dead_reason, 'reason', m.reason, 'traceparent', m.traceparent, 'digest', m.digest)
+$$;
+create view message_records as select *, message_record(m) as record from agent_messages m;
 
 create table agent_lifecycle (
   agent_id           bigint generated always as identity primary key,

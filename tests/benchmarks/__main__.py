@@ -22,7 +22,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw pictures")
     parser.add_argument("--folder", type=Path, help="where the databases are made (default: a temporary folder)")
+    parser.add_argument("--postgres", action="store_true", help="on PostgreSQL, beside procrastinate and pgqueuer")
     options = parser.parse_args()
+    if options.postgres:
+        from tests.benchmarks import postgres
+
+        postgres.main(["--count", "200"] if options.quick else [])
+        return
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as folder:
         measure(options, Path(folder))
 

@@ -1,6 +1,6 @@
 """The bus on PostgreSQL beside a bare `skip locked` floor, procrastinate and pgqueuer.
 
-    python -m tests.benchmarks.postgres
+    bin/bench --postgres
 
 One by one: each message is stored, claimed and finished, a commit each. Crowd: four processes store while four others
 claim and finish. Wake-up: from the return of a send to the return of a waiting receive. All on one server, in turns, so

@@ -293,3 +293,15 @@ def test_the_wrappers_are_the_commands(tmp_path: Path) -> None:
         assert f'/bus" {wrapper.name.removeprefix("bus-")} "$@"' in text
         assert 3 <= text.count("\n") <= 10
         assert os.access(wrapper, os.X_OK)
+
+
+def test_what_a_function_says_moves_no_cursor(shell: Shell) -> None:
+    said = shell('send_agent_message boss one note "{}" "$1" 2>&1 || true', "\u202e\x1b[2J\u200b")
+    assert said.startswith("bus: not a whole number: ")
+    assert said.isascii()
+    assert said[:-1].isprintable()
+
+
+@pytest.mark.parametrize("capabilities", ['[{"a":1,"a":2}]', '["\\u0000"]', "[9223372036854775808]", "[1e999]"])
+def test_capabilities_are_judged_as_payloads_are(shell: Shell, capabilities: str) -> None:
+    shell('register_agent three validation m s "$1" 2>&1 || exit 0; exit 9', capabilities)

@@ -109,7 +109,7 @@ def test_one_process_exports_to_a_target_at_a_time(
     with monkeypatch.context() as patch:
         patch.setattr(liveness, "identity", lambda pid: another)
         team.export_claim(TARGET)
-    with refused("busy", 75):
+    with refused("already_exporting", 75):
         team.export_claim(TARGET)
     process.kill()
     process.wait()

@@ -59,6 +59,26 @@ def test_a_list_is_by_key_and_prefix(bus: Bus) -> None:
     assert bus.state_list("x")[0].state_type == "progress"
 
 
+def test_what_was_deleted_is_gone_for_a_clock_that_is_behind(bus: Bus) -> None:
+    bus.state_save("a", "k", "v")
+    assert bus.state_delete("a", "k") is True
+    with clock.moved(by=-1.0):
+        assert bus.state_load_versioned("a", "k") is None
+        assert bus.state_list("a") == []
+        assert bus.state_save("a", "k", "w", if_version=0) == 2
+
+
+def test_versions_go_on_growing_for_a_day_after_a_deletion(bus: Bus) -> None:
+    bus.state_save("a", "k", "v")
+    bus.state_delete("a", "k")
+    bus.prune()
+    assert bus.state_save("a", "k", "w") == 2
+    bus.state_delete("a", "k")
+    with clock.moved(by=90_000.0):
+        bus.prune()
+        assert bus.state_save("a", "k", "w") == 1
+
+
 def test_delete_forgets(bus: Bus) -> None:
     bus.state_save("a", "k", "v")
     assert bus.state_delete("a", "k") is True

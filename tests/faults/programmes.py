@@ -7,7 +7,20 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 SIZE_NAMES = ("quick", "nightly", "release")
-NAMES = ("kill", "simulation", "model", "clocks", "cancellation", "system_calls", "damage", "power", "postgres")
+NAMES = (
+    "kill",
+    "simulation",
+    "model",
+    "clocks",
+    "cancellation",
+    "system_calls",
+    "damage",
+    "power",
+    "postgres",
+    "histories",
+    "crowd",
+    "bad_input",
+)
 
 
 class Programme(Protocol):

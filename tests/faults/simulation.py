@@ -53,8 +53,11 @@ class Fated(Connection):
     def _write(self, steps: Steps[Any]) -> Any:
         return super()._write(self._fated(steps) if self.crash_after else steps)
 
-    def _read(self, steps: Steps[Any]) -> Any:
-        return super()._read(self._fated(steps) if self.crash_after else steps)
+    def _read(self, operation: Operation[Any]) -> Any:
+        if not self.crash_after:
+            return super()._read(operation)
+        fated = Operation(lambda: self._fated(operation.steps()), False, single=operation.single)
+        return super()._read(fated)
 
     def _fated(self, steps: Steps[Any]) -> Steps[Any]:
         left = self.crash_after

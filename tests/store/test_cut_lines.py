@@ -16,8 +16,8 @@ TASK = "task_assignment"
 
 
 class Proxy:
-    """A loopback door to a server, which can be told to cut the line: `after` the bytes of COMMIT went through, or
-    `before` they do."""
+    """A loopback door to a server, which can be told to cut the line: `after` the bytes of a commit went through,
+    `before` they do, or `now`, at whatever comes next."""
 
     def __init__(self, server: str) -> None:
         self._address = _address(server)
@@ -52,8 +52,10 @@ class Proxy:
                         return
 
     def _forward(self, data: bytes, up: bool, line: "Line") -> bool:
-        commits = up and line.commits(data) and self.cut
-        if commits == "before":
+        if not up:
+            line.heard(data)
+        commits = up and self.cut if self.cut == "now" or line.commits(data) else ""
+        if commits in ("before", "now"):
             return self._done()
         (line.server if up else line.client).sendall(data)
         if commits:
@@ -72,13 +74,24 @@ class Line:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
-        self._commit = b"\0commit\0"
+        self._names = {b"begin": b"begin", b"commit": b"commit"}
+        self._idle = True
+
+    def heard(self, data: bytes) -> None:
+        """What the server says last tells whether a transaction is open."""
+        if (found := data.rfind(b"Z\0\0\0\5")) >= 0:
+            self._idle = data[found + 5 : found + 6] == b"I"
 
     def commits(self, data: bytes) -> bool:
-        """Whether COMMIT is in it: in words where it is prepared, later by the name it was prepared under."""
-        if found := re.search(rb"(bus_\d+)\0commit\0", data):
-            self._commit = b"\0%s\0" % found[1]
-        return found is not None or self._commit in data
+        """Whether this commits: it says so, or is a transaction by itself."""
+        words = {word: self._says(word, data) for word in self._names}
+        return words[b"commit"] or (self._idle and b"\0bus_" in data and not words[b"begin"])
+
+    def _says(self, word: bytes, data: bytes) -> bool:
+        """In words where it is prepared, later by the name it was prepared under."""
+        if found := re.search(rb"(bus_\d+)\0" + word + rb"[\0 ]", data):
+            self._names[word] = b"\0%s\0" % found[1]
+        return found is not None or self._names[word] in data
 
 
 def _address(server: str) -> str | tuple[str, int]:
@@ -144,8 +157,7 @@ def test_a_line_that_is_cut_before_the_commit_leaves_nothing(behind: Bus, proxy:
 
 def test_looking_is_repeated_whenever_the_line_is_cut(behind: Bus, proxy: Proxy) -> None:
     behind.config_list()
-    for _ in range(3):
-        proxy.cut = "before"
+    for number in range(3):
+        proxy.cut = "now"
         assert len(behind.messages()) == 1
-        behind.state_load("a", "k")
-    proxy.cut = ""
+        assert proxy.cuts == number + 1

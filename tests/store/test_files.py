@@ -251,8 +251,11 @@ def test_a_stopped_writer_makes_others_busy_and_no_more(url: str, where: str, mo
             with refused("busy", 75):
                 bus.register("a", type="validation", session="s")
             assert bus.agents() == []
-            holder = next(finding for finding in bus.doctor() if finding.subject == "writer")
-            assert (str(process.pid) in holder.details) == (where == "inside a transaction")
+            subject = {"inside a transaction": "writer", "at the turnstile": "turn"}[where]
+            found = {finding.subject: finding for finding in bus.doctor()}
+            assert found[subject].verdict == "fault"
+            assert f"process {process.pid} holds" in found[subject].details
+            assert f"kill -CONT {process.pid}" in found[subject].details
             process.kill()
             process.wait()
             bus.register("a", type="validation", session="s")

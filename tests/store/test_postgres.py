@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 
 from bus import AsyncBus, Bus, BusError, messages, schemas, state
 from bus.store import rendering, threads
-from bus.store.postgres import Connection
+from bus.store.postgres import SETTINGS, Connection
 from bus.store.url import Server, parse
 from tests.conformance.refusal import refused
 from tests.conftest import listening
@@ -423,6 +423,7 @@ def test_a_deadlock_is_repeated(bus: Bus, postgres: str) -> None:
 
 def test_a_serialization_failure_is_repeated(bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bus.store.postgres.WRITE", "begin isolation level serializable")
+    monkeypatch.setitem(SETTINGS, "default_transaction_isolation", "serializable")
 
     def both(_: int) -> None:
         with Bus.open(postgres) as mine:
@@ -527,7 +528,7 @@ def test_a_rendered_text_has_numbered_and_typed_parameters() -> None:
 def test_subqueries_are_named_as_postgresql_15_wants_them() -> None:
     names = [f"{path.parent.name}/{path.stem}" for path in (schemas.root() / "operations").rglob("*.sql")]
     for name in names:
-        for sql, _ in rendering.operation(name, False):
+        for sql, _, _ in rendering.operation(name, False):
             for opened in re.finditer(r"\b(?:from|join)\s*\(", sql):
                 depth, at = 1, opened.end()
                 while depth:

@@ -73,3 +73,21 @@ def test_who_gave_up_lets_the_turn_pass(gates: list[Turnstile]) -> None:
     waiter.leave()
     for gate in gates:
         gate.close()
+
+
+def test_who_gives_up_again_and_again_has_one_place(gates: list[Turnstile]) -> None:
+    holder, waiter, other = gates
+    holder.enter(1)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(20):
+        with pytest.raises(BusError):
+            waiter.enter(0.002)
+    assert (len(os.listdir("/proc/self/fd")) - 1, threading.active_count() - 1) == before
+    holder.leave()
+    waiter.enter(30)
+    with pytest.raises(BusError):
+        other.enter(0.002)
+    waiter.leave()
+    _threads_end()
+    for gate in gates:
+        gate.close()

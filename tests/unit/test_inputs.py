@@ -1,6 +1,7 @@
 """What callers give: durations, receipts, ids, documents."""
 
 import json
+import re
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -110,7 +111,7 @@ def test_documents_are_64_deep_at_most() -> None:
         {"a": "\ud800"}, {"\ud800": 1}, '{"a": "\\ud800"}', '{"a": "\\uDC00"}', '{"a": "\\uD800\\u0041"}', "\ud800",
         b"\xff", b"\xed\xa0\x80", "{}\0", {"a": object()}, {object(): 1}, object(), {"a": {1, object()}},
     ],
-    ids=repr,
+    ids=lambda given: re.sub(r" at 0x\w+", "", repr(given)),  # the same in every process
 )  # fmt: skip
 def test_what_is_no_document_is_refused(given_: object) -> None:
     with refused("invalid_json", 65):
@@ -165,3 +166,29 @@ def test_a_list_of_names_is_a_document_and_so_is_one_name() -> None:
 def test_a_priority_is_a_whole_number_from_1_to_10(given_: object) -> None:
     with refused("invalid_priority", 65):
         inputs.priority(given_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        '{"a":1,"a":2}',
+        '{"a":9223372036854775808}',
+        '{"a":-1e999}',
+        "[NaN]",
+        '["\\u0000"]',
+        '["\\\\\\u0000"]',
+        "{",
+        "[" * 65 + "]" * 65,
+    ],
+)
+def test_notes_are_judged_as_payloads_are(given_: str) -> None:
+    with refused("invalid_json", 65):
+        inputs.notes(given_)
+
+
+def test_notes_stay_as_they_are() -> None:
+    for text in ('{ "a": 1.50, "b": "\\\\u0000" }', "[]", "-9223372036854775808"):
+        assert inputs.notes(text) == text
+    assert json.loads(inputs.notes({"a": [None]})) == {"a": [None]}
+    with refused("payload_too_large", 65):
+        inputs.notes("x" * (1 << 20) + "x")

@@ -12,6 +12,8 @@ import click
 from bus.errors import BusError, error
 from bus_cli.output import Output, fail
 
+LONGEST = 300  # characters that are repeated of what can't be read
+
 
 class Interrupted(BaseException):
     """Ctrl-C, or a polite SIGTERM; ends the command as the shell expects it, with 128 and the signal's number."""
@@ -102,7 +104,7 @@ def cli(ctx: click.Context, url: str | None, as_json: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; never returns."""
     given = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in given
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -115,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)
         words = problem.format_message().rstrip(".")
+        words = words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
         status = fail(error("usage", words, f"see `{context.command_path if context else 'bus'} --help`"), as_json)
     except BusError as problem:
         status = fail(problem, as_json)

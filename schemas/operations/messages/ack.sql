@@ -3,11 +3,6 @@
 -- A receipt counts while its delivery is the last one and was not given back: `leased_by` is cleared by whoever gives
 -- back or buries. One whose lease ran out, but whose message nobody took, is leased again for a moment, because only
 -- a leased message can be acknowledged. Acknowledging the same receipt twice is done, not an error.
-/*postgres
-select id from agent_messages
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
-order by id for update;
-*/
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r

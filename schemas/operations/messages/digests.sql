@@ -1,2 +1,3 @@
 -- The payloads that carry a digest, with it, to be compared: by the doctor, who has time.
-select id, iif(json_valid(payload), json(payload), ''), digest from agent_messages where digest is not null order by id;
+select id, /*sqlite*/iif(json_valid(payload), json(payload), '')/*end*//*postgres payload::text */, digest
+from agent_messages where digest is not null order by id;

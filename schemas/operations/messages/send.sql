@@ -40,6 +40,7 @@ select coalesce((select id from agent_messages where idempotency_key = :key and 
 /*end*/
 
 -- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
+-- unless :keyless
 /*postgres
 insert into refusals
 select 'key_reused' from agent_messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -18,13 +19,17 @@ LOOK = 1.0  # seconds between two looks
 
 
 class Exporter:
-    """Tells one collector, batch by batch; a batch is done with when the collector has taken it."""
+    """Tells one collector, batch by batch; a batch is done with when the collector has taken it. `wait` lets so many
+    seconds pass."""
 
-    def __init__(self, bus: Bus, collector: Collector, *, follow: bool, bodies: bool) -> None:
+    def __init__(
+        self, bus: Bus, collector: Collector, *, follow: bool, bodies: bool, wait: Callable[[float], None] = time.sleep
+    ) -> None:
         self._bus = bus
         self._collector = collector
         self._follow = follow
         self._bodies = bodies
+        self._wait = wait
         self._told = 0
 
     def carry_out(self) -> int:
@@ -40,7 +45,7 @@ class Exporter:
                         pass
                 if not self._follow:
                     return self._told
-                time.sleep(LOOK)
+                self._wait(LOOK)
         finally:
             self._bus.export_release(self._collector.target)
 
@@ -68,7 +73,7 @@ class Exporter:
                     raise error("collector_down", words) from problem
                 if not tries:
                     _note(f"{words}; trying on")
-                time.sleep(min(LONGEST, 2.0**tries if problem.wait is None else problem.wait))
+                self._wait(min(LONGEST, 2.0**tries if problem.wait is None else problem.wait))
                 tries = min(tries + 1, 6)
 
 
