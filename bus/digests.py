@@ -7,8 +7,10 @@ can write the digest. Rows put in by hand have none. SHA3 is what the `sqlite3` 
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import re
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -26,4 +28,12 @@ def compact(payload: str) -> str:
 
 def of(payload: str) -> str:
     """The digest of a payload."""
-    return hashlib.sha3_256(compact(payload).encode()).hexdigest()[:LENGTH]
+    digest: str = _sha3()(compact(payload).encode()).hexdigest()
+    return digest[:LENGTH]
+
+
+@functools.cache
+def _sha3() -> Callable[[bytes], Any]:
+    import hashlib  # loading OpenSSL takes as long as a command, and most commands need no digest
+
+    return hashlib.sha3_256

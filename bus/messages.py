@@ -6,7 +6,6 @@ given back or taken over, an old receipt can do nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -96,7 +95,7 @@ def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[Bus
     from bus import payloads  # seldom needed
 
     rows = yield Query("types/schema", {"name": parameters["type"]})
-    words = payloads.explain(json.loads(rows[0][0]), str(parameters["payload"]))
+    words = payloads.explain(msgspec.json.decode(rows[0][0]), str(parameters["payload"]))
     return error(problem.code, f"the payload is no {parameters['type']}: {words}")
 
 
@@ -378,7 +377,7 @@ def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = Non
 
     Raises `unknown_message`, `not_dead`.
     """
-    given = None if ids is None else json.dumps([inputs.message_id(id) for id in ids])
+    given = None if ids is None else str([inputs.message_id(id) for id in ids])
     return Operation(partial(_redrive, {"ids": given, "session": session}), True)
 
 

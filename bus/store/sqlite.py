@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -23,7 +22,7 @@ from bus.store.migration import prepare
 from bus.store.place import Fact
 from bus.store.translation import translate
 from bus.store.turnstile import Turnstile
-from bus.store.url import MEMORY, Url
+from bus.store.url import MEMORY, Url, file
 
 T = TypeVar("T")
 
@@ -298,13 +297,12 @@ class _Border:
 
 
 def _target(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, isolation_level=None)
+    return sqlite3.connect(file(path, "rw"), uri=True, isolation_level=None)
 
 
 def _bare(url: Url, read_only: bool = False) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rw"
     return sqlite3.connect(
-        MEMORY if url.path == MEMORY else f"file:{quote(os.fsencode(url.path))}?mode={mode}",
+        MEMORY if url.path == MEMORY else file(url.path, "ro" if read_only else "rw"),
         timeout=TIMEOUT,
         isolation_level=None,
         uri=True,

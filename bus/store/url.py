@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from bus.errors import error
 
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/")
 DEFAULT = Path(".milestones") / "coordination.db"
 MEMORY = ":memory:"
 SCHEMA = "agent_bus"
@@ -53,15 +53,24 @@ class Server:
 Place = Url | Server
 
 
+def file(path: str, mode: str) -> str:
+    """A path as the URI that SQLite takes, whatever its name."""
+    named = "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in os.fsencode(path))
+    return f"file:{named}?mode={mode}"
+
+
 def parse(text: str) -> Place:
     """A plain path, `sqlite:///relative`, `sqlite:////absolute`, `postgresql://…`; options after `?`; else `usage`."""
     if text.startswith(SCHEMES):
         return _server(text)
     if not text.startswith("sqlite:"):
         if "://" in text:
-            raise error("usage", f"this bus can't open {urlsplit(text).scheme}:// addresses", "give the path of a file")
+            scheme = text.partition("://")[0]
+            raise error("usage", f"this bus can't open {scheme[:40].lower()}:// addresses", "give the path of a file")
         path, _, query = text.partition("?")
         return _options(path, query)
+    from urllib.parse import unquote, urlsplit  # a plain path needs none of it
+
     parts = urlsplit(text)
     if parts.netloc or not parts.path.startswith("/"):
         raise error("usage", "not a bus address", "write sqlite:///relative or sqlite:////absolute")
@@ -69,7 +78,7 @@ def parse(text: str) -> Place:
 
 
 def _options(path: str, query: str) -> Url:
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    options = _pairs(query) if query else {}
     synchronous = options.pop("synchronous", "full")
     if options or synchronous not in ("full", "normal"):
         raise error(
@@ -80,7 +89,15 @@ def _options(path: str, query: str) -> Url:
     return Url(path if path == MEMORY else os.path.abspath(os.path.expanduser(path)), synchronous)
 
 
+def _pairs(query: str) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
+    return dict(parse_qsl(query, keep_blank_values=True))
+
+
 def _server(text: str) -> Server:
+    from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
     try:
         parts = urlsplit(text)
         options = parse_qsl(parts.query, keep_blank_values=True)
