@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bus.errors import error
 
+if TYPE_CHECKING:
+    from pathlib import Path  # which takes long to load, and few commands ask for one
+
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/")
-DEFAULT = Path(".milestones") / "coordination.db"
+FOLDER = ".milestones"
+DEFAULT = f"{FOLDER}/coordination.db"
 MEMORY = ":memory:"
 SCHEMA = "agent_bus"
 SCHEMES = ("postgresql://", "postgres://")
@@ -124,8 +127,10 @@ def _server(text: str) -> Server:
 
 def folder(url: Place) -> Path:
     """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's."""
+    from pathlib import Path
+
     beside = Path(url.path).parent if isinstance(url, Url) else Path.cwd()
-    return beside if beside.name == DEFAULT.parent.name else Path.cwd() / DEFAULT.parent
+    return beside if beside.name == FOLDER else Path.cwd() / FOLDER
 
 
 def locate(given: str | None = None) -> Place:
@@ -134,16 +139,17 @@ def locate(given: str | None = None) -> Place:
     if named:
         return parse(named)
     try:
-        here = Path.cwd()
+        here = os.getcwd()
     except OSError as problem:
         raise error("no_bus", "the working directory is gone") from problem
-    for folder in (here, *here.parents):
-        if os.path.lexists(folder / DEFAULT):
-            return Url(str(folder / DEFAULT))
-    raise error("no_bus")
+    while not os.path.lexists(found := os.path.join(here, DEFAULT)):
+        here, below = os.path.dirname(here), here
+        if here == below:
+            raise error("no_bus")
+    return Url(found)
 
 
 def locate_new(given: str | None = None) -> Place:
     """As `locate`, for making a bus: in `.milestones` of the working directory when nothing names one."""
     named = given or os.environ.get("BUS_URL")
-    return parse(named) if named else Url(str(Path.cwd() / DEFAULT))
+    return parse(named) if named else Url(os.path.join(os.getcwd(), DEFAULT))
