@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -23,7 +22,7 @@ from bus.store.migration import prepare
 from bus.store.place import Fact
 from bus.store.translation import translate
 from bus.store.turnstile import Turnstile
-from bus.store.url import MEMORY, Url
+from bus.store.url import MEMORY, Url, file
 
 T = TypeVar("T")
 
@@ -154,8 +153,9 @@ class Connection:
             raise
 
     def _write(self, steps: Steps[T]) -> T:
-        if self._turnstile:
-            self._turnstile.enter(TIMEOUT)
+        turnstile = self._turnstile
+        if turnstile:
+            turnstile.enter(TIMEOUT)
         drive = Drive(self)
         try:
             self._execute("begin immediate")
@@ -165,12 +165,14 @@ class Connection:
                 self._rollback()
                 raise
             self._commit()
-            self._guarded_checkpoint()
+            self._commits += 1
+            if self._commits % 8 == 0:
+                self._guarded_checkpoint()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
         finally:
-            if self._turnstile:
-                self._turnstile.leave()
+            if turnstile:
+                turnstile.leave()
         if drive.seldom:
             self.lately.note(drive.seldom)
         if drive.bells:
@@ -234,11 +236,8 @@ class Connection:
 
     def _guarded_checkpoint(self) -> None:
         """Keep the WAL small: every eighth commit looks. Before SQLite 3.51.3 a checkpoint that races with a commit can
-        lose it, so the one connection holds the write lock while another checkpoints
+        lose it, so that one connection holds the write lock while another checkpoints
         (https://sqlite.org/wal.html#walresetbug)."""
-        self._commits += 1
-        if self._commits % 8:
-            return
         try:
             if self.url.path == MEMORY or os.stat(self.wal).st_size <= WAL_LIMIT:
                 return
@@ -256,15 +255,12 @@ class Connection:
                 self._turnstile.leave()
 
     def checkpoint(self) -> None:
-        """Copy the WAL into the file, as far as readers allow; while nobody can commit."""
+        """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads
+        no schema, which would take longer than the rest, holds the write lock."""
         try:
-            self.sqlite.execute("begin immediate")
-            try:
-                other = _connect(self.url)
-                other.execute("pragma wal_checkpoint(passive)").fetchall()
-                other.close()
-            finally:
-                self._rollback()
+            with closing(_bare(self.url)) as guard:
+                guard.execute("begin immediate")
+                self._execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error:
             pass  # the next commit tries again; nothing depends on it but the size of the file
 
@@ -298,20 +294,22 @@ class _Border:
 
 
 def _target(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, isolation_level=None)
+    return sqlite3.connect(file(path, "rw"), uri=True, isolation_level=None)
 
 
-def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rw"
-    place = MEMORY if url.path == MEMORY else f"file:{quote(os.fsencode(url.path))}?mode={mode}"
-    connection = sqlite3.connect(
-        place,
+def _bare(url: Url, read_only: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        MEMORY if url.path == MEMORY else file(url.path, "ro" if read_only else "rw"),
         timeout=TIMEOUT,
         isolation_level=None,
         uri=True,
         cached_statements=256,
         check_same_thread=False,  # each has one thread (in memory they take turns), but may be closed by another
     )
+
+
+def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
+    connection = _bare(url, read_only)
     try:
         _configure(connection, url)
     except BaseException:
