@@ -15,12 +15,13 @@ import msgspec
 from bus import schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
-from bus.store import doorbell, files, place
-from bus.store.drive import Drive, Lately
-from bus.store.migration import APPLICATION_ID as APPLICATION_ID
-from bus.store.migration import prepare
-from bus.store.place import Fact
-from bus.store.translation import translate
+from bus.store import doorbell, facts, files
+from bus.store.facts import Fact
+from bus.store.seldom import Lately
+from bus.store.sqlite_errors import translate
+from bus.store.sqlite_schema import APPLICATION_ID as APPLICATION_ID
+from bus.store.sqlite_schema import prepare
+from bus.store.sqlite_transaction import Drive
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url, file
 
@@ -134,11 +135,11 @@ class Connection:
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return facts.facts(self.url)
 
     def sizes(self) -> dict[str, int]:
         """Of what takes room on the disk, in bytes."""
-        return place.sizes(self.url)
+        return facts.sizes(self.url)
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
