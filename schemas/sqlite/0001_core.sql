@@ -305,9 +305,9 @@ begin
     -- Numbers beyond 64 bits and keys that stand twice are looked for in one go, and told apart when there are any.
     when exists (select 1 from json_tree(new.payload) group by parent, key
         having (count(*) > 1 and key is not null)
-          or max(typeof(atom) = 'real' and (type = 'integer' or abs(atom) = 9e999)))
+          or max(typeof(atom) = 'real' and (type = 'integer' or atom in (9e999, -9e999))))
       then case when exists (select 1 from json_tree(new.payload)
-            where typeof(atom) = 'real' and (type = 'integer' or abs(atom) = 9e999))
+            where typeof(atom) = 'real' and (type = 'integer' or atom in (9e999, -9e999)))
         then raise(abort, 'invalid_json: a number beyond 64 bits')
         else raise(abort, 'invalid_json: a key stands twice') end
   end;
@@ -424,9 +424,9 @@ begin
       then raise(abort, 'invalid_json: text with a NUL')
     when exists (select 1 from json_tree(new.state_snapshot) group by parent, key
         having (count(*) > 1 and key is not null)
-          or max(typeof(atom) = 'real' and (type = 'integer' or abs(atom) = 9e999)))
+          or max(typeof(atom) = 'real' and (type = 'integer' or atom in (9e999, -9e999))))
       then case when exists (select 1 from json_tree(new.state_snapshot)
-            where typeof(atom) = 'real' and (type = 'integer' or abs(atom) = 9e999))
+            where typeof(atom) = 'real' and (type = 'integer' or atom in (9e999, -9e999)))
         then raise(abort, 'invalid_json: a number beyond 64 bits')
         else raise(abort, 'invalid_json: a key stands twice') end
   end;
