@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from bus.operation import Operation, Pause, Routine
 from bus.store.doorbell import Waiting
+from bus.store.facts import Fact
 from bus.store.opening import Connection, connection
-from bus.store.place import Fact
 from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")

@@ -15,12 +15,13 @@ import msgspec
 from bus import schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
-from bus.store import doorbell, files, place
-from bus.store.drive import Drive, Lately
-from bus.store.migration import APPLICATION_ID as APPLICATION_ID
-from bus.store.migration import prepare
-from bus.store.place import Fact
-from bus.store.translation import translate
+from bus.store import doorbell, facts, files
+from bus.store.facts import Fact
+from bus.store.seldom import Lately
+from bus.store.sqlite_errors import translate
+from bus.store.sqlite_schema import APPLICATION_ID as APPLICATION_ID
+from bus.store.sqlite_schema import prepare
+from bus.store.sqlite_transaction import Drive
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url, file
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
-_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
@@ -60,10 +61,7 @@ class Connection:
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
-        try:
-            self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
-        except OSError as problem:
-            raise error("unsafe_file", f"{url.path}.turn can't be used: {problem.strerror}") from problem
+        self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
@@ -139,11 +137,11 @@ class Connection:
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return facts.facts(self.url)
 
     def sizes(self) -> dict[str, int]:
         """Of what takes room on the disk, in bytes."""
-        return place.sizes(self.url)
+        return facts.sizes(self.url)
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 
-from bus.errors import error
+from bus.errors import error, of_system
 
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOOKS = 100
@@ -109,4 +109,7 @@ class _Place:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        raise of_system(problem, path) from problem

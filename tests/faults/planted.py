@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import schemas
-from bus.store import rendering
+from bus.store import postgres_rendering
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
@@ -29,7 +29,7 @@ SAME_DELIVERY: Edits = {
 
 def _forget() -> None:
     schemas.parts.cache_clear()
-    rendering.operation.cache_clear()
+    postgres_rendering.operation.cache_clear()
 
 
 @contextmanager

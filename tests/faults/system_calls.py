@@ -100,6 +100,9 @@ class Shim:
     def count(self) -> int:
         return int(self._library.fault_count())
 
+    def delay(self, seconds: float) -> None:
+        self._library.fault_delay(int(seconds * 1e6))
+
     def record(self, descriptor: int) -> None:
         self._library.fault_record(descriptor)
 
@@ -261,6 +264,7 @@ def suffer(count: int, seed: int) -> Counter[str]:
     """So many faults; raises `Breach`."""
     seen = Counter[str]()
     names = list(DOORS)
+    work.warm()
     lengths = {name: 60 * len(PROGRAM) if kind is Shell else calls_of(kind) for name, (kind, _) in DOORS.items()}
     for number in range(seed, seed + count):
         chance = random.Random(number)

@@ -33,9 +33,9 @@ BELOW_ALL = {
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
-    "sqlite3": {"bus.store.sqlite", "bus.store.migration", "bus.store.aio", "bus.store.place"},
+    "sqlite3": {"bus.store.sqlite", "bus.store.sqlite_schema", "bus.store.sqlite_async", "bus.store.facts"},
     "psycopg": {"bus.store"},
-    "aiosqlite": {"bus.store.aio"},
+    "aiosqlite": {"bus.store.sqlite_async"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
     "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},

@@ -1,36 +1,15 @@
-"""How a store takes the steps of an operation through a transaction."""
+"""How SQLite's stores take the steps of an operation through a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 from bus import clock
 from bus.errors import BusError
 from bus.operation import Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
+from bus.store.seldom import Key, Lately
 
 T = TypeVar("T")
-Key = tuple[object, ...]
-
-SELDOM = 1.0  # seconds
-MOST = 1000  # keys that are remembered
-
-
-class Lately:
-    """When that was run which is run seldom."""
-
-    def __init__(self) -> None:
-        self._when: dict[Key, float] = {}
-
-    def has(self, key: Key, seconds: float) -> bool:
-        """Whether this was run less than a second before."""
-        return 0 <= seconds - self._when.get(key, -1.0) < SELDOM
-
-    def note(self, committed: Mapping[Key, float]) -> None:
-        """These were run, and committed."""
-        if len(self._when) > MOST:
-            self._when.clear()
-        self._when.update(committed)
 
 
 class Transaction(Protocol):
