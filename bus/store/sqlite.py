@@ -71,7 +71,9 @@ class Connection:
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                return self._write(operation.steps()) if operation.writes else self._read(operation)
+                if operation.writes:
+                    return self._write(operation.steps())
+                return self._read(operation)
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
@@ -200,10 +202,11 @@ class Connection:
     def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
         rows: list[Row] = []
-        parameters = {**query.parameters, "now": now}
-        for statement, unless in schemas.parts(query.name):
+        name, given = query
+        parameters = {**given, "now": now}
+        for statement, unless in schemas.parts(name):
             if unless not in parameters:
-                rows += self._execute(statement, parameters).fetchall()
+                rows += self._execute(statement, parameters)
         return rows
 
     def fail(self, problem: Exception) -> BusError:

@@ -270,7 +270,7 @@ def a_depth_that_nobody_counts(seed: int) -> None:
 
 def a_key_that_may_stand_twice(seed: int) -> None:
     """Planted: the database does not look for duplicate keys in payloads."""
-    twice = "json_tree(new.payload) group by parent, key\n        having (count(*) > "
+    twice = "json_tree(new.payload) where key is not null group by parent, key having count(*) > "
     with planted.planted({"sqlite/0001_core.sql": (f"{twice}1", f"{twice}9")}):
         _with_defect(attempts.CommandLine, fields=("payload",))
 
