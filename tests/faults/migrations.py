@@ -31,7 +31,7 @@ import psycopg
 
 from bus import Bus, copying, schemas
 from bus.errors import BusError
-from bus.store import migration
+from bus.store import sqlite_schema
 from tests import servers
 from tests.faults import system_calls, work
 from tests.faults.invariants import Breach
@@ -503,7 +503,7 @@ def a_version_that_is_told_too_early(seed: int) -> None:
 
 def a_migration_that_is_done_twice(seed: int) -> None:
     """Planted: nobody looks whether another process has migrated meanwhile."""
-    with mock.patch.object(migration, "_migrate", _without_looking):
+    with mock.patch.object(sqlite_schema, "_migrate", _without_looking):
         for number in itertools.count(seed):
             at_once(random.Random(number))
             if number == seed + 20:
@@ -521,7 +521,7 @@ def main(count: int, seed: int, defect: str = "") -> None:
         schema_of_a_new_one()
         for number in range(1, NEWEST):
             old(number)
-        migration._migrate = DEFECTS[defect]  # type: ignore[assignment]
+        sqlite_schema._migrate = DEFECTS[defect]  # type: ignore[assignment]
     print(suffer(count, seed))
 
 
