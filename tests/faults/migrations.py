@@ -33,7 +33,7 @@ from bus import Bus, copying, schemas
 from bus.errors import BusError
 from bus.store import sqlite_schema
 from tests import servers
-from tests.faults import system_calls, work
+from tests.faults import attempts, system_calls, work
 from tests.faults.invariants import Breach
 from tests.faults.system_calls import KINDS, Shim
 
@@ -43,6 +43,7 @@ NEWEST = len(schemas.migrations("sqlite"))
 STARTS = ("nothing", "empty file", *(f"version {number}" for number in range(1, NEWEST)))
 CROWD = 5  # processes that open a bus at once
 PATIENCE = 60  # seconds
+NO_BUS = 66  # the exit status for what is no bus of this version
 ADDS_TO = ("agent_coordination_config", "message_types")  # tables into which a migration inserts, beside those it makes
 
 Rows = dict[str, Counter[tuple[tuple[str, Any], ...]]]  # of each table, column and value
@@ -300,6 +301,49 @@ def newer(chance: random.Random) -> None:
                 if problem.code == "newer_bus" and path.read_bytes() == before:
                     continue
             raise Breach([f"a file of a newer version was opened, or changed ({options})"])
+        for door, save in OTHER_DOORS.items():
+            if (status := save(path)) != NO_BUS or path.read_bytes() != before:
+                raise Breach([f"a file of a newer version, {door}: exit status {status}, or it changed"])
+
+
+def _by_command(path: Path) -> int:
+    words = ["--bus", str(path), "state", "save", "one", "new", "-"]
+    return attempts.CommandLine(path).run(words, b"v")[0]
+
+
+def _by_shell(kind: type[attempts.Shell], path: Path) -> int:
+    shell = kind(path)
+    try:
+        return shell.call(("save_agent_state", "one", "new", "v"))[0]
+    finally:
+        shell.end()
+
+
+OTHER_DOORS: dict[str, Callable[[Path], int]] = {  # each saves a value; its exit status
+    "command line": _by_command,
+    "shell by sqlite3": functools.partial(_by_shell, attempts.Shell),
+    "shell by bus": functools.partial(_by_shell, attempts.ShellByBus),
+}
+
+
+def by_other_doors(chance: random.Random) -> None:
+    """The command and the shell functions bring an old file to this version, too, and do what they were to do."""
+    for door, save in OTHER_DOORS.items():
+        with work.folder() as folder:
+            path = folder / "bus.db"
+            place(path, chance.choice(STARTS[2:]))
+            before = contents(path)
+            if status := save(path):
+                raise Breach([f"an old file, {door}: exit status {status}"])
+            with Bus.open(str(path)) as bus:
+                if bus.state_load("one", "new") != "v" or not bus.state_delete("one", "new"):
+                    raise Breach([f"an old file, {door}: the value was not saved"])
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("delete from agent_state where state_key = 'new'")
+                connection.commit()
+            before.pop("agent_registry")  # saving is a heartbeat
+            before.pop("coordination_sessions")
+            whole(path, before)
 
 
 def upgrades() -> None:
@@ -445,6 +489,7 @@ def run(size: int, seed: int) -> str:
     chance = random.Random(seed)
     upgrades()
     newer(chance)
+    by_other_doors(chance)
     told = system_calls.shimmed("migrations", str(size), str(seed))
     crowds = max(size // 20, 3)
     for _ in range(crowds):
