@@ -39,6 +39,9 @@ class Store:
         if self._only:
             with self._turn:
                 return self._only.run(operation)
+        if self._process == os.getpid() and (found := getattr(self._local, "connection", None)):
+            result: T = found.run(operation)
+            return result
         return self.connection().run(operation)
 
     def carry_out(self, routine: Routine[T]) -> T:

@@ -11,6 +11,7 @@ has one of the same name, whose first line says why.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -64,9 +65,9 @@ class Rendered(NamedTuple):
 @functools.cache
 def operation(name: str, moved: bool) -> tuple[Rendered, ...]:
     """The statements of an operation; `moved`: the moment is given, as the parameter `now`."""
-    own = schemas.root() / "postgres" / "operations" / f"{name}.sql"
-    path = own if own.exists() else schemas.root() / "operations" / f"{name}.sql"
-    text = _AMONG.sub(r"= any(array(\1))", _MARKS.sub(lambda mark: mark[1] or "", path.read_text("utf-8")))
+    own = f"postgres/operations/{name}.sql"
+    path = own if os.path.exists(os.path.join(schemas.root(), own)) else f"operations/{name}.sql"
+    text = _AMONG.sub(r"= any(array(\1))", _MARKS.sub(lambda mark: mark[1] or "", schemas.read(path)))
     types = {**TYPES, **OF_NOUN.get(name.partition("/")[0], {})}
     return tuple(_rendered(part, moved, types) for part in schemas.marked(text))
 

@@ -146,7 +146,7 @@ class Transaction:
         self._blemished |= blemished
         for sql, names, unless in rendering.operation(name, moment is not None):
             values = [given[name] for name in names]
-            if not (self._is_lately((sql, *values)) if unless == BEATEN else unless in parameters):
+            if not (self._is_lately((sql, *map(str, values))) if unless == BEATEN else unless in parameters):
                 yield sql, values
 
     def _is_lately(self, key: Key) -> bool:

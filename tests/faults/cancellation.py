@@ -143,7 +143,7 @@ async def cancelled(url: str, call: Awaiting, point: str, turns: int, receipts: 
             except (BusError, asyncio.CancelledError) as problem:
                 raise Breach([f"a call that shared a commit with a cancelled one failed: {problem!r}"]) from problem
         try:
-            await bus.status()  # the bus goes on, after all that the thread had to do
+            await bus.config_list()  # the bus goes on, after all that the thread had to do
         except BusError as problem:
             raise Breach([f"after a cancelled call the bus can't be used: {problem}"]) from problem
         if bus.store._database.bus.sqlite.in_transaction:
@@ -252,6 +252,7 @@ def _command(out: Path, *arguments: str) -> int:
 def run(size: int, seed: int) -> str:
     """Every call at every point after 0 to `TURNS` turns; then commands with signals."""
     points = 0
+    work.warm()
     for number in range(seed, seed + size):
         chance = random.Random(number)
         for name in AWAITING:

@@ -379,6 +379,7 @@ def crowd(
     seconds: float, seed: int, cast: dict[str, Role] = CAST, by: tuple[Judge, ...] = JUDGES
 ) -> tuple[list[Call], list[Stop], Counter[str]]:
     """One bus, judged and verified: all transactions, all stops, its messages by status."""
+    work.warm()
     with work.folder() as folder:
         home = Place(folder)
         with Bus.open(home.url, create=True) as bus:

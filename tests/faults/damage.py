@@ -296,7 +296,9 @@ def _child(path: Path, refused: bool) -> None:
 
 def run(size: int, seed: int) -> str:
     """So many damaged files."""
-    seen = [suffer(number) for number in range(seed, seed + size)]
+    work.warm()
+    with work.made_at_once():
+        seen = [suffer(number) for number in range(seed, seed + size)]
     return ", ".join(f"{damage.__name__} {seen.count(damage.__name__)}" for damage in DAMAGES)
 
 

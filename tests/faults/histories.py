@@ -213,6 +213,7 @@ CAST: dict[str, Role] = {
 
 def play(url: str, seconds: float, seed: int, cast: dict[str, Role] = CAST) -> list[Op]:
     """All at once on a new bus for so long; what they noted, and what was there in the end."""
+    work.warm()
     chance = random.Random(seed)
     with work.folder() as folder:
         url = url or str(folder / "coordination.db")

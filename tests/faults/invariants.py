@@ -120,7 +120,7 @@ def verify(where: str | Bus, world: World, *, recovery: Recovery = recover, drai
     begun = time.monotonic()
     try:
         with Bus.open(where) as bus:
-            bus.status()
+            bus.config_list()
             took = time.monotonic() - begun
             if took > OPENS_WITHIN:
                 raise Breach([f"the bus took {took:.1f} s to open"])

@@ -93,8 +93,8 @@ def coordinator(place: Place, name: str, journal: Journal, chance: random.Random
     """Hand out tasks under idempotency keys, a few at a time, and take the answers."""
     with Agent(name, type="milestone-coordinator", session=work.SESSION, bus=place.url) as agent:
         while not place.orphaned():
-            waiting = agent.bus.status()["messages"].get("ready", 0)
-            for _ in range(0 if waiting > 30 else 5):
+            waiting = agent.bus.messages(status="ready", limit=31)
+            for _ in range(0 if len(waiting) > 30 else 5):
                 _hand_out(agent, journal)
             for message in agent.receive(limit=20, wait=0.02):
                 journal.take(message.receipt)
@@ -195,6 +195,7 @@ def _live(place: Place, name: str, role: Role, number: int, seed: int) -> None:
 
 def storm(kills: int, seed: int, cast: dict[str, Role] = CAST) -> Counter[str]:
     """One bus through so many kills, verified; its messages by status."""
+    work.warm()
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), os.getpid())
         with Bus.open(place.url, create=True) as bus:

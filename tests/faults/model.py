@@ -584,7 +584,8 @@ def _comparable(answer: Answer, door: type[Door]) -> Answer:
 def _check(size: int, seed: int, calls: Calls, *doors: type[Door]) -> None:
     for number in range(seed, seed + size):
         try:
-            judge([*BEGIN, *program(number, calls)], doors)
+            with work.made_at_once():
+                judge([*BEGIN, *program(number, calls)], doors)
         except Breach as breach:
             raise Breach([f"model 1 --seed {number}: {breach.lines[0]}"]) from breach
 

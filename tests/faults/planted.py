@@ -44,7 +44,7 @@ def planted(edits: Edits) -> Iterator[None]:
             if text.count(old) != 1:
                 raise LookupError(f"{name} has changed: plant the defect anew")
             (copy / name).write_text(text.replace(old, new), "utf-8")
-        schemas.root = lambda: copy
+        schemas.root = lambda: str(copy)
         _forget()
         try:
             yield

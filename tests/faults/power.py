@@ -146,10 +146,12 @@ def judge(log: Path, part: int, size: int, seed: int) -> int:
     world, disks = World(), {1: Disk(log.with_name("template").read_bytes()), 2: Disk(None), 4: Disk(None)}
     entries = list(recorded(log))
     first, last = len(entries) * part // SLICES, len(entries) * (part + 1) // SLICES
-    made = 0
+    made, judged = 0, set[tuple[Any, ...]]()
+    marks = 0
     for number, entry in enumerate(entries[:last]):
         if entry.what == "M":
             world.note(*json.loads(entry.data))
+            marks += 1
         elif entry.file in disks:
             disks[entry.file].take(entry)
         if number < first or entry.what not in "WTSU":
@@ -161,6 +163,10 @@ def judge(log: Path, part: int, size: int, seed: int) -> int:
                 "none of it lost" if variant == 0 else "all unsynced lost" if variant == 1 else f"part lost, {variant}"
             )
             made += 1
+            same = (marks, *content.values())
+            if same in judged:
+                continue  # this very disk was judged, at a time when the same had been confirmed
+            judged.add(same)
             try:
                 _boot(content, world, drains=(number + variant) % 5 == 0)
             except Breach as breach:

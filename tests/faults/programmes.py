@@ -19,7 +19,10 @@ NAMES = (
     "postgres",
     "histories",
     "crowd",
+    "wal_reset",
     "bad_input",
+    "scarcity",
+    "migrations",
 )
 
 

@@ -1,5 +1,6 @@
 /* Loaded before the C library (LD_PRELOAD): counts the system calls on one bus's files, and makes one of them fail, or
- * lets the process die there; or records what they write, so that the disk after a power cut can be made from it.
+ * lets the process die there; or records what they write, so that the disk after a power cut can be made from it; or
+ * sleeps before it lets memory go (munmap).
  *
  * FAULT_PATH names the database; its -wal, -shm and -journal count too. Idle until fault_arm or fault_record is called,
  * or, in processes that cannot call (sqlite3), until FAULT_AT says so in the environment. */
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@ static const char *path;
 static size_t path_length;
 static long calls, at;
 static int kind, persistent, log_file = -1;
+static useconds_t delay; /* before each munmap, microseconds */
 
 static int which(const char *name) {
   if (!path || strncmp(name, path, path_length)) return 0;
@@ -41,6 +44,7 @@ __attribute__((constructor)) static void begin(void) {
 void fault_path(const char *name) { path = strdup(name), path_length = strlen(path); }
 void fault_arm(long n, int what, int always) { calls = 0, at = n, kind = what, persistent = always; }
 long fault_count(void) { return calls; }
+void fault_delay(unsigned microseconds) { delay = microseconds; }
 
 /* --- recording: op, file, offset, length, then the data */
 
@@ -145,4 +149,9 @@ int unlink(const char *name) {
   int done = real(name);
   if (!done && found) put('U', found, 0, 0, NULL);
   return done;
+}
+int munmap(void *memory, size_t length) {
+  REAL(munmap);
+  if (delay) usleep(delay);
+  return real(memory, length);
 }

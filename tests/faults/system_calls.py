@@ -32,6 +32,7 @@ from tests.faults.model import Asynchronous, Call, CommandLine, Door, Shell, rec
 from tests.faults.world import Journal, World
 
 UNIT = "faults"
+BROKEN = 3  # status of a process that found a breach
 SIZES = {"quick": 250, "nightly": 20_000, "release": 200_000}
 KINDS = ("kill", "EIO", "ENOSPC", "short write", "torn write")  # in the order of shim.c
 DOORS: dict[str, tuple[type[Door], int]] = {  # and how often one is chosen
@@ -100,6 +101,9 @@ class Shim:
     def count(self) -> int:
         return int(self._library.fault_count())
 
+    def delay(self, seconds: float) -> None:
+        self._library.fault_delay(int(seconds * 1e6))
+
     def record(self, descriptor: int) -> None:
         self._library.fault_record(descriptor)
 
@@ -108,7 +112,8 @@ class Shim:
 
 
 def shimmed(module: str, *arguments: str) -> str:
-    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr."""
+    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr when it
+    ends with `BROKEN`."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise RuntimeError("this programme needs a C compiler")
@@ -118,8 +123,10 @@ def shimmed(module: str, *arguments: str) -> str:
         environment = {**os.environ, "LD_PRELOAD": library}
         command = [sys.executable, "-m", f"tests.faults.{module}", *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == BROKEN:
+        raise Breach([done.stderr.strip()])
     if done.returncode:
-        raise Breach([done.stderr.strip() or f"it ended with {done.returncode}"])
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stderr}")
     return done.stdout.strip()
 
 
@@ -261,6 +268,7 @@ def suffer(count: int, seed: int) -> Counter[str]:
     """So many faults; raises `Breach`."""
     seen = Counter[str]()
     names = list(DOORS)
+    work.warm()
     lengths = {name: 60 * len(PROGRAM) if kind is Shell else calls_of(kind) for name, (kind, _) in DOORS.items()}
     for number in range(seed, seed + count):
         chance = random.Random(number)
@@ -330,4 +338,4 @@ if __name__ == "__main__":
         main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except Breach as found:
         print(found.lines[0], file=sys.stderr)
-        sys.exit(1)
+        sys.exit(BROKEN)

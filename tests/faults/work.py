@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import pkgutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from bus import Bus, checkpoints, messages, state
+from bus_cli.main import COMMANDS
+
+import bus as engine
+from bus import Bus, checkpoints, messages, schemas, state
 from bus.models import Message
 from bus.operation import Operation
+from bus.store import sqlite
+from bus.store.url import MEMORY as IN_MEMORY
 from tests.faults.world import World
 
 MEMORY = "/dev/shm"
@@ -27,6 +37,39 @@ def folder() -> Iterator[Path]:
     place = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as made:
         yield Path(made)
+
+
+def warm() -> None:
+    """Import and read what every process that is forked from now on would import and read for itself."""
+    for path in sorted((Path(schemas.root()) / "operations").rglob("*.sql")):
+        schemas.parts(f"{path.parent.name}/{path.stem}")
+    for module in pkgutil.iter_modules(engine.__path__):
+        importlib.import_module(f"bus.{module.name}")
+    for name in sorted(set(COMMANDS.values())):
+        importlib.import_module(f"bus_cli.{name}")
+
+
+@functools.cache
+def _new() -> bytes:
+    """A bus with nothing in it."""
+    with Bus.open(IN_MEMORY, create=True) as bus:
+        return bus.store.connection().sqlite.serialize()
+
+
+@contextmanager
+def made_at_once() -> Iterator[None]:
+    """Let new buses be copies of one that was made before; for what is not about how a bus is made."""
+    data, prepare = _new(), sqlite.prepare
+
+    def copied(connection: sqlite3.Connection, *rest: Any) -> None:
+        if not connection.execute("pragma application_id").fetchone()[0]:
+            with closing(sqlite3.connect(IN_MEMORY)) as new:
+                new.deserialize(data)
+                new.backup(connection)
+        prepare(connection, *rest)
+
+    with mock.patch.object(sqlite, "prepare", copied):
+        yield
 
 
 def task(name: str) -> dict[str, Any]:

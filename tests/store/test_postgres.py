@@ -519,12 +519,12 @@ def test_a_cancelled_receive_loses_nothing(bus: Bus, postgres: str) -> None:
 
 
 def test_texts_that_differ_are_few_and_say_why() -> None:
-    own = sorted((schemas.root() / "postgres" / "operations").rglob("*.sql"))
+    own = sorted((Path(schemas.root()) / "postgres" / "operations").rglob("*.sql"))
     assert len(own) <= 12
     for path in own:
         assert path.read_text("utf-8").startswith("-- Differs: "), path
         name = f"{path.parent.name}/{path.stem}"
-        assert (schemas.root() / "operations" / f"{name}.sql").exists(), name
+        assert (Path(schemas.root()) / "operations" / f"{name}.sql").exists(), name
 
 
 def test_a_rendered_text_has_numbered_and_typed_parameters() -> None:
@@ -536,7 +536,7 @@ def test_a_rendered_text_has_numbered_and_typed_parameters() -> None:
 
 
 def test_subqueries_are_named_as_postgresql_15_wants_them() -> None:
-    names = [f"{path.parent.name}/{path.stem}" for path in (schemas.root() / "operations").rglob("*.sql")]
+    names = [f"{path.parent.name}/{path.stem}" for path in (Path(schemas.root()) / "operations").rglob("*.sql")]
     for name in names:
         for sql, _, _ in postgres_rendering.operation(name, False):
             for opened in re.finditer(r"\b(?:from|join)\s*\(", sql):
@@ -551,7 +551,8 @@ def test_subqueries_are_named_as_postgresql_15_wants_them() -> None:
 
 def test_the_migrations_of_both_databases_march_in_step() -> None:
     sqlite, postgres = (
-        sorted(path.name for path in (schemas.root() / kind).glob("[0-9]*.sql")) for kind in ("sqlite", "postgres")
+        sorted(path.name for path in (Path(schemas.root()) / kind).glob("[0-9]*.sql"))
+        for kind in ("sqlite", "postgres")
     )
     assert sqlite == postgres
 

@@ -156,6 +156,34 @@ def test_every_operation_is_used_and_every_query_is_there() -> None:
     assert named == {f"{path.parent.name}/{path.stem}" for path in OPERATIONS}
 
 
+LOOKS = [
+    pytest.param(function, id=f"{path.stem}.{function.name}")
+    for path in SHIPPED
+    for function in ast.walk(ast.parse(path.read_text("utf-8")))
+    if isinstance(function, ast.FunctionDef)
+    and any(isinstance(decorator, ast.Name) and decorator.id == "looking" for decorator in function.decorator_list)
+]
+
+
+@pytest.mark.parametrize("function", LOOKS)
+def test_what_looks_without_a_transaction_asks_one_statement(function: ast.FunctionDef) -> None:
+    asked = [node for node in ast.walk(function) if isinstance(node, ast.Yield | ast.YieldFrom)]
+    (name,) = re.findall(r"Query\('([a-z]+/[a-z_]+)'", ast.unparse(function))
+    assert len(asked) == 1
+    assert not any(isinstance(node, ast.For | ast.While) for node in ast.walk(function))
+    (statement,) = schemas.operation(name)
+    assert re.match(r"(select|with)\b", statement)
+
+
+def test_no_check_or_trigger_of_messages_makes_a_temporary_table(empty: sqlite3.Connection) -> None:
+    """`in (…)` of more than two words does, and `returning`; each costs as much as a bare insert."""
+    for name in ("messages/send", "messages/sources", "messages/take", "messages/finish", "state/save"):
+        for statement, unless in schemas.parts(name):
+            parameters = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
+            made = [row for row in empty.execute(f"explain {statement}", parameters) if row[1] == "OpenEphemeral"]
+            assert unless or not made, (name, statement)
+
+
 def test_every_code_that_sql_raises_is_in_the_catalog() -> None:
     schema = "".join(text for _, text in schemas.migrations("sqlite"))
     raised = set(re.findall(r"raise\(abort, '([a-z_]+)", schema)) | set(

@@ -1,0 +1,215 @@
+"""F4: checkpoints that race with commits, on a SQLite that can lose rows to that (sqlite.org/wal.html#walresetbug).
+
+A checkpointer reads how many frames the WAL has; before it looks at how many of them were copied already, a writer
+finds all of them copied, and begins the WAL anew; the checkpointer, with the old number, notes as copied what nobody
+has written yet; and a later checkpoint leaves that out. Between the two looks is one system call: a connection with
+memory-mapped I/O drops its map there. The shim (shim.c) sleeps in it, so that the race is met many times a second.
+
+The bus checkpoints with the write lock held, and must lose nothing even so; the same without the lock must lose rows.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bus import Bus
+from bus.errors import BusError
+from bus.store import facts, sqlite
+from tests.faults import invariants, work
+from tests.faults.crew import Crew
+from tests.faults.invariants import Breach
+from tests.faults.system_calls import BROKEN, Shim, shimmed
+from tests.faults.world import Journal, World
+
+UNIT = "seconds"
+SIZES = {"quick": 5, "nightly": 600, "release": 3600}
+ROUND = 30.0  # seconds on one file
+WINDOW = 0.008  # seconds for which a checkpointer sleeps
+WRITERS = 2
+CHECKPOINTERS = 2
+AFFECTED = facts._library()[1] != "ok"
+
+
+class Place(NamedTuple):
+    """Where the processes are, until when."""
+
+    folder: Path
+    end: float
+
+    @property
+    def url(self) -> str:
+        return str(self.folder / "coordination.db")
+
+    def over(self) -> bool:
+        return time.monotonic() > self.end
+
+
+def writer(here: Place, name: str, seed: int) -> None:
+    """Write until the end, or until the file is damaged, or what was there is not any more; and say so."""
+    try:
+        _writing(here, name, seed)
+    except BusError as problem:
+        if problem.code not in ("damaged", "lease_lost"):  # what it had taken is not there any more
+            raise
+        (here.folder / f"{name}.damaged").touch()
+
+
+def _writing(here: Place, name: str, seed: int) -> None:
+    """Send in bursts, with pauses in which a checkpoint can copy all there is; sometimes take some."""
+    journal, chance = Journal(here.folder / f"{name}.journal"), random.Random(seed)
+    number = 0
+    with Bus.open(here.url) as bus:
+        bus.register(name, type=work.EXECUTOR, session=work.SESSION)
+        while not here.over():
+            for _ in range(chance.choice((1, 1, 2, 8, 20))):
+                number += 1
+                payload = {"task_id": f"{name}-{number}", "message": "x" * chance.choice((10, 3000))}
+                journal.intend(payload["task_id"], payload)
+                journal.confirm(bus.send(name, name, "progress_update", payload), payload["task_id"])
+            if chance.random() < 0.3:
+                for message in bus.receive(name, limit=5, lease=3600.0):
+                    journal.take(message.receipt)
+                    bus.ack(message.receipt or "")
+                    journal.acknowledge(message.receipt)
+            time.sleep(chance.random() * 0.01)
+
+
+class Kept:
+    """A connection with memory-mapped I/O that outlives the checkpoint it is opened for; it sleeps inside of one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._shim = Shim()
+        self.late = 0
+        connection.execute("pragma mmap_size = 268435456").fetchall()
+        self._look()
+
+    def _look(self) -> None:
+        """Read what no writer changes, through the map."""
+        self._connection.execute("select count(*), max(description) from message_types").fetchall()
+
+    def execute(self, text: str) -> Any:
+        """A checkpoint."""
+        self._shim.delay(WINDOW)
+        begun = time.monotonic()
+        try:
+            return self._connection.execute(text)
+        finally:
+            self._shim.delay(0)
+            self.late += time.monotonic() - begun >= WINDOW
+            self._look()
+
+    def close(self) -> None:
+        """It stays."""
+
+
+def checkpointer(here: Place, name: str, seed: int, tidy: Callable[[Bus, Kept], None]) -> None:
+    """Checkpoint as the monitor does, again and again."""
+    chance, connect = random.Random(seed), sqlite._connect
+    with Bus.open(here.url) as bus:
+        kept = Kept(connect(bus.store.connection().url))
+        sqlite._connect = lambda *_: kept  # type: ignore[assignment,return-value]
+        while not here.over():
+            tidy(bus, kept)
+            time.sleep(chance.random() * 0.003)
+        sqlite._connect = connect
+    (here.folder / f"{name}.late").write_text(str(kept.late), "ascii")
+
+
+def guarded(bus: Bus, kept: Kept) -> None:
+    """As the monitor does."""
+    bus.store.connection().tidy()
+
+
+def unguarded(bus: Bus, kept: Kept) -> None:
+    """As programs do that know nothing of this."""
+    kept.execute("pragma wal_checkpoint(passive)").fetchall()
+
+
+def _unreadable(path: str, world: World) -> int:
+    """How many confirmed messages a plain reader of the table does not get to see."""
+    seen = set()
+    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.Error):
+        for (id,) in connection.execute("select id from agent_messages not indexed"):
+            seen.add(id)
+    return len(world.sent.keys() - seen)
+
+
+def race(seconds: float, seed: int, tidy: Callable[[Bus, Kept], None]) -> tuple[int, int]:
+    """One file, verified: how many messages were sent, and how many checkpoints slept in the window."""
+    work.warm()
+    with work.folder() as folder:
+        here = Place(folder, time.monotonic() + seconds)
+        with Bus.open(here.url, create=True) as bus:
+            invariants.watch(bus)
+        crew, chance = Crew(folder), random.Random(seed)
+        for number in range(WRITERS):
+            crew.begin(f"writer-{number}", partial(writer, here, f"writer-{number}", chance.getrandbits(32)))
+        for number in range(CHECKPOINTERS):
+            name = f"checkpointer-{number}"
+            crew.begin(name, partial(checkpointer, here, name, chance.getrandbits(32), tidy))
+        crew.finish(seconds + 30)
+        world = World.read(sorted(folder.glob("*.journal")))
+        lines = [f"to {path.stem} the file is damaged" for path in sorted(folder.glob("*.damaged"))]
+        try:
+            invariants.verify(here.url, world)
+        except Breach as breach:
+            lines += breach.lines
+        if lines:
+            raise Breach([f"{_unreadable(here.url, world)} of {len(world.sent)} messages can't be read", *lines])
+        return len(world.sent), sum(int(path.read_text("ascii")) for path in folder.glob("*.late"))
+
+
+def run(size: int, seed: int) -> str:
+    """So many seconds."""
+    return shimmed("wal_reset", str(size), str(seed))
+
+
+def a_checkpoint_without_the_write_lock(seed: int) -> None:
+    """Planted: checkpoints happen as they do in programs that know nothing of the bug."""
+    shimmed("wal_reset", "3", str(seed), "unguarded")
+
+
+def a_row_that_goes_away(seed: int) -> None:
+    """Planted: somebody removes a message."""
+    shimmed("wal_reset", "1", str(seed), "removing")
+
+
+def removing(bus: Bus, kept: Kept) -> None:
+    guarded(bus, kept)
+    with invariants.reading(bus) as connection:
+        connection.execute("delete from agent_messages where id = 7 and id < (select max(id) from agent_messages)")
+
+
+CONTROLS = (a_row_that_goes_away, a_checkpoint_without_the_write_lock) if AFFECTED else (a_row_that_goes_away,)
+TIDY = {"": guarded, "unguarded": unguarded, "removing": removing}
+
+
+def main(size: int, seed: int, defect: str = "") -> None:
+    """In the process that has the shim."""
+    sent = late = 0
+    rounds = max(1, round(size / ROUND))
+    for number in range(seed, seed + rounds):
+        try:
+            more, slept = race(size / rounds, number, TIDY[defect])
+        except Breach as breach:
+            raise Breach([f"wal_reset {round(size / rounds)} --seed {number}: {breach}"]) from breach
+        sent, late = sent + more, late + slept
+    library = f"SQLite {sqlite3.sqlite_version}, {'affected' if AFFECTED else 'not affected'}"
+    print(f"{library}: {sent} messages, {late} checkpoints slept in the window")
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    except Breach as found:
+        print(found.lines[0], file=sys.stderr)
+        sys.exit(BROKEN)
