@@ -20,7 +20,6 @@ from bus.operation import Leap, Operation, Pause, Query, Ring, Routine, Row, Sho
 EVERYBODY = "*"
 _IDS = 10**16  # more than there are: see messages/sources.sql
 FEW = 8  # receipts that are acknowledged one by one
-NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who holds some has died
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
@@ -236,16 +235,15 @@ def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
 
 
 def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
-    """What there is after all that is due has moved, up to the limit."""
+    """What there is after all that is due has moved, up to the limit. (0, 0, null) says: nothing, and nobody died."""
     found: list[Message] = []
     rows: list[Row] = yield Leap("messages/receive", {**parameters, "seen": liveness.seen()})
-    if rows == [NOTHING] or (found := (yield from _sorted_out(sorted(rows)))):
+    if rows == [(0, 0, None)] or (found := (yield from _sorted_out(sorted(rows)))):
         return found
     yield from agents.relieve_the_dead(str(parameters["agent"]))
-    rows = [()]
-    while rows and not found:
-        rows = yield Query("messages/receive", parameters)
-        found = yield from _sorted_out(sorted(rows))
+    while rows := (yield Query("messages/receive", parameters)):
+        if found := (yield from _sorted_out(sorted(rows))):
+            break
     return found
 
 
