@@ -75,15 +75,34 @@ class Breach(AssertionError):
         return type(self), (self.lines,)
 
 
+_kept: dict[str, sqlite3.Connection] = {}
+
+
 @contextmanager
 def reading(bus: Bus) -> Iterator[sqlite3.Connection]:
     """A plain connection to what a bus keeps; in memory there is only the bus's own."""
     if bus.url.path == ":memory:":
         yield bus.store.connection().sqlite
+    elif bus.url.path in _kept:
+        yield _kept[bus.url.path]
     else:
         with closing(sqlite3.connect(bus.url.path, timeout=30, isolation_level=None)) as connection:
             connection.execute("pragma wal_autocheckpoint = 0")
             yield connection
+
+
+@contextmanager
+def kept(bus: Bus) -> Iterator[None]:
+    """Within this, `reading` takes the same connection each time."""
+    if bus.url.path == ":memory:":
+        yield
+        return
+    with reading(bus) as connection:
+        _kept[bus.url.path] = connection
+        try:
+            yield
+        finally:
+            del _kept[bus.url.path]
 
 
 def watch(bus: Bus) -> None:
@@ -124,7 +143,8 @@ def verify(where: str | Bus, world: World, *, recovery: Recovery = recover, drai
             took = time.monotonic() - begun
             if took > OPENS_WITHIN:
                 raise Breach([f"the bus took {took:.1f} s to open"])
-            return _judge(bus, world, recovery, drains)
+            with kept(bus):
+                return _judge(bus, world, recovery, drains)
     except (BusError, sqlite3.Error) as problem:
         raise Breach([f"the bus can't be used: {problem!r}"]) from problem
 

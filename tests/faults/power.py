@@ -15,13 +15,15 @@ import struct
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from bus import Bus
 from bus.store import sqlite
-from tests.faults import invariants, work
+from tests.faults import everything, invariants, work
 from tests.faults.invariants import Breach
 from tests.faults.model import Door
 from tests.faults.system_calls import Shim, live, scene, shimmed
@@ -128,8 +130,8 @@ def record(log: Path, defect: str) -> None:
             connection.execute("pragma synchronous = off")
 
         sqlite._configure = careless
-    shim = Shim()
-    with scene() as path:
+    shim, used = Shim(), set[Any]()
+    with scene() as path, noted(used):
         log.with_name("template").write_bytes(Path(path).read_bytes())
         shim.path(path)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -138,7 +140,23 @@ def record(log: Path, defect: str) -> None:
         live(Door(path), world, lambda: None, lambda name: None)
         with Bus.open(path) as bus:
             bus.store.connection().tidy()  # a checkpoint, whatever the size of the WAL
-            live(Door(path), world, lambda: None, lambda name: None)
+            everything.a_step(bus, world)
+            everything.several_receipts(bus, world)
+    if unused := everything.missing(used):
+        raise RuntimeError(f"the scenario leaves out {', '.join(unused)}")
+
+
+@contextmanager
+def noted(used: set[Any]) -> Iterator[None]:
+    """Note which operations are run."""
+    query = sqlite.Connection.query
+
+    def noting(self: sqlite.Connection, asked: Any, now: str) -> Any:
+        used.add(asked.name)
+        return query(self, asked, now)
+
+    with mock.patch.object(sqlite.Connection, "query", noting):
+        yield
 
 
 def judge(log: Path, part: int, size: int, seed: int) -> int:
