@@ -133,11 +133,12 @@ CALLS: tuple[Callable[[Bus, World], None], ...] = (
 
 @cache
 def writing() -> frozenset[str]:
-    """The operations that change a bus."""
+    """The operations that change a bus, and can be used here."""
     names = {f"{path.parent.name}/{path.stem}" for path in (schemas.root() / "operations").rglob("*.sql")}
-    return frozenset(name for name in names if any(CHANGES.match(text) for text in schemas.operation(name)))
+    changes = (name for name in names if any(CHANGES.match(text) for text in schemas.operation(name)))
+    return frozenset(name for name in changes if not name.startswith(tuple(UNUSED)))
 
 
 def missing(used: set[Any]) -> list[str]:
-    """The operations that change a bus, and were not used, though they could have been."""
-    return sorted(name for name in writing() - used if not name.startswith(tuple(UNUSED)))
+    """Those that were not used, though they could have been."""
+    return sorted(writing() - used)
