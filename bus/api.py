@@ -25,12 +25,12 @@ from bus.later import (
 )
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
-from bus.store import blocking, opening, place
+from bus.store import blocking, facts, opening
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
     from bus.copying import Copied
-    from bus.store import aio, threads
+    from bus.store import postgres_async, sqlite_async
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -200,7 +200,7 @@ class Bus:
 
     def status(self) -> Mapping[str, Any]:
         """The bus in numbers, its load, and whether it has outgrown its file: see `upkeep.status`."""
-        found: Mapping[str, Any] = self.store.run(upkeep.status(busy=place.busy(self.url)))
+        found: Mapping[str, Any] = self.store.run(upkeep.status(busy=facts.busy(self.url)))
         return found
 
     def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
@@ -221,7 +221,7 @@ class Bus:
 class AsyncBus:
     """A bus, for the coroutines of one event loop: `async with await AsyncBus.open() as bus: …`."""
 
-    def __init__(self, store: aio.Store | threads.Store) -> None:
+    def __init__(self, store: sqlite_async.Store | postgres_async.Store) -> None:
         self.store = store
 
     @classmethod
@@ -354,7 +354,7 @@ class AsyncBus:
         """As `Bus.status`."""
         import anyio.to_thread
 
-        busy = await anyio.to_thread.run_sync(place.busy, self.url)
+        busy = await anyio.to_thread.run_sync(facts.busy, self.url)
         return await self.store.run(upkeep.status(busy=busy))
 
     async def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:

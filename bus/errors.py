@@ -7,7 +7,7 @@
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full · unreachable
+    ├── TryAgain                 75  busy · disk_full · no_descriptors · unreachable
     └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
@@ -17,6 +17,7 @@ the same list, tells the shell functions.
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 
@@ -172,6 +173,11 @@ CATALOG: dict[str, Entry] = {
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),
     "disk_full": Entry(TryAgain, "the disk is full", "make room and try again; nothing was stored"),
+    "no_descriptors": Entry(
+        TryAgain,
+        "this process can open no more files",
+        "close some, or raise its limit: see ulimit -n; nothing was stored",
+    ),
     "lease_lost": Entry(Conflict, "the lease was lost", "drop the work: the message went back or to another agent"),
     "key_reused": Entry(
         Conflict, "the idempotency key was used for another message", "use a new key for a new message"
@@ -197,6 +203,15 @@ def error(code: str, message: str = "", hint: str = "") -> BusError:
     """The error of that code; an unknown code is a `Fault`."""
     entry = CATALOG.get(code)
     return (entry.kind if entry else Fault)(code, message, hint)
+
+
+def of_system(problem: OSError, path: str) -> BusError:
+    """The error for what the operating system refused about a file of the bus."""
+    if problem.errno in (errno.EMFILE, errno.ENFILE):
+        return error("no_descriptors")
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error("disk_full")
+    return error("unsafe_file", f"{path} can't be used: {problem.strerror}", "check the permissions of file and folder")
 
 
 def catalog_tsv() -> str:

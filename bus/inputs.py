@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -135,6 +134,8 @@ def notes(given: object) -> str:
     written = document(given)
     if len(written.encode()) > LARGEST:
         raise error("payload_too_large", "the JSON is too large", "keep it in a file, and give its path")
+    import json  # not by every command: it is the slowest to load of what this file needs
+
     try:
         json.loads(written, parse_int=_whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_distinct)
     except ValueError as problem:
@@ -187,6 +188,8 @@ def _encoded(given: object) -> str:
     try:
         encoded = msgspec.json.encode(given)
         if b"null" in encoded:  # it writes NaN so
+            import json
+
             json.dumps(msgspec.to_builtins(given), allow_nan=False)
         return encoded.decode()
     except (ValueError, TypeError, RecursionError, OverflowError) as problem:

@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from bus.errors import of_system
+
 
 class _Later:
     """A module that is not there yet."""
@@ -15,10 +17,16 @@ class _Later:
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         def operation(*args: object, **kwargs: object) -> Any:
-            return getattr(importlib.import_module(self._name), verb)(*args, **kwargs)
+            return getattr(self._module(), verb)(*args, **kwargs)
 
         operation.__doc__ = f"See `{self._name}.{verb}`."
         return operation
+
+    def _module(self) -> Any:
+        try:
+            return importlib.import_module(self._name)
+        except OSError as problem:
+            raise of_system(problem, self._name) from problem
 
 
 _AT_ONCE = False

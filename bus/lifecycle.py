@@ -287,7 +287,7 @@ def command_of(pid: int) -> str:
     given = b""
     with contextlib.suppress(OSError):
         for _ in range(20):
-            given = (liveness.PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0")
+            given = liveness.read(f"{pid}/cmdline").rstrip(b"\0")
             if given or liveness.started_at(pid) is None:
                 break
             time.sleep(0.001)

@@ -12,10 +12,9 @@ import os
 import select
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 from typing import NamedTuple
 
-PROC = Path("/proc")
+PROC = "/proc"
 JITTER = 2.0  # seconds: the boot is told in whole ones, and a clock may have been set since
 
 
@@ -41,7 +40,7 @@ class Identity(NamedTuple):
 def boot_id() -> str | None:
     """This boot's id, or None where the system has none."""
     try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return read("sys/kernel/random/boot_id").decode().strip()
     except OSError:
         return None
 
@@ -50,15 +49,21 @@ def boot_id() -> str | None:
 def pid_namespace() -> str | None:
     """This process's pid namespace, such as `pid:[4026531836]`."""
     try:
-        return os.readlink(PROC / "self/ns/pid")
+        return os.readlink(f"{PROC}/self/ns/pid")
     except OSError:
         return None
+
+
+def read(path: str) -> bytes:
+    """A file of /proc."""
+    with open(f"{PROC}/{path}", "rb") as file:
+        return file.read()
 
 
 def started_at(pid: int) -> int | None:
     """When a process started, in clock ticks after the boot; None when there is none or it is a zombie."""
     try:
-        stat = (PROC / str(pid) / "stat").read_bytes()
+        stat = read(f"{pid}/stat")
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()
@@ -69,7 +74,7 @@ def wall_clock_start(pid: int) -> float | None:
     """When a process started, in seconds since 1970, give or take `JITTER`; None when there is none."""
     ticks = started_at(pid)
     try:
-        stat = (PROC / "stat").read_text()
+        stat = read("stat").decode()
     except OSError:
         return None
     (booted,) = (line.split()[1] for line in stat.splitlines() if line.startswith("btime "))

@@ -6,7 +6,6 @@ given back or taken over, an old receipt can do nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -96,7 +95,7 @@ def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[Bus
     from bus import payloads  # seldom needed
 
     rows = yield Query("types/schema", {"name": parameters["type"]})
-    words = payloads.explain(json.loads(rows[0][0]), str(parameters["payload"]))
+    words = payloads.explain(msgspec.json.decode(rows[0][0]), str(parameters["payload"]))
     return error(problem.code, f"the payload is no {parameters['type']}: {words}")
 
 
@@ -114,7 +113,7 @@ def _envelope(
     traceparent: str | None,
 ) -> dict[str, object]:
     document = inputs.document(payload)
-    return {
+    parameters: dict[str, object] = {
         "from": sender,
         "to": to,
         "type": type,
@@ -124,11 +123,14 @@ def _envelope(
         "delay": inputs.duration(delay) or 0,
         "expires": inputs.duration(expires),
         "beaten": True,  # by `agents.at_work`
-        **({"keyless": True, "key": None} if key is None else {"key": inputs.text(key)}),
+        "key": None if key is None else inputs.text(key),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
         "traceparent": traceparent,
     }
+    if key is None:
+        parameters["keyless"] = True
+    return parameters
 
 
 def receive(
@@ -375,7 +377,7 @@ def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = Non
 
     Raises `unknown_message`, `not_dead`.
     """
-    given = None if ids is None else json.dumps([inputs.message_id(id) for id in ids])
+    given = None if ids is None else str([inputs.message_id(id) for id in ids])
     return Operation(partial(_redrive, {"ids": given, "session": session}), True)
 
 

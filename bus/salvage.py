@@ -3,7 +3,6 @@ be read of it is left out, or shown as U+FFFD."""
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, TypeVar
 
@@ -27,6 +26,8 @@ def record(text: str, kind: type[T]) -> T:
 
 def document(text: str) -> Any:
     """The value of JSON, also where it is nested too deep (null from there on) or has lone surrogates (U+FFFD)."""
+    import json  # seldom needed
+
     readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     try:
         return _readable(json.loads(_shallow(readable)))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 
-def root() -> Path:
+def root() -> str:
     """The folder `schemas`; in a checkout (or an editable install) the one of the tree, never a copy."""
-    inside = Path(__file__).parent / "schemas"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "schemas"
+    here = os.path.dirname(os.path.abspath(__file__))
+    inside = os.path.join(here, "schemas")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(here), "schemas")
+
+
+def read(path: str) -> str:
+    """A file of the folder `schemas`."""
+    with open(os.path.join(root(), path), encoding="utf-8") as file:
+        return file.read()
 
 
 class Part(NamedTuple):
@@ -25,7 +32,7 @@ class Part(NamedTuple):
 @functools.cache
 def parts(name: str) -> tuple[Part, ...]:
     """The statements of schemas/operations/`name`.sql, without comments, and when they can be left out."""
-    return tuple(marked((root() / "operations" / f"{name}.sql").read_text("utf-8")))
+    return tuple(marked(read(f"operations/{name}.sql")))
 
 
 def marked(text: str) -> list[Part]:
@@ -44,7 +51,16 @@ def operation(name: str) -> tuple[str, ...]:
 
 def migrations(dialect: str) -> list[tuple[int, str]]:
     """Number and text of each migration, in order."""
-    return [(int(path.name[:4]), path.read_text("utf-8")) for path in sorted((root() / dialect).glob("[0-9]*.sql"))]
+    return [(int(name[:4]), read(f"{dialect}/{name}")) for name in _numbered(dialect)]
+
+
+def newest(dialect: str) -> int:
+    """The number of the last migration."""
+    return int(_numbered(dialect)[-1][:4])
+
+
+def _numbered(dialect: str) -> list[str]:
+    return sorted(name for name in os.listdir(os.path.join(root(), dialect)) if name[:1].isdigit())
 
 
 _UNLESS = re.compile(r"^-- unless :(\w+)\n", re.M)

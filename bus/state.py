@@ -27,16 +27,17 @@ def save(
     `ttl` is how long it lasts (None: for ever). With `if_version` only when that is the present version, 0 for none:
     compare-and-set. Raises `version_conflict`, `unknown_type`, `invalid_key`, `invalid_value`.
     """
-    parameters = {
+    parameters: dict[str, object] = {
         "agent": agent,
         "key": key,
         "value": inputs.text(value),
         "type": type,
         "ttl": inputs.duration(ttl),
         "beaten": True,
-        **({"anyhow": True} if if_version is None else {}),
         "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),
     }
+    if if_version is None:
+        parameters["anyhow"] = True
     return Operation(partial(_save, parameters), True, closing="state/save")
 
 

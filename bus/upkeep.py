@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from bus import config
 from bus.models import TERMINAL
@@ -18,7 +19,7 @@ def status(*, busy: float | None = None) -> Steps[Mapping[str, Any]]:
     """How many sessions, agents and messages there are in each status, since when the oldest ready one waits, and the
     load. `busy` is the share of the time in which somebody writes to the file (None: it is no file): then `advice` says
     whether the bus has outgrown it, and why."""
-    found: dict[str, Any] = json.loads((yield Query("bus/status", {}))[0][0])
+    found: dict[str, Any] = msgspec.json.decode((yield Query("bus/status", {}))[0][0])
     load = {
         "milestones": found.pop("milestones"),
         "agents": sum(number for status, number in found["agents"].items() if status not in TERMINAL),

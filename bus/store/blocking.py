@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from bus.operation import Operation, Pause, Routine
 from bus.store.doorbell import Waiting
+from bus.store.facts import Fact
 from bus.store.opening import Connection, connection
-from bus.store.place import Fact
 from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
@@ -39,6 +39,9 @@ class Store:
         if self._only:
             with self._turn:
                 return self._only.run(operation)
+        if self._process == os.getpid() and (found := getattr(self._local, "connection", None)):
+            result: T = found.run(operation)
+            return result
         return self.connection().run(operation)
 
     def carry_out(self, routine: Routine[T]) -> T:

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
+from bus.errors import of_system
+
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
@@ -52,10 +54,14 @@ class Listener:
         if self._inotify < 0:
             raise OSError(ctypes.get_errno(), "there are no more inotify instances")
         self._pids: dict[int, int] = {}
-        self._poll = select.epoll()
-        self._poll.register(self._inotify, select.EPOLLIN)
-        os.makedirs(folder, 0o700, exist_ok=True)
-        self._at_bells = {self._watch_bell(f"{folder}/{bell}") for bell in bells}
+        try:
+            self._poll = select.epoll()
+            self._poll.register(self._inotify, select.EPOLLIN)
+            os.makedirs(folder, 0o700, exist_ok=True)
+            self._at_bells = {self._watch_bell(f"{folder}/{bell}") for bell in bells}
+        except BaseException:
+            os.close(self._inotify)
+            raise
         self._listen_to_wal()
 
     def rest(self) -> None:
@@ -176,7 +182,13 @@ class Porch:
         try:
             return Listener(self._folder, self._wal, bells, self._dismiss) if sys.platform == "linux" else Glance()
         except OSError:
-            return Glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify
+            return self._glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify
+
+    def _glance(self) -> Glance:
+        try:
+            return Glance()
+        except OSError as problem:
+            raise of_system(problem, self._folder) from problem
 
     def _dismiss(self, listener: Listener) -> None:
         if self._closed or len(self._resting) == RESTING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from bus.errors import error
+from bus.errors import error, of_system
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "lustre"}
 
@@ -18,8 +18,8 @@ def make(path: str) -> None:
     except FileExistsError:
         pass
     except OSError as problem:
-        if problem.errno == 28:
-            raise error("disk_full") from problem
+        if (told := of_system(problem, path)).code != "unsafe_file":
+            raise told from problem
         raise error("no_bus", f"the bus {path} can't be made: {problem.strerror}", "choose another place") from problem
 
 

@@ -9,11 +9,11 @@ from bus.errors import error
 from bus.operation import Operation
 from bus.store import sqlite
 from bus.store.doorbell import Waiting
-from bus.store.place import Fact
+from bus.store.facts import Fact
 from bus.store.url import Place, Server
 
 if TYPE_CHECKING:
-    from bus.store import aio, threads
+    from bus.store import postgres_async, sqlite_async
 
 T = TypeVar("T")
 
@@ -56,12 +56,12 @@ def connection(url: Place, create: bool = False, read_only: bool = False) -> Con
     return postgres.Connection(url, create, read_only)
 
 
-async def asynchronous(url: Place, create: bool = False) -> aio.Store | threads.Store:
+async def asynchronous(url: Place, create: bool = False) -> sqlite_async.Store | postgres_async.Store:
     """The async store of the bus at `url`."""
     if isinstance(url, Server):
-        from bus.store import threads
+        from bus.store import postgres_async
 
-        return await threads.Store.open(url, create)
-    from bus.store import aio
+        return await postgres_async.Store.open(url, create)
+    from bus.store import sqlite_async
 
-    return await aio.Store.open(url, create)
+    return await sqlite_async.Store.open(url, create)

@@ -9,27 +9,27 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from bus import schemas
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
-from bus.store import doorbell, files, place
-from bus.store.drive import Drive, Lately
-from bus.store.migration import APPLICATION_ID as APPLICATION_ID
-from bus.store.migration import prepare
-from bus.store.place import Fact
-from bus.store.translation import translate
+from bus.store import doorbell, facts, files
+from bus.store.facts import Fact
+from bus.store.seldom import Lately
+from bus.store.sqlite_errors import translate
+from bus.store.sqlite_schema import APPLICATION_ID as APPLICATION_ID
+from bus.store.sqlite_schema import prepare
+from bus.store.sqlite_transaction import Drive
 from bus.store.turnstile import Turnstile
-from bus.store.url import MEMORY, Url
+from bus.store.url import MEMORY, Url, file
 
 T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 WAL_LIMIT = 4 << 20
-_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, msgspec.MsgspecError)
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
@@ -61,10 +61,7 @@ class Connection:
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
-        try:
-            self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
-        except OSError as problem:
-            raise error("unsafe_file", f"{url.path}.turn can't be used: {problem.strerror}") from problem
+        self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
@@ -74,7 +71,9 @@ class Connection:
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                return self._write(operation.steps()) if operation.writes else self._read(operation)
+                if operation.writes:
+                    return self._write(operation.steps())
+                return self._read(operation)
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
@@ -138,11 +137,11 @@ class Connection:
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return place.facts(self.url)
+        return facts.facts(self.url)
 
     def sizes(self) -> dict[str, int]:
         """Of what takes room on the disk, in bytes."""
-        return place.sizes(self.url)
+        return facts.sizes(self.url)
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
@@ -157,8 +156,9 @@ class Connection:
             raise
 
     def _write(self, steps: Steps[T]) -> T:
-        if self._turnstile:
-            self._turnstile.enter(TIMEOUT)
+        turnstile = self._turnstile
+        if turnstile:
+            turnstile.enter(TIMEOUT)
         drive = Drive(self)
         try:
             self._execute("begin immediate")
@@ -168,12 +168,14 @@ class Connection:
                 self._rollback()
                 raise
             self._commit()
-            self._guarded_checkpoint()
+            self._commits += 1
+            if self._commits % 8 == 0:
+                self._guarded_checkpoint()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
         finally:
-            if self._turnstile:
-                self._turnstile.leave()
+            if turnstile:
+                turnstile.leave()
         if drive.seldom:
             self.lately.note(drive.seldom)
         if drive.bells:
@@ -200,10 +202,11 @@ class Connection:
     def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
         rows: list[Row] = []
-        parameters = {**query.parameters, "now": now}
-        for statement, unless in schemas.parts(query.name):
+        name, given = query
+        parameters = {**given, "now": now}
+        for statement, unless in schemas.parts(name):
             if unless not in parameters:
-                rows += self._execute(statement, parameters).fetchall()
+                rows += self._execute(statement, parameters)
         return rows
 
     def fail(self, problem: Exception) -> BusError:
@@ -237,11 +240,8 @@ class Connection:
 
     def _guarded_checkpoint(self) -> None:
         """Keep the WAL small: every eighth commit looks. Before SQLite 3.51.3 a checkpoint that races with a commit can
-        lose it, so the one connection holds the write lock while another checkpoints
+        lose it, so that one connection holds the write lock while another checkpoints
         (https://sqlite.org/wal.html#walresetbug)."""
-        self._commits += 1
-        if self._commits % 8:
-            return
         try:
             if self.url.path == MEMORY or os.stat(self.wal).st_size <= WAL_LIMIT:
                 return
@@ -259,15 +259,12 @@ class Connection:
                 self._turnstile.leave()
 
     def checkpoint(self) -> None:
-        """Copy the WAL into the file, as far as readers allow; while nobody can commit."""
+        """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads
+        no schema, which would take longer than the rest, holds the write lock."""
         try:
-            self.sqlite.execute("begin immediate")
-            try:
-                other = _connect(self.url)
-                other.execute("pragma wal_checkpoint(passive)").fetchall()
-                other.close()
-            finally:
-                self._rollback()
+            with closing(_bare(self.url)) as guard:
+                guard.execute("begin immediate")
+                self._execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error:
             pass  # the next commit tries again; nothing depends on it but the size of the file
 
@@ -301,20 +298,22 @@ class _Border:
 
 
 def _target(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, isolation_level=None)
+    return sqlite3.connect(file(path, "rw"), uri=True, isolation_level=None)
 
 
-def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rw"
-    place = MEMORY if url.path == MEMORY else f"file:{quote(os.fsencode(url.path))}?mode={mode}"
-    connection = sqlite3.connect(
-        place,
+def _bare(url: Url, read_only: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        MEMORY if url.path == MEMORY else file(url.path, "ro" if read_only else "rw"),
         timeout=TIMEOUT,
         isolation_level=None,
         uri=True,
         cached_statements=256,
         check_same_thread=False,  # each has one thread (in memory they take turns), but may be closed by another
     )
+
+
+def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
+    connection = _bare(url, read_only)
     try:
         _configure(connection, url)
     except BaseException:

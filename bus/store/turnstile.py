@@ -13,8 +13,9 @@ import os
 import threading
 import time
 
-from bus.errors import error
+from bus.errors import error, of_system
 
+NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOOKS = 100
 PATIENCE = 0.015  # seconds of trying before the kernel's queue
 
@@ -30,7 +31,7 @@ class Turnstile:
     def enter(self, timeout: float) -> None:
         """Take the turn. Raises `busy` when nobody else moves for `timeout` seconds (a stopped process holds it)."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, NOW)
         except BlockingIOError:
             self._queue(time.monotonic() + timeout)
 
@@ -40,7 +41,7 @@ class Turnstile:
         while time.monotonic() < patient:
             time.sleep(pause)
             try:
-                return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fcntl.flock(self._descriptor, NOW)
             except BlockingIOError:
                 pause = min(pause * 1.5, 0.0005)
         if not (self._place and self._place.taken_again()):
@@ -57,7 +58,7 @@ class Turnstile:
         taken = 0
         for _ in range(LOOKS):
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._descriptor, NOW)
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             except BlockingIOError:
                 taken += 1
@@ -108,4 +109,7 @@ class _Place:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        raise of_system(problem, path) from problem

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from bus.errors import error
 
-DEFAULT = Path(".milestones") / "coordination.db"
+if TYPE_CHECKING:
+    from pathlib import Path  # which takes long to load, and few commands ask for one
+
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/")
+FOLDER = ".milestones"
+DEFAULT = f"{FOLDER}/coordination.db"
 MEMORY = ":memory:"
 SCHEMA = "agent_bus"
 SCHEMES = ("postgresql://", "postgres://")
@@ -53,15 +56,24 @@ class Server:
 Place = Url | Server
 
 
+def file(path: str, mode: str) -> str:
+    """A path as the URI that SQLite takes, whatever its name."""
+    named = "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in os.fsencode(path))
+    return f"file:{named}?mode={mode}"
+
+
 def parse(text: str) -> Place:
     """A plain path, `sqlite:///relative`, `sqlite:////absolute`, `postgresql://…`; options after `?`; else `usage`."""
     if text.startswith(SCHEMES):
         return _server(text)
     if not text.startswith("sqlite:"):
         if "://" in text:
-            raise error("usage", f"this bus can't open {urlsplit(text).scheme}:// addresses", "give the path of a file")
+            scheme = text.partition("://")[0]
+            raise error("usage", f"this bus can't open {scheme[:40].lower()}:// addresses", "give the path of a file")
         path, _, query = text.partition("?")
         return _options(path, query)
+    from urllib.parse import unquote, urlsplit  # a plain path needs none of it
+
     parts = urlsplit(text)
     if parts.netloc or not parts.path.startswith("/"):
         raise error("usage", "not a bus address", "write sqlite:///relative or sqlite:////absolute")
@@ -69,7 +81,7 @@ def parse(text: str) -> Place:
 
 
 def _options(path: str, query: str) -> Url:
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    options = _pairs(query) if query else {}
     synchronous = options.pop("synchronous", "full")
     if options or synchronous not in ("full", "normal"):
         raise error(
@@ -80,7 +92,15 @@ def _options(path: str, query: str) -> Url:
     return Url(path if path == MEMORY else os.path.abspath(os.path.expanduser(path)), synchronous)
 
 
+def _pairs(query: str) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
+    return dict(parse_qsl(query, keep_blank_values=True))
+
+
 def _server(text: str) -> Server:
+    from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
     try:
         parts = urlsplit(text)
         options = parse_qsl(parts.query, keep_blank_values=True)
@@ -107,8 +127,10 @@ def _server(text: str) -> Server:
 
 def folder(url: Place) -> Path:
     """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's."""
+    from pathlib import Path
+
     beside = Path(url.path).parent if isinstance(url, Url) else Path.cwd()
-    return beside if beside.name == DEFAULT.parent.name else Path.cwd() / DEFAULT.parent
+    return beside if beside.name == FOLDER else Path.cwd() / FOLDER
 
 
 def locate(given: str | None = None) -> Place:
@@ -117,16 +139,17 @@ def locate(given: str | None = None) -> Place:
     if named:
         return parse(named)
     try:
-        here = Path.cwd()
+        here = os.getcwd()
     except OSError as problem:
         raise error("no_bus", "the working directory is gone") from problem
-    for folder in (here, *here.parents):
-        if os.path.lexists(folder / DEFAULT):
-            return Url(str(folder / DEFAULT))
-    raise error("no_bus")
+    while not os.path.lexists(found := os.path.join(here, DEFAULT)):
+        here, below = os.path.dirname(here), here
+        if here == below:
+            raise error("no_bus")
+    return Url(found)
 
 
 def locate_new(given: str | None = None) -> Place:
     """As `locate`, for making a bus: in `.milestones` of the working directory when nothing names one."""
     named = given or os.environ.get("BUS_URL")
-    return parse(named) if named else Url(str(Path.cwd() / DEFAULT))
+    return parse(named) if named else Url(os.path.join(os.getcwd(), DEFAULT))

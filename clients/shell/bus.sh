@@ -347,7 +347,7 @@ register_agent() {
     new+=(host "$host" pid_namespace "$namespace" process_started_at# "$REPLY" boot_id "$boot")
   fi
   # Of JSON the database judges payloads only: keys that stand twice, NULs and large numbers are for the bus command.
-  if [[ ${5:-} == *[{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
+  if [[ ${5:-} == *[\{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
     (exit $_bus_elsewhere)
   elif _bus_sql read agents/identity agent "$1"; then
     former=${REPLY%$'\n'}

@@ -457,25 +457,26 @@ returns table (id bigint, rank double precision) language sql stable rows 10 as 
 $$;
 
 -- What is due in two mailboxes moves, as schemas/operations/messages/receive.sql says.
-create function messages_due(agent text, queue text, at timestamptz) returns void language sql as $$
-  with due as materialized (
+create function messages_due(agent text, queue text, at timestamptz) returns void language plpgsql as $$
+declare
+  due bigint[] := array(
     select id from agent_messages where mailbox in (agent, queue) and due_at <= at
-    order by due_at limit 10000 for update skip locked),
-  most (retries) as (
-    select value::double precision from agent_coordination_config where key = 'message_retry_limit')
-  update agent_messages m set
+    order by due_at limit 10000 for update skip locked);
+  most double precision := (select value from agent_coordination_config where key = 'message_retry_limit');
+begin
+  update agent_messages set
     status = case
       when expires_at <= at then 'dead'
-      when status = 'leased' and retry_count >= most.retries then 'dead'
+      when status = 'leased' and retry_count >= most then 'dead'
       else 'ready' end,
     dead_reason = case
       when expires_at <= at then 'expired'
-      when status = 'leased' and retry_count >= most.retries then 'retries_exhausted' end,
+      when status = 'leased' and retry_count >= most then 'retries_exhausted' end,
     retry_count = retry_count + case
-      when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most.retries then 1 else 0 end,
+      when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most then 1 else 0 end,
     due_at = case when expires_at > at then expires_at end
-  from due, most where m.id = due.id and m.due_at <= at
-$$;
+  where id = any(due) and due_at <= at;
+end $$;
 
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
 -- time: rows are locked as they are chosen, others' are passed over, and no lock is waited for.
@@ -489,10 +490,10 @@ declare
   due boolean;
   aging double precision;
   until timestamptz;
-  head bigint;
-  urgency smallint;
+  own boolean;
+  spare bigint;
   chosen bigint;
-  taken bigint[];
+  several bigint[];
 begin
   select box.name, a.last_heartbeat < at - interval '5 seconds',
     (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
@@ -520,58 +521,44 @@ begin
     perform messages_due(agent, queue, at);
   end if;
 
+  -- The usual case: one message, and only one of the two mailboxes has any.
   if most = 1 and aging = 0 then
-    -- The head of its own mailbox, which nobody else takes from; then what is better in the queue, else that one.
-    select m.id, m.priority into head, urgency from agent_messages m
-    where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-      and (m.expires_at is null or m.expires_at > at)
-    order by m.priority desc, m.id limit 1;
-    if head is null then
+    own := exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready');
+    if not own or not exists (select 1 from agent_messages m where m.mailbox = queue and m.status = 'ready') then
       select m.id into chosen from agent_messages m
-      where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-        and (m.expires_at is null or m.expires_at > at)
+      where m.mailbox = case when own then agent else queue end and m.status = 'ready'
+        and (of_type is null or m.message_type = of_type) and (m.expires_at is null or m.expires_at > at)
       order by m.priority desc, m.id limit 1 for update skip locked;
-    else
-      select m.id into chosen from agent_messages m
-      where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-        and (m.expires_at is null or m.expires_at > at) and m.priority > urgency
-      order by m.priority desc, m.id limit 1 for update skip locked;
-      if chosen is null then
-        select m.id into chosen from agent_messages m
-        where m.mailbox = queue and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-          and (m.expires_at is null or m.expires_at > at) and m.priority = urgency and m.id < head
-        order by m.priority desc, m.id limit 1 for update skip locked;
+      if chosen is not null then
+        return query update agent_messages m
+          set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+          where m.id = chosen returning 0::double precision, m.id, message_record(m);
       end if;
-      if chosen is null then
-        select m.id into chosen from agent_messages m
-        where m.mailbox = agent and m.status = 'ready' and (of_type is null or m.message_type = of_type)
-          and (m.expires_at is null or m.expires_at > at)
-        order by m.priority desc, m.id limit 1 for update skip locked;
-      end if;
+      return;
     end if;
-    if chosen is not null then
-      return query update agent_messages m
-        set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
-        where m.id = chosen returning 0::double precision, m.id, message_record(m);
-    end if;
-    return;
   end if;
 
   -- Each mailbox offers a few more of its heads than are wanted, since some may be locked, and many more when all of
-  -- those are; the limit counts those that could be locked. (`status || ''`: rows are found by their ids.) Chosen and
-  -- taken by two statements: were it one, a row that changed after its snapshot would make PostgreSQL work the choice
-  -- out again in the middle of it (EvalPlanQual), lock other rows, and take more than the limit.
-  foreach head in array array[8, 1000] loop
-    with locked as materialized (
-      select m.id, c.rank from message_heads(agent, of_type, at, most + head) c
-      join agent_messages m on m.id = c.id and m.status || '' = 'ready'
-      order by c.rank, c.id limit most for update of m skip locked)
-    select array_agg(l.id order by l.rank, l.id) into taken from locked l;
-    return query update agent_messages m
-      set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
-      where m.id = any (taken) returning array_position(taken, m.id)::double precision, m.id, message_record(m);
-    exit when found;
+  -- those are; the limit counts those that could be locked. Rows are found by their ids (hence `status || ''`): a join
+  -- would be planned by how few rows there once were. Chosen and taken by two statements: were it one, a row that changed
+  -- after its snapshot would make PostgreSQL work the choice out again in the middle of it (EvalPlanQual), lock other
+  -- rows, and take more than the limit.
+  foreach spare in array array[8, 1000] loop
+    several := array(
+      select m.id from agent_messages m
+      where m.id = any(array(
+          select c.id from message_heads(agent, of_type, at, most + spare) c order by c.rank, c.id limit most + spare))
+        and m.status || '' = 'ready'
+      order by case when aging = 0 then -m.priority
+        else julianday(m.created_at) * 86400.0 - m.priority * aging end, m.id
+      limit most for update skip locked);
+    exit when cardinality(several) > 0;
   end loop;
+  return query update agent_messages m
+    set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+    where m.id = any(several)
+    returning case when aging = 0 then -m.priority
+      else julianday(m.created_at) * 86400.0 - m.priority * aging end, m.id, message_record(m);
 end $$;
 
 -- Acknowledge receipts, a JSON array, all or none: what schemas/operations/messages/ack.sql says; the ids of those that

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.benchmarks import report
 from tests.benchmarks.contestant import MODES
-from tests.benchmarks.figures import FULL, QUICK, Figure, Run, everybody
+from tests.benchmarks.figures import FULL, QUICK, USUAL, Figure, Run, everybody
 from tests.benchmarks.works import WORKS, chosen
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     parser.add_argument("--only", default="", metavar="W1,W4", help="these works (W1 brings W1', W5 and W7)")
-    parser.add_argument("--quick", action="store_true", help="small sizes: a minute instead of a quarter of an hour")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="small sizes: a minute or two instead of eight")
+    sizes.add_argument("--full", action="store_true", help="a million messages through W8, not 200,000")
     parser.add_argument("--synchronous", choices=MODES, help="one value of it (default: both)")
     parser.add_argument("--against", default="", metavar="NAMES", help="these others (default: all that are here)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
@@ -37,12 +40,14 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     wanted = {name.strip() for name in options.against.split(",") if name.strip()}
     contestants = [one for one in everybody() if not wanted or one.kind in ("floor", "ours") or one.name in wanted]
     modes = [options.synchronous] if options.synchronous else list(MODES)
-    run = Run(folder, QUICK if options.quick else FULL, modes, contestants)
+    run = Run(folder, QUICK if options.quick else FULL if options.full else USUAL, modes, contestants)
     print(" · ".join(f"{key} {value}" for key, value in report.machine().items()), file=sys.stderr)
     figures: list[Figure] = []
     for name in chosen(options.only):
-        print(f"{name} …", file=sys.stderr, flush=True)
+        print(f"{name} …", file=sys.stderr, flush=True, end=" ")
+        begin = time.monotonic()
         figures += WORKS[name](run)
+        print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     print(report.table(figures))
     print("\n".join(f"{one.name}: {one.note}" for one in contestants if one.note))
     if options.json:

@@ -23,16 +23,21 @@ def processes(run: Run) -> list[Figure]:
     with ours.open_bus(folder, "full") as bus:
         bus.register("sender", type=ours.TYPE, session=ours.SESSION)
     commands = _commands(folder / "bus.db")
-    environment = {**os.environ, "BUS_URL": str(folder / "bus.db"), "PATH": _path()}
+    environment = _environment(folder)
     times: dict[str, list[float]] = {name: [] for name in commands}
+    for command in commands.values():
+        _seconds(command, environment)  # once to warm up
     for _ in range(min(max(run.scale.count // 20, 3), 40)):
         for name, command in commands.items():
             times[name].append(_seconds(command, environment))
     return [_figure(name, times) for name in commands]
 
 
-def _path() -> str:
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def _environment(folder: Path) -> dict[str, str]:
+    """As where the bus is installed: compiled files are kept (here: in a folder of their own)."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "BUS_URL": str(folder / "bus.db"), "PATH": path, "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
 def _commands(file: Path) -> dict[str, list[str]]:

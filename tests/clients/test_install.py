@@ -49,5 +49,5 @@ def test_the_wheel_holds_the_same_files_as_the_tree(installed: Path) -> None:
 
 
 def test_an_editable_install_uses_the_files_of_the_tree() -> None:
-    assert bus.schemas.root() == TREE / "schemas"
+    assert bus.schemas.root() == str(TREE / "schemas")
     assert not (TREE / "bus" / "schemas").exists()

@@ -27,7 +27,7 @@ from bus_client import AsyncAgent
 
 from bus import AsyncBus, Bus, checkpoints, messages, state
 from bus.errors import BusError
-from bus.store import aio
+from bus.store import sqlite_async
 from bus.store.sqlite import Connection
 from tests.faults import invariants, work
 from tests.faults.invariants import Breach
@@ -270,7 +270,7 @@ def run(size: int, seed: int) -> str:
 
 def an_answer_that_nobody_takes_back(seed: int) -> None:
     """Planted: what a cancelled receive has leased stays leased."""
-    with mock.patch.object(aio.Store, "_take_back"):
+    with mock.patch.object(sqlite_async.Store, "_take_back"):
         for point in ("running", "ended"):
             one("receive", point, 0)
 

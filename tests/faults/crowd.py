@@ -25,7 +25,7 @@ from unittest import mock
 
 from bus import Bus
 from bus.errors import BusError, Conflict
-from bus.store import place, sqlite
+from bus.store import facts, sqlite
 from bus.store.sqlite import Connection
 from bus.store.turnstile import Turnstile
 from tests.faults import invariants, kill, planted, work
@@ -445,7 +445,7 @@ def a_queue_without_an_end(seed: int) -> None:
 
 def a_doctor_who_does_not_know(seed: int) -> None:
     """Planted: nobody looks who holds the locks."""
-    with patience(CONTROL), mock.patch.object(place, "_holder", return_value=None):
+    with patience(CONTROL), mock.patch.object(facts, "_holder", return_value=None):
         crowd(CONTROL, seed, FEW, by=(holder_is_named,))
 
 

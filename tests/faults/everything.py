@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bus import Bus, schemas
@@ -134,7 +135,7 @@ CALLS: tuple[Callable[[Bus, World], None], ...] = (
 @cache
 def writing() -> frozenset[str]:
     """The operations that change a bus, and can be used here."""
-    names = {f"{path.parent.name}/{path.stem}" for path in (schemas.root() / "operations").rglob("*.sql")}
+    names = {f"{path.parent.name}/{path.stem}" for path in (Path(schemas.root()) / "operations").rglob("*.sql")}
     changes = (name for name in names if any(CHANGES.match(text) for text in schemas.operation(name)))
     return frozenset(name for name in changes if not name.startswith(tuple(UNUSED)))
 

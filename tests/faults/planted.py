@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import schemas
-from bus.store import rendering
+from bus.store import postgres_rendering
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
@@ -29,7 +29,7 @@ SAME_DELIVERY: Edits = {
 
 def _forget() -> None:
     schemas.parts.cache_clear()
-    rendering.operation.cache_clear()
+    postgres_rendering.operation.cache_clear()
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def planted(edits: Edits) -> Iterator[None]:
             if text.count(old) != 1:
                 raise LookupError(f"{name} has changed: plant the defect anew")
             (copy / name).write_text(text.replace(old, new), "utf-8")
-        schemas.root = lambda: copy
+        schemas.root = lambda: str(copy)
         _forget()
         try:
             yield

@@ -202,8 +202,8 @@ def run(size: int, seed: int) -> str:
 
 def a_claim_that_locks_nothing(seed: int) -> None:
     """Planted: a message is leased without being locked when it is chosen, so that two may choose it."""
-    text = "order by c.rank, c.id limit :limit for update of m skip locked),"
-    defect = {"postgres/operations/messages/receive.sql": (text, "order by c.rank, c.id limit :limit),")}
+    text = "order by m.priority desc, m.id limit 1 for update skip locked;"
+    defect = {"postgres/0001_core.sql": (text, text.replace(" for update skip locked", ""))}
     with planted.planted(defect), servers.own() as server:
         storm(server, 10, seed)
 

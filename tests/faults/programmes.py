@@ -21,6 +21,8 @@ NAMES = (
     "crowd",
     "wal_reset",
     "bad_input",
+    "scarcity",
+    "migrations",
 )
 
 

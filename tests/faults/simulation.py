@@ -24,8 +24,8 @@ from bus.errors import BusError, Conflict, Fault, TryAgain, error
 from bus.models import Message
 from bus.operation import Operation, Pause, Query, Statement, Steps
 from bus.store import sqlite
-from bus.store.drive import Lately
 from bus.store.sqlite import Connection
+from bus.store.sqlite_transaction import Lately
 from tests.faults import invariants, planted, work
 from tests.faults.invariants import Breach
 from tests.faults.world import World

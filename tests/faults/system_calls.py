@@ -32,6 +32,7 @@ from tests.faults.model import Asynchronous, Call, CommandLine, Door, Shell, rec
 from tests.faults.world import Journal, World
 
 UNIT = "faults"
+BROKEN = 3  # status of a process that found a breach
 SIZES = {"quick": 250, "nightly": 30_000, "release": 200_000}
 KINDS = ("kill", "EIO", "ENOSPC", "short write", "torn write")  # in the order of shim.c
 DOORS: dict[str, tuple[type[Door], int]] = {  # and how many of all faults it gets
@@ -97,7 +98,8 @@ class Shim:
 
 
 def shimmed(module: str, *arguments: str) -> str:
-    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr."""
+    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr when it
+    ends with `BROKEN`."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise RuntimeError("this programme needs a C compiler")
@@ -107,8 +109,10 @@ def shimmed(module: str, *arguments: str) -> str:
         environment = {**os.environ, "LD_PRELOAD": library}
         command = [sys.executable, "-m", f"tests.faults.{module}", *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == BROKEN:
+        raise Breach([done.stderr.strip()])
     if done.returncode:
-        raise Breach([done.stderr.strip() or f"it ended with {done.returncode}"])
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stderr}")
     return done.stdout.strip()
 
 
@@ -351,4 +355,4 @@ if __name__ == "__main__":
         main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except Breach as found:
         print(found.lines[0], file=sys.stderr)
-        sys.exit(1)
+        sys.exit(BROKEN)

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 from bus import Bus
 from bus.errors import BusError
-from bus.store import place, sqlite
+from bus.store import facts, sqlite
 from tests.faults import invariants, work
 from tests.faults.crew import Crew
 from tests.faults.invariants import Breach
-from tests.faults.system_calls import Shim, shimmed
+from tests.faults.system_calls import BROKEN, Shim, shimmed
 from tests.faults.world import Journal, World
 
 UNIT = "seconds"
@@ -35,7 +35,7 @@ ROUND = 30.0  # seconds on one file
 WINDOW = 0.008  # seconds for which a checkpointer sleeps
 WRITERS = 2
 CHECKPOINTERS = 2
-AFFECTED = place._library()[1] != "ok"
+AFFECTED = facts._library()[1] != "ok"
 
 
 class Place(NamedTuple):
@@ -212,4 +212,4 @@ if __name__ == "__main__":
         main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except Breach as found:
         print(found.lines[0], file=sys.stderr)
-        sys.exit(1)
+        sys.exit(BROKEN)

@@ -20,7 +20,7 @@ class Proxy:
     `before` they do, or `now`, at whatever comes next."""
 
     def __init__(self, server: str) -> None:
-        self._address = _address(server)
+        self._address = address(server)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.cut = ""
@@ -94,7 +94,7 @@ class Line:
         return found is not None or self._names[word] in data
 
 
-def _address(server: str) -> str | tuple[str, int]:
+def address(server: str) -> str | tuple[str, int]:
     parts = urlsplit(server)
     host = unquote(parts.netloc.rpartition("@")[2]) or parse_qs(parts.query).get("host", [""])[0]
     name, _, port = host.partition(":")

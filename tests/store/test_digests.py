@@ -1,11 +1,14 @@
 """Payload integrity: what is handed out is what was sent."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bus import Bus, digests
 from tests.clients.conftest import FUNCTIONS, Shell
@@ -35,6 +38,25 @@ def test_a_digest_does_not_mind_white_space(url: str, payload: str) -> None:
         assert message.digest == digests.of(payload) == digests.of(bytes(message.raw).decode())
         assert message.payload == json.loads(payload)
         assert bus.doctor(deep=True)[-1].verdict == "ok"
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+), st.sampled_from([None, 0, 3, "\t", "\r\n "]), st.booleans())  # fmt: skip
+def test_compact_is_the_text_without_white_space_between_its_tokens(
+    value: object, indent: int | str | None, ascii: bool
+) -> None:
+    written = json.dumps(value, indent=indent, ensure_ascii=ascii)
+    strings = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+', re.S)
+    assert digests.compact(written) == strings.sub(r"\1", written)
+    assert json.loads(digests.compact(written)) == value
+
+
+@pytest.mark.parametrize("text", ['{"a": ', '{"a" : nonsense}', "", '["a" "b"]', "[" * 5000])
+def test_what_is_no_json_has_a_digest_too(text: str) -> None:
+    assert digests.compact(text) == text.replace(" ", "")
+    assert len(digests.of(text)) == digests.LENGTH
 
 
 @pytest.mark.parametrize("limit", [1, 5])

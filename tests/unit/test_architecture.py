@@ -33,9 +33,9 @@ BELOW_ALL = {
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
-    "sqlite3": {"bus.store.sqlite", "bus.store.migration", "bus.store.aio", "bus.store.place"},
+    "sqlite3": {"bus.store.sqlite", "bus.store.sqlite_schema", "bus.store.sqlite_async", "bus.store.facts"},
     "psycopg": {"bus.store"},
-    "aiosqlite": {"bus.store.aio"},
+    "aiosqlite": {"bus.store.sqlite_async"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
     "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
@@ -154,6 +154,34 @@ def test_every_operation_is_used_and_every_query_is_there() -> None:
     named |= {f"copying/{verb}_{table}" for verb in ("take", "put") for table in copying.TABLES}
     named |= {f"types/add_{kind}" for kind in ("agent", "message", "operation", "state")}
     assert named == {f"{path.parent.name}/{path.stem}" for path in OPERATIONS}
+
+
+LOOKS = [
+    pytest.param(function, id=f"{path.stem}.{function.name}")
+    for path in SHIPPED
+    for function in ast.walk(ast.parse(path.read_text("utf-8")))
+    if isinstance(function, ast.FunctionDef)
+    and any(isinstance(decorator, ast.Name) and decorator.id == "looking" for decorator in function.decorator_list)
+]
+
+
+@pytest.mark.parametrize("function", LOOKS)
+def test_what_looks_without_a_transaction_asks_one_statement(function: ast.FunctionDef) -> None:
+    asked = [node for node in ast.walk(function) if isinstance(node, ast.Yield | ast.YieldFrom)]
+    (name,) = re.findall(r"Query\('([a-z]+/[a-z_]+)'", ast.unparse(function))
+    assert len(asked) == 1
+    assert not any(isinstance(node, ast.For | ast.While) for node in ast.walk(function))
+    (statement,) = schemas.operation(name)
+    assert re.match(r"(select|with)\b", statement)
+
+
+def test_no_check_or_trigger_of_messages_makes_a_temporary_table(empty: sqlite3.Connection) -> None:
+    """`in (…)` of more than two words does, and `returning`; each costs as much as a bare insert."""
+    for name in ("messages/send", "messages/sources", "messages/take", "messages/finish", "state/save"):
+        for statement, unless in schemas.parts(name):
+            parameters = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
+            made = [row for row in empty.execute(f"explain {statement}", parameters) if row[1] == "OpenEphemeral"]
+            assert unless or not made, (name, statement)
 
 
 def test_every_code_that_sql_raises_is_in_the_catalog() -> None:

@@ -18,10 +18,11 @@ where agent_id in (select leased_by from agent_messages where id in (
     select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
--- One whose lease ran out was counted when it came back; leased again, it is counted below, once.
+-- One whose lease ran out was counted when it came back; leased again, it is counted below, once. (`status || ''`: rows
+-- are found by their ids, not by the index of those that are ready.)
 update agent_messages set status = 'leased', due_at = :now, retry_count = retry_count - 1
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
-  and status = 'ready';
+  and status || '' = 'ready';
 
 update agent_messages set
   status = case

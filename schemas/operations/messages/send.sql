@@ -31,7 +31,13 @@ values ((select session_id from agent_registry where agent_id = :from), :from, :
   strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent, :digest)
 on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
 do update set idempotency_key = excluded.idempotency_key
-returning id, to_agent;
+/*postgres returning id, to_agent */;
+
+-- For `returning` SQLite would make a temporary table.
+/*sqlite*/
+select coalesce((select id from agent_messages where idempotency_key = :key and from_agent = :from and to_agent = :to),
+  last_insert_rowid()), :to;
+/*end*/
 
 -- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
 -- unless :keyless

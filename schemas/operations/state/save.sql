@@ -16,7 +16,12 @@ on conflict (agent_id, state_key) do update set
   created_at = iif(agent_state.expires_at <= :now, :now, agent_state.created_at),
   state_type = coalesce(:type, agent_state.state_type), state_value = excluded.state_value, updated_at = :now,
   expires_at = excluded.expires_at
-returning version;
+/*postgres returning version */;
+
+-- For `returning` SQLite would make a temporary table.
+/*sqlite*/
+select version from agent_state where agent_id = :agent and state_key = :key;
+/*end*/
 
 -- unless :beaten
 update agent_registry set last_heartbeat = :now

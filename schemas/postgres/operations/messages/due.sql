@@ -22,5 +22,5 @@ update agent_messages m set
       < (select value::double precision from agent_coordination_config where key = 'message_retry_limit')
     then 1 else 0 end,
   due_at = case when expires_at > :now then expires_at end
-from due where m.id = due.id and m.due_at <= :now
+where m.id = any(array(select id from due)) and m.due_at <= :now
 returning m.id, to_agent, status;

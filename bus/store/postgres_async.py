@@ -15,8 +15,8 @@ from typing import TypeVar
 from bus.operation import Operation, Routine
 from bus.store import coroutines
 from bus.store.doorbell import Waiting
+from bus.store.facts import Fact
 from bus.store.opening import Connection, connection
-from bus.store.place import Fact
 from bus.store.url import Server
 
 T = TypeVar("T")

@@ -16,8 +16,7 @@ def prepare(connection: sqlite3.Connection, url: Url, timeout: float, read_only:
     """Refuse what is no bus of ours; make or upgrade the tables."""
     (found,) = connection.execute("pragma application_id").fetchone()
     (version,) = connection.execute("pragma user_version").fetchone()
-    steps = schemas.migrations("sqlite")
-    newest = steps[-1][0]
+    newest = schemas.newest("sqlite")
     if found not in (0, APPLICATION_ID) or (found == 0 and not _empty(connection)):
         if _was_made_meanwhile(connection):
             return prepare(connection, url, timeout, read_only)
@@ -33,7 +32,7 @@ def prepare(connection: sqlite3.Connection, url: Url, timeout: float, read_only:
         connection.execute("pragma auto_vacuum = incremental")
     if url.path != MEMORY and connection.execute("pragma journal_mode").fetchone() != ("wal",):
         _switch_to_wal(connection, timeout)
-    for number, text in steps:
+    for number, text in schemas.migrations("sqlite") if version < newest else []:
         if number > version:
             _migrate(connection, number, text)
     return None

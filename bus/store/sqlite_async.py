@@ -16,7 +16,7 @@ import aiosqlite
 from bus.operation import Operation, Routine
 from bus.store import coroutines
 from bus.store.doorbell import Waiting
-from bus.store.place import Fact
+from bus.store.facts import Fact
 from bus.store.sqlite import Connection
 from bus.store.url import Url
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from bus.store.refusals import Lost
+from bus.store.postgres_errors import Lost
 
 if TYPE_CHECKING:
     from bus.store.postgres import Connection

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import msgspec
 
-from bus.errors import BusError, error
+from bus.errors import BusError, error, of_system
 
 _BY_RESULT = {
     5: "busy",
@@ -24,6 +26,8 @@ def translate(problem: Exception, path: str) -> BusError:
     """The bus's error for a driver's."""
     if isinstance(problem, BusError):
         return problem
+    if isinstance(problem, OSError):
+        return of_system(problem, path)
     if isinstance(problem, UnicodeEncodeError | OverflowError):
         return error("invalid_value", "the value can't be stored: it has a lone surrogate or a number beyond 64 bits")
     if isinstance(problem, ValueError | msgspec.MsgspecError):  # arguments were read before: it is a row
@@ -38,8 +42,19 @@ def translate(problem: Exception, path: str) -> BusError:
     if primary in _BY_RESULT:
         return error(_BY_RESULT[primary], f"{path} is not a bus" if primary == 26 else "")
     if primary in (_READ_ONLY, _CANT_OPEN):
+        if primary == _CANT_OPEN and not _can_open():
+            return error("no_descriptors")
         return error("unsafe_file", f"{path} can't be opened for writing", "check the permissions of file and folder")
     return error("fault", f"SQLite failed on {path}: {text}")
+
+
+def _can_open() -> bool:
+    """Whether this process can open files at all; SQLite does not say why it can't."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as problem:
+        return problem.errno not in (errno.EMFILE, errno.ENFILE)
+    return True
 
 
 def _refusal(text: str) -> BusError:
