@@ -40,7 +40,7 @@ def several_receipts(bus: Bus, world: World) -> None:
     for number in range(2):
         world.intend(f"pair-{number}", {"task_id": f"pair-{number}"})
         world.confirm(bus.send("boss", "ben", "progress_update", {"task_id": f"pair-{number}"}), f"pair-{number}")
-    receipts = [message.receipt or "" for message in bus.receive("ben", limit=2)]
+    receipts = [message.receipt or "" for message in bus.receive("ben", limit=2, type="progress_update")]
     for receipt in receipts:
         world.take(receipt)
     bus.ack(receipts)
