@@ -1,8 +1,8 @@
 """Claims: which messages come next for an agent, and their lease.
 
-A single message of any type, the usual case, goes a short way: where it comes from is looked up, and that row is leased.
-Whenever there is more to sort out (something is due, a holder has died, messages age, several are wanted) one statement
-first moves what is due and then leases the best of what is ready.
+A single message of any type, the usual case, goes a short way: where it comes from is looked up, and that row is
+leased. When there is more to sort out (something is due, a holder has died, messages age, several are wanted) what is
+due moves first, and then the best of what is ready are leased.
 """
 
 from __future__ import annotations
