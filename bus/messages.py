@@ -11,15 +11,16 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, clock, digests, envelopes, inputs
+from bus import agents, clock, digests, envelopes, inputs, liveness
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, looking
+from bus.operation import Leap, Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, looking
 
 EVERYBODY = "*"
 _IDS = 10**16  # more than there are: see messages/sources.sql
 FEW = 8  # receipts that are acknowledged one by one
+NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who holds some has died
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
@@ -197,7 +198,7 @@ def claim(
 
 def _claiming(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
     whole = inputs.whole("limit", limit, most=10_000)
-    return {"agent": agent, "limit": whole, "lease": inputs.lease(lease), "type": type}
+    return {"agent": agent, "limit": whole, "lease": inputs.lease(lease), "type": type, "seen": None}
 
 
 def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
@@ -236,9 +237,12 @@ def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
 
 def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
     """What there is after all that is due has moved, up to the limit."""
-    yield from agents.relieve_the_dead(str(parameters["agent"]))
     found: list[Message] = []
-    rows: list[Row] = [()]
+    rows: list[Row] = yield Leap("messages/receive", {**parameters, "seen": liveness.seen()})
+    if rows == [NOTHING] or (found := (yield from _sorted_out(sorted(rows)))):
+        return found
+    yield from agents.relieve_the_dead(str(parameters["agent"]))
+    rows = [()]
     while rows and not found:
         rows = yield Query("messages/receive", parameters)
         found = yield from _sorted_out(sorted(rows))

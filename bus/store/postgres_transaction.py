@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from bus import clock
 from bus.errors import BusError, error
-from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
+from bus.operation import Leap, Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import postgres_rendering as rendering
 from bus.store.postgres_errors import LOST, Lost, translate
 from bus.store.postgres_wire import Ask, Wire
@@ -114,7 +114,7 @@ class Transaction:
             return result
 
     def _answer(self, request: Request) -> list[Row]:
-        if isinstance(request, Query):
+        if isinstance(request, Query | Leap):
             return self._query(request.name, [request.parameters])
         if isinstance(request, Load):
             self._query(request.name, request.rows)
