@@ -52,7 +52,7 @@ class Scale:
 
 TINY = Scale(rounds=1, count=20, rows=200, long=200, idle=2, seconds=0.2)
 QUICK = Scale(rounds=5, count=600, rows=20_000, long=20_000, idle=8, seconds=2)
-USUAL = Scale(rounds=7, count=1000, rows=1_000_000, long=200_000, idle=64, seconds=10)
+USUAL = Scale(rounds=5, count=1000, rows=1_000_000, long=200_000, idle=64, seconds=10)
 FULL = replace(USUAL, long=1_000_000)
 
 

@@ -204,6 +204,9 @@ def child(path: Path, at: int, kind: int, counted: Path) -> None:
         shim.arm(0, 0)
         Bus.open(str(path), create=True).close()
         status = 0
+    except BusError as problem:
+        path.with_name("failure").write_text(f"it can't be opened again: {problem.code} {problem}", "utf-8")
+        status = system_calls.BROKEN
     except BaseException:
         path.with_name("failure").write_text(traceback.format_exc(), "utf-8")
     finally:
@@ -221,7 +224,8 @@ def _under_the_shim(start: str, at: int, kind: int) -> int:
             child(path, at, kind, counted)
         _, status = os.waitpid(pid, 0)
         if (failure := folder / "failure").exists():
-            raise Breach([failure.read_text("utf-8")])
+            broken = os.waitstatus_to_exitcode(status) == system_calls.BROKEN
+            raise (Breach if broken else RuntimeError)([failure.read_text("utf-8")])
         if status and status != signal.SIGKILL:
             raise Breach([f"it died of {status}"])
         whole(path, before)
@@ -367,10 +371,12 @@ def upgrades() -> None:
 SUICIDE = "\nselect pg_terminate_backend(pg_backend_pid());\n"
 
 
+_QUOTED = re.compile(r"--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|'(?:[^']|'')*'|\"[^\"]*\"|;\n", re.S)
+
+
 def places(text: str) -> list[int]:
-    """Where a statement of a migration begins."""
-    found = (match.start() for match in re.finditer(r"(?<=;\n)(?=(\n|--[^\n]*\n)*\w)", text))
-    return [at for at in found if text[:at].count("$$") % 2 == 0]
+    """Where a statement of a migration has ended."""
+    return [match.end() for match in _QUOTED.finditer(text) if match[0] == ";\n"]
 
 
 def on_postgres(server: str, count: int, chance: random.Random) -> int:
