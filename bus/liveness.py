@@ -120,6 +120,20 @@ def _runs(agent: Identity) -> bool:
     return True
 
 
+def seen() -> str:
+    """This host, boot and pid namespace, and the processes that are watched and run, in words between spaces, for
+    `messages/receive`: of holders like these it need not be asked."""
+    alive = [agent for agent in list(_watched) if _runs(agent)]
+    return " ".join(
+        [
+            os.uname().nodename,
+            boot_id() or "-",
+            pid_namespace() or "-",
+            *(f"{a.pid}/{a.process_started_at}" for a in alive),
+        ]
+    )
+
+
 class Ending:
     """Tells whether a process has ended, by its pidfd, in a tenth of the time that reading /proc takes."""
 

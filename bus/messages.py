@@ -11,14 +11,13 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, clock, digests, envelopes, inputs
+from bus import agents, claims, clock, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Row, Shortcut, Steps, looking
+from bus.operation import Operation, Pause, Query, Ring, Routine, Shortcut, Steps, looking
 
 EVERYBODY = "*"
-_IDS = 10**16  # more than there are: see messages/sources.sql
 FEW = 8  # receipts that are acknowledged one by one
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
@@ -164,7 +163,7 @@ def ack_and_receive(
 
     Raises as `ack`, and then leases nothing, and as `receive`.
     """
-    parameters = _claiming(agent, 1, lease, type)
+    parameters = claims.parameters(agent, 1, lease, type)
     first = Operation(
         partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up, "messages/receive"
     )
@@ -191,13 +190,8 @@ def claim(
     agent: str, *, limit: int = 1, lease: Duration | None = None, type: str | None = None, ack: bool = False
 ) -> Operation[list[Message]]:
     """What is there for `receive`, now: one transaction, no waiting."""
-    claiming = partial(_claim, _claiming(agent, limit, lease, type), ack)
+    claiming = partial(_claim, claims.parameters(agent, limit, lease, type), ack)
     return Operation(claiming, True) if ack else Operation(claiming, True, _give_up, "messages/receive")
-
-
-def _claiming(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
-    whole = inputs.whole("limit", limit, most=10_000)
-    return {"agent": agent, "limit": whole, "lease": inputs.lease(lease), "type": type}
 
 
 def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
@@ -206,54 +200,10 @@ def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Ste
 
 
 def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Message]]:
-    found = (yield from _next(parameters)) if parameters["limit"] == 1 and parameters["type"] is None else None
-    if found is None:
-        found = yield from _all_sorted(parameters)
+    found = yield from claims.take(parameters)
     if ack_too and found:
         yield from _ack([message.receipt or "" for message in found], False)
         return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
-    return found
-
-
-def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
-    """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
-    died, messages age."""
-    agent = str(parameters["agent"])
-    rows = yield Shortcut("messages/sources", parameters)
-    if not rows or rows[0][-1]:
-        return None
-    now, own_due, queue_due, own, queue, back, _ = rows[0]
-    timers = [due for due in (own_due, queue_due) if due]
-    if timers and (back or min(timers) <= now or (yield from agents.relieve_the_dead(agent))):
-        return None
-    yield agents.at_work(agent)
-    heads = [head for head in (own, queue) if head]
-    if not heads:
-        return []
-    ((id, record),) = yield Query("messages/take", {**parameters, "id": min(heads) % _IDS})
-    return (yield from _sorted_out([(0, id, record)])) or None
-
-
-def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
-    """What there is after all that is due has moved, up to the limit."""
-    yield from agents.relieve_the_dead(str(parameters["agent"]))
-    found: list[Message] = []
-    rows: list[Row] = [()]
-    while rows and not found:
-        rows = yield Query("messages/receive", parameters)
-        found = yield from _sorted_out(sorted(rows))
-    return found
-
-
-def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
-    """The messages that can be read; the others are buried, so that they block nobody."""
-    found = []
-    for _, id, record in rows:
-        if (message := envelopes.sound(record)) and envelopes.intact(message):
-            found.append(message)
-        else:
-            yield Query("messages/bury", {"id": id})
-            yield Ring([agents.ended(id)])
     return found
 
 

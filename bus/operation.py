@@ -49,6 +49,14 @@ class Shortcut(NamedTuple):
     parameters: Mapping[str, object]
 
 
+class Leap(NamedTuple):
+    """As a `Query`, for stores on which a round trip costs much; others answer with no rows, and the operation takes
+    the long way."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
 class Load(NamedTuple):
     """Run schemas/operations/`name`.sql once for each set of parameters; answered with no rows."""
 
@@ -70,7 +78,7 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Request = Query | Shortcut | Statement | Seldom | Load | Ring
+Request = Query | Shortcut | Leap | Statement | Seldom | Load | Ring
 Steps = Generator[Request, Any, T]
 
 

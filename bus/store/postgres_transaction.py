@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from bus import clock
 from bus.errors import BusError, error
-from bus.operation import Load, Operation, Query, Request, Row, Statement, Steps
+from bus.operation import Leap, Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import postgres_rendering as rendering
 from bus.store.postgres_errors import LOST, Lost, translate
 from bus.store.postgres_wire import Ask, Wire
@@ -114,7 +114,7 @@ class Transaction:
             return result
 
     def _answer(self, request: Request) -> list[Row]:
-        if isinstance(request, Query):
+        if isinstance(request, Query | Leap):
             return self._query(request.name, [request.parameters])
         if isinstance(request, Load):
             self._query(request.name, request.rows)
@@ -146,7 +146,7 @@ class Transaction:
         self._blemished |= blemished
         for sql, names, unless in rendering.operation(name, moment is not None):
             values = [given[name] for name in names]
-            if not (self._is_lately((sql, *values)) if unless == BEATEN else unless in parameters):
+            if not (self._is_lately((sql, *map(str, values))) if unless == BEATEN else unless in parameters):
                 yield sql, values
 
     def _is_lately(self, key: Key) -> bool:

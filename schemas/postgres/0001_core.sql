@@ -480,7 +480,10 @@ end $$;
 
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
 -- time: rows are locked as they are chosen, others' are passed over, and no lock is waited for.
-create function message_claim(agent text, of_type text, most bigint, lease double precision, at timestamptz)
+--
+-- `seen` saves the claimer a look at who else holds what it could take: its host, boot and pid namespace, and processes
+-- that it sees run. No rows: somebody there may be dead, look first; (0, 0, null): there is nothing.
+create function message_claim(agent text, of_type text, most bigint, lease double precision, at timestamptz, seen text)
 returns table (rank double precision, id bigint, record json) language plpgsql rows 1 as $$
 #variable_conflict use_column
 declare
@@ -494,6 +497,7 @@ declare
   spare bigint;
   chosen bigint;
   several bigint[];
+  words text[] := string_to_array(seen, ' ');
 begin
   select box.name, a.last_heartbeat < at - interval '5 seconds',
     (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
@@ -507,6 +511,21 @@ begin
   where a.agent_id = agent;
   if not found then
     raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  if exists (
+      select 1 from (
+        select * from (
+          select m.leased_by from agent_messages m
+          where m.due_at is not null and m.mailbox = agent order by m.due_at limit 100) own
+        union all
+        select * from (
+          select m.leased_by from agent_messages m
+          where m.due_at is not null and m.mailbox = queue order by m.due_at limit 100) shared) timers
+      join agent_registry h on h.agent_id = timers.leased_by
+      where seen is not null and timers.leased_by <> agent and h.pid is not null and h.host = words[1]
+        and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
+          and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
+    return;
   end if;
   if silent then
     update agent_registry set last_heartbeat = at where agent_id = agent;
@@ -533,6 +552,8 @@ begin
         return query update agent_messages m
           set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
           where m.id = chosen returning 0::double precision, m.id, message_record(m);
+      elsif seen is not null then
+        return query select 0::double precision, 0::bigint, null::json;
       end if;
       return;
     end if;
@@ -559,40 +580,55 @@ begin
     where m.id = any(several)
     returning case when aging = 0 then -m.priority
       else julianday(m.created_at) * 86400.0 - m.priority * aging end, m.id, message_record(m);
+  if not found and seen is not null then
+    return query select 0::double precision, 0::bigint, null::json;
+  end if;
 end $$;
 
 -- Acknowledge receipts, a JSON array, all or none: what schemas/operations/messages/ack.sql says; the ids of those that
 -- were not acknowledged already. In the order of the ids, so that two who acknowledge the same never wait in a circle.
 create function messages_acknowledge(receipts text, at timestamptz) returns setof bigint language plpgsql rows 1 as $$
 declare
-  receipt record;
+  several text[] := string_to_array(translate(receipts, '[]" ', ''), ',');
+  receipt text;
+  message bigint;
+  latest bigint;
   holder text;
+  silent boolean;
   held record;
 begin
-  for receipt in
-    select distinct split_part(value, '.', 1)::bigint as id, split_part(value, '.', 2)::bigint as delivery
-    from json_array_elements_text(receipts::json) order by 1, 2
-  loop
+  if cardinality(several) > 1 then
+    several := array(select r from unnest(several) r group by r order by split_part(r, '.', 1)::bigint, r);
+  end if;
+  foreach receipt in array several loop
+    message := split_part(receipt, '.', 1);
+    latest := split_part(receipt, '.', 2);
     update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null
-    where m.id = receipt.id and m.delivery = receipt.delivery and m.status = 'leased' returning m.leased_by into holder;
+    where m.id = message and m.delivery = latest and m.status = 'leased'
+    returning m.leased_by, (
+      select a.last_heartbeat < at - interval '5 seconds' from agent_registry a where a.agent_id = m.leased_by)
+    into holder, silent;
     if not found then
-      select m.* into held from agent_messages m where m.id = receipt.id for update;
+      select m.* into held from agent_messages m where m.id = message for update;
       if not found then
         raise exception 'unknown_message' using errcode = 'AB000';
       end if;
-      if held.delivery <> receipt.delivery or not (held.status = 'acknowledged'
+      if held.delivery <> latest or not (held.status = 'acknowledged'
           or (held.status in ('leased', 'ready') and held.leased_by is not null)) then
         raise exception 'lease_lost' using errcode = 'AB000';
       end if;
       continue when held.status = 'acknowledged';
       -- Its lease ran out, but nobody took it: leased again for a moment, since only a leased one can be acknowledged.
       holder := held.leased_by;
-      update agent_messages m set status = 'leased', due_at = at where m.id = receipt.id;
-      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null where m.id = receipt.id;
+      silent := true;
+      update agent_messages m set status = 'leased', due_at = at where m.id = message;
+      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null where m.id = message;
     end if;
-    update agent_registry a set last_heartbeat = at
-    where a.agent_id = holder and a.last_heartbeat < at - interval '5 seconds';
-    return next receipt.id;
+    if silent then
+      update agent_registry a set last_heartbeat = at
+      where a.agent_id = holder and a.last_heartbeat < at - interval '5 seconds';
+    end if;
+    return next message;
   end loop;
 end $$;
 
@@ -658,17 +694,16 @@ begin
   if not (new.to_agent ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
     raise exception 'invalid_address' using errcode = 'AB000';
   end if;
-  select exists (select 1 from message_types where name = new.message_type),
+  select exists (select 1 from message_types where name = new.message_type)
+      and case when new.to_agent ^@ '@' then exists (select 1 from agent_types where name = substr(new.to_agent, 2))
+        else true end,
     (select value::double precision from agent_coordination_config where key = 'max_payload_bytes'),
     (select last_activity from coordination_sessions where session_id = new.session_id)
   into known, most, active;
   if not known then
-    raise exception 'unknown_type: there is no such message type' using errcode = 'AB000';
-  end if;
-  if new.to_agent ^@ '@' then
-    if not exists (select 1 from agent_types where name = substr(new.to_agent, 2)) then
-      raise exception 'unknown_type: there is no such agent type' using errcode = 'AB000';
-    end if;
+    raise exception 'unknown_type: there is no such %', case
+      when exists (select 1 from message_types where name = new.message_type) then 'agent type' else 'message type' end
+      using errcode = 'AB000';
   end if;
   if jsonb_typeof(document_check(new.payload, most)) <> 'object' then
     raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,20 @@ def test_a_bus_is_made_found_copied_and_examined(tmp_path: Path) -> None:
     assert json.loads(bus("status", "--json"))["messages"] == {}
     assert bus("prune") == "0 messages removed\n"
     assert Path(bus("shell").strip()).name == "bus.sh"
+
+
+def test_a_payload_that_is_not_what_was_sent_is_found_by_a_deep_look(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.send("a", "b", "task_assignment", {"phase": "one"})
+    assert "1 are what was sent" in bus("doctor", "--deep")
+    with closing(sqlite3.connect(here, isolation_level=None)) as hand:
+        hand.execute("drop trigger agent_messages_envelope")
+        hand.execute("""update agent_messages set payload = '{"phase": "two"}'""")
+    assert "payloads" not in bus("doctor")
+    done = subprocess.run([*BUS, "doctor", "--deep", "--json"], capture_output=True, check=False)
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 70
+    assert findings["payloads"]["details"] == "1 of 1 are not what was sent: 1"
 
 
 def test_a_damaged_file_is_said_plainly(here: str) -> None:

@@ -1,5 +1,6 @@
 """Design §7 at its edges: what two rules make together, many rows, odd times; and who wakes whom."""
 
+import json
 from contextlib import suppress
 
 import pytest
@@ -371,3 +372,11 @@ def test_a_watcher_notices_a_value_that_was_deleted_and_saved_again(team: Bus) -
     assert team.state_watch("a", "k", after=version, wait=0) == ("new", 2)
     with refused("version_conflict", 76):
         team.state_save("a", "k", "mine", if_version=version)
+
+
+@pytest.mark.parametrize("number", ["-9223372036854775808", "9223372036854775807", "-1.7976931348623157e308", "5e-324"])
+def test_the_largest_and_smallest_numbers_are_kept(team: Bus, number: str) -> None:
+    document = f'{{"a":{number}}}'
+    id = team.send("boss", "one", "task_assignment", document)
+    assert bytes(team.message(id).raw).decode() == document
+    assert team.checkpoint_create("one", document).state_snapshot == {"a": json.loads(number)}

@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 
 from bus import Bus, inputs
 from bus.store import sqlite as store
-from tests.faults import attempts, by_hand, corpus, planted
+from tests.faults import attempts, bad_input_postgres, by_hand, corpus, planted
 from tests.faults.attempts import FAST, FIELDS, SLOW, Answer, Field, Library
 from tests.faults.corpus import Value
 from tests.faults.invariants import Breach
 
 UNIT = "seconds"
 SIZES = {"quick": 10, "nightly": 3600, "release": 8 * 3600}
+LONG = 60  # seconds from which PostgreSQL is tried, too
 REFUSALS = (64, 65, 66, 76)
 LONGEST = 600  # characters of a refusal
 EXAMPLES = 40  # inputs that hypothesis makes up in a round
@@ -240,6 +241,8 @@ def run(size: int, seed: int) -> str:
         seen["of the corpus"] += recite(place, fast, chance, size / 250)
         seen["of the corpus"] += recite(place, slow, chance, size / 8000)
         seen["rows by hand"] += by_hand.run(place, fast[2], chance, size / 3000)
+        if size >= LONG:
+            seen["on PostgreSQL"] += bad_input_postgres.run(_furnish, chance, size / 300)
         while not seen["rounds"] or time.monotonic() < end:
             number = seed + seen["rounds"]
             try:

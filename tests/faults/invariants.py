@@ -75,15 +75,34 @@ class Breach(AssertionError):
         return type(self), (self.lines,)
 
 
+_kept: dict[str, sqlite3.Connection] = {}
+
+
 @contextmanager
 def reading(bus: Bus) -> Iterator[sqlite3.Connection]:
     """A plain connection to what a bus keeps; in memory there is only the bus's own."""
     if bus.url.path == ":memory:":
         yield bus.store.connection().sqlite
+    elif bus.url.path in _kept:
+        yield _kept[bus.url.path]
     else:
         with closing(sqlite3.connect(bus.url.path, timeout=30, isolation_level=None)) as connection:
             connection.execute("pragma wal_autocheckpoint = 0")
             yield connection
+
+
+@contextmanager
+def kept(bus: Bus) -> Iterator[None]:
+    """Within this, `reading` takes the same connection each time."""
+    if bus.url.path == ":memory:":
+        yield
+        return
+    with reading(bus) as connection:
+        _kept[bus.url.path] = connection
+        try:
+            yield
+        finally:
+            del _kept[bus.url.path]
 
 
 def watch(bus: Bus) -> None:
@@ -109,11 +128,11 @@ def recover(bus: Bus) -> None:
         bus.recovery_apply(session.session_id, "resume", by="faults")
 
 
-def verify(where: str | Bus, world: World, *, recovery: Recovery = recover, drains: bool = True) -> Counter[str]:
+def verify(where: str | Bus, world: World, *, recovery: Recovery | None = recover, drains: bool = True) -> Counter[str]:
     """Check every invariant; raises `Breach` with all that does not hold, returns the messages by status.
 
     A bus given by its address is opened here, without any manual step, within two seconds. `drains` False leaves the
-    messages as they are (a harness that goes on).
+    messages as they are (a harness that goes on), `recovery` None the sessions.
     """
     if isinstance(where, Bus):
         return _judge(where, world, recovery, drains)
@@ -124,13 +143,14 @@ def verify(where: str | Bus, world: World, *, recovery: Recovery = recover, drai
             took = time.monotonic() - begun
             if took > OPENS_WITHIN:
                 raise Breach([f"the bus took {took:.1f} s to open"])
-            return _judge(bus, world, recovery, drains)
+            with kept(bus):
+                return _judge(bus, world, recovery, drains)
     except (BusError, sqlite3.Error) as problem:
         raise Breach([f"the bus can't be used: {problem!r}"]) from problem
 
 
-def _judge(bus: Bus, world: World, recovery: Recovery, drains: bool) -> Counter[str]:
-    lines = [*check(bus, world), *_recovers_once(bus, recovery)]
+def _judge(bus: Bus, world: World, recovery: Recovery | None, drains: bool) -> Counter[str]:
+    lines = [*check(bus, world), *(_recovers_once(bus, recovery) if recovery else ())]
     if drains and not lines:
         lines = [*_drains(bus, world), *check(bus, world)]
     if not lines and bus.url.path != ":memory:":

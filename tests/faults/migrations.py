@@ -31,9 +31,9 @@ import psycopg
 
 from bus import Bus, copying, schemas
 from bus.errors import BusError
-from bus.store import migration
+from bus.store import sqlite_schema
 from tests import servers
-from tests.faults import system_calls, work
+from tests.faults import attempts, system_calls, work
 from tests.faults.invariants import Breach
 from tests.faults.system_calls import KINDS, Shim
 
@@ -43,6 +43,7 @@ NEWEST = len(schemas.migrations("sqlite"))
 STARTS = ("nothing", "empty file", *(f"version {number}" for number in range(1, NEWEST)))
 CROWD = 5  # processes that open a bus at once
 PATIENCE = 60  # seconds
+NO_BUS = 66  # the exit status for what is no bus of this version
 ADDS_TO = ("agent_coordination_config", "message_types")  # tables into which a migration inserts, beside those it makes
 
 Rows = dict[str, Counter[tuple[tuple[str, Any], ...]]]  # of each table, column and value
@@ -203,6 +204,9 @@ def child(path: Path, at: int, kind: int, counted: Path) -> None:
         shim.arm(0, 0)
         Bus.open(str(path), create=True).close()
         status = 0
+    except BusError as problem:
+        path.with_name("failure").write_text(f"it can't be opened again: {problem.code} {problem}", "utf-8")
+        status = system_calls.BROKEN
     except BaseException:
         path.with_name("failure").write_text(traceback.format_exc(), "utf-8")
     finally:
@@ -220,7 +224,8 @@ def _under_the_shim(start: str, at: int, kind: int) -> int:
             child(path, at, kind, counted)
         _, status = os.waitpid(pid, 0)
         if (failure := folder / "failure").exists():
-            raise Breach([failure.read_text("utf-8")])
+            broken = os.waitstatus_to_exitcode(status) == system_calls.BROKEN
+            raise (Breach if broken else RuntimeError)([failure.read_text("utf-8")])
         if status and status != signal.SIGKILL:
             raise Breach([f"it died of {status}"])
         whole(path, before)
@@ -300,6 +305,49 @@ def newer(chance: random.Random) -> None:
                 if problem.code == "newer_bus" and path.read_bytes() == before:
                     continue
             raise Breach([f"a file of a newer version was opened, or changed ({options})"])
+        for door, save in OTHER_DOORS.items():
+            if (status := save(path)) != NO_BUS or path.read_bytes() != before:
+                raise Breach([f"a file of a newer version, {door}: exit status {status}, or it changed"])
+
+
+def _by_command(path: Path) -> int:
+    words = ["--bus", str(path), "state", "save", "one", "new", "-"]
+    return attempts.CommandLine(path).run(words, b"v")[0]
+
+
+def _by_shell(kind: type[attempts.Shell], path: Path) -> int:
+    shell = kind(path)
+    try:
+        return shell.call(("save_agent_state", "one", "new", "v"))[0]
+    finally:
+        shell.end()
+
+
+OTHER_DOORS: dict[str, Callable[[Path], int]] = {  # each saves a value; its exit status
+    "command line": _by_command,
+    "shell by sqlite3": functools.partial(_by_shell, attempts.Shell),
+    "shell by bus": functools.partial(_by_shell, attempts.ShellByBus),
+}
+
+
+def by_other_doors(chance: random.Random) -> None:
+    """The command and the shell functions bring an old file to this version, too, and do what they were to do."""
+    for door, save in OTHER_DOORS.items():
+        with work.folder() as folder:
+            path = folder / "bus.db"
+            place(path, chance.choice(STARTS[2:]))
+            before = contents(path)
+            if status := save(path):
+                raise Breach([f"an old file, {door}: exit status {status}"])
+            with Bus.open(str(path)) as bus:
+                if bus.state_load("one", "new") != "v" or not bus.state_delete("one", "new"):
+                    raise Breach([f"an old file, {door}: the value was not saved"])
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("delete from agent_state where state_key = 'new'")
+                connection.commit()
+            before.pop("agent_registry")  # saving is a heartbeat
+            before.pop("coordination_sessions")
+            whole(path, before)
 
 
 def upgrades() -> None:
@@ -323,10 +371,12 @@ def upgrades() -> None:
 SUICIDE = "\nselect pg_terminate_backend(pg_backend_pid());\n"
 
 
+_QUOTED = re.compile(r"--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|'(?:[^']|'')*'|\"[^\"]*\"|;\n", re.S)
+
+
 def places(text: str) -> list[int]:
-    """Where a statement of a migration begins."""
-    found = (match.start() for match in re.finditer(r"(?<=;\n)(?=(\n|--[^\n]*\n)*\w)", text))
-    return [at for at in found if text[:at].count("$$") % 2 == 0]
+    """Where a statement of a migration has ended."""
+    return [match.end() for match in _QUOTED.finditer(text) if match[0] == ";\n"]
 
 
 def on_postgres(server: str, count: int, chance: random.Random) -> int:
@@ -445,6 +495,7 @@ def run(size: int, seed: int) -> str:
     chance = random.Random(seed)
     upgrades()
     newer(chance)
+    by_other_doors(chance)
     told = system_calls.shimmed("migrations", str(size), str(seed))
     crowds = max(size // 20, 3)
     for _ in range(crowds):
@@ -503,7 +554,7 @@ def a_version_that_is_told_too_early(seed: int) -> None:
 
 def a_migration_that_is_done_twice(seed: int) -> None:
     """Planted: nobody looks whether another process has migrated meanwhile."""
-    with mock.patch.object(migration, "_migrate", _without_looking):
+    with mock.patch.object(sqlite_schema, "_migrate", _without_looking):
         for number in itertools.count(seed):
             at_once(random.Random(number))
             if number == seed + 20:
@@ -521,7 +572,7 @@ def main(count: int, seed: int, defect: str = "") -> None:
         schema_of_a_new_one()
         for number in range(1, NEWEST):
             old(number)
-        migration._migrate = DEFECTS[defect]  # type: ignore[assignment]
+        sqlite_schema._migrate = DEFECTS[defect]  # type: ignore[assignment]
     print(suffer(count, seed))
 
 
@@ -530,4 +581,4 @@ if __name__ == "__main__":
         main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except Breach as found:
         print(found.lines[0], file=sys.stderr)
-        sys.exit(1)
+        sys.exit(system_calls.BROKEN)

@@ -15,16 +15,18 @@ import struct
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from bus import Bus
 from bus.store import sqlite
-from tests.faults import invariants, work
+from tests.faults import everything, invariants, work
 from tests.faults.invariants import Breach
 from tests.faults.model import Door
-from tests.faults.system_calls import Shim, live, scene, shimmed
+from tests.faults.system_calls import BEYOND, Shim, live, scene, shimmed
 from tests.faults.world import World
 
 UNIT = "disks a write"
@@ -121,6 +123,7 @@ class Marked(World):
 def record(log: Path, defect: str) -> None:
     """In a process that has the shim: the scenario, recorded."""
     if defect == "unsynced":
+        BEYOND.clear()  # it shows soon
         configure = sqlite._configure
 
         def careless(connection: Any, url: Any) -> None:
@@ -128,8 +131,8 @@ def record(log: Path, defect: str) -> None:
             connection.execute("pragma synchronous = off")
 
         sqlite._configure = careless
-    shim = Shim()
-    with scene() as path:
+    shim, used = Shim(), set[Any]()
+    with scene() as path, noted(used):
         log.with_name("template").write_bytes(Path(path).read_bytes())
         shim.path(path)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -138,7 +141,23 @@ def record(log: Path, defect: str) -> None:
         live(Door(path), world, lambda: None, lambda name: None)
         with Bus.open(path) as bus:
             bus.store.connection().tidy()  # a checkpoint, whatever the size of the WAL
-            live(Door(path), world, lambda: None, lambda name: None)
+            everything.a_step(bus, world)
+            everything.several_receipts(bus, world)
+    if not defect and (unused := everything.missing(used)):
+        raise RuntimeError(f"the scenario leaves out {', '.join(unused)}")
+
+
+@contextmanager
+def noted(used: set[Any]) -> Iterator[None]:
+    """Note which operations are run."""
+    query = sqlite.Connection.query
+
+    def noting(self: sqlite.Connection, asked: Any, now: str) -> Any:
+        used.add(asked.name)
+        return query(self, asked, now)
+
+    with mock.patch.object(sqlite.Connection, "query", noting):
+        yield
 
 
 def judge(log: Path, part: int, size: int, seed: int) -> int:
@@ -168,7 +187,7 @@ def judge(log: Path, part: int, size: int, seed: int) -> int:
                 continue  # this very disk was judged, at a time when the same had been confirmed
             judged.add(same)
             try:
-                _boot(content, world, drains=(number + variant) % 5 == 0)
+                _boot(content, world, len(judged))
             except Breach as breach:
                 raise Breach(
                     [f"power {size} --seed {seed}, at entry {number} ({entry.what}), {how}: {breach}"]
@@ -176,8 +195,9 @@ def judge(log: Path, part: int, size: int, seed: int) -> int:
     return made
 
 
-def _boot(content: dict[int, bytes | None], world: World, drains: bool) -> None:
-    """Judge a disk. What the judge does is not noted in the world, which goes on."""
+def _boot(content: dict[int, bytes | None], world: World, number: int) -> None:
+    """Judge a disk; every other one is recovered as well, every fifth drained. What the judge does is not noted in the
+    world, which goes on."""
     with work.folder() as folder:
         path = folder / "coordination.db"
         for file, data in content.items():
@@ -185,7 +205,8 @@ def _boot(content: dict[int, bytes | None], world: World, drains: bool) -> None:
                 place = folder / f"coordination.db{SUFFIXES[file]}"
                 os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o600))
                 place.write_bytes(data)
-        invariants.verify(str(path), world.copy(), drains=drains)
+        recovery = invariants.recover if number % 2 else None
+        invariants.verify(str(path), world.copy(), recovery=recovery, drains=number % 5 == 0)
 
 
 def run(size: int, seed: int) -> str:
@@ -201,7 +222,7 @@ def cut(size: int, seed: int, defect: str) -> str:
         with ProcessPoolExecutor(min(os.cpu_count() or 1, SLICES)) as pool:
             made = sum(pool.map(judge, repeat(log), range(SLICES), repeat(size), repeat(seed)))
         writes = sum(entry.what in "WTSU" for entry in recorded(log))
-        return f"{made} disks, from {writes} writes and syncs"
+        return f"{made} disks, from {writes} writes and syncs of all {len(everything.writing())} operations that write"
 
 
 def commits_that_are_not_synced(seed: int) -> None:

@@ -401,8 +401,10 @@ def _child(folder: Path, told: Path, door: type[Door], scene: Scene, seed: int) 
         status = 0
     except Breach as breach:
         answer["breach"] = breach.lines[0]
-    except BaseException:
+    except (BusError, OSError, sqlite3.Error):
         answer["breach"] = traceback.format_exc()
+    except BaseException:  # the harness itself
+        answer["failure"] = traceback.format_exc()
     finally:
         told.write_text(json.dumps(answer), "utf-8")
         os._exit(status)
@@ -430,6 +432,8 @@ def suffer(door: str, scene: Scene, seed: int) -> dict[str, Any]:
         finally:
             folder.chmod(0o700)
             told.unlink(missing_ok=True)
+    if "failure" in found:
+        raise RuntimeError(found["failure"])
     if status:
         words = found.get("breach") or f"it died of {status}"
         raise Breach([f"{scene.__name__}, {door}: {words}"])

@@ -1,17 +1,17 @@
 """F2: at some system call on the bus's files the process dies, or the call fails: EIO, ENOSPC, a short or torn write.
 
 A small library (shim.c, compiled here) stands before the C library, so that it is the very SQLite under test that
-fails. A run is a program of calls on one door; which call fails, how, and whether it goes on failing until an operation
-has ended, follow from the seed. What was confirmed must be there, what failed must be whole or absent, and the bus must
-go on by itself as soon as the calls succeed again.
+fails. A run is a program of calls on one door; which system call fails, how, and whether all after it fail too until an
+operation has ended, follow from the seed: seeds that follow each other walk through all there are. What was confirmed
+must be there, what failed must be whole or absent, and the bus must go on by itself as soon as the calls succeed again.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -21,25 +21,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from bus import Bus
 from bus.errors import BusError
 from bus.store.sqlite import Connection
-from tests.faults import invariants, work
+from tests.faults import everything, invariants, work
 from tests.faults.invariants import Breach
 from tests.faults.model import Asynchronous, Call, CommandLine, Door, Shell, receipt
 from tests.faults.world import Journal, World
 
 UNIT = "faults"
-SIZES = {"quick": 250, "nightly": 20_000, "release": 200_000}
+BROKEN = 3  # status of a process that found a breach
+SIZES = {"quick": 250, "nightly": 30_000, "release": 200_000}
 KINDS = ("kill", "EIO", "ENOSPC", "short write", "torn write")  # in the order of shim.c
-DOORS: dict[str, tuple[type[Door], int]] = {  # and how often one is chosen
-    "blocking": (Door, 8),
+DOORS: dict[str, tuple[type[Door], int]] = {  # and how many of all faults it gets
+    "blocking": (Door, 7),
     "async": (Asynchronous, 5),
-    "command line": (CommandLine, 3),
-    "shell functions": (Shell, 1),
+    "command line": (CommandLine, 5),
+    "shell functions": (Shell, 3),
 }
+SHELL_CALLS = 60  # system calls of a shell function, at most
 SOURCE = Path(__file__).with_name("shim.c")
 PROGRAM: list[tuple[str, dict[str, Any]]] = [
     ("register", {"agent": "ann", "type": "milestone-executor", "session": "s"}),
@@ -66,22 +68,7 @@ MORE: list[tuple[str, dict[str, Any]]] = [  # what the shell functions don't hav
     ("cancel", {"id": 2}),
     ("delete", {"agent": "ann", "key": "k"}),
 ]
-BEYOND: list[Callable[[Bus, World], None]] = [  # what only the libraries have
-    lambda bus, world: _worked(bus, world),
-    lambda bus, world: world.prune(bus.monitor_check().pruned),
-    lambda bus, world: invariants.recover(bus),
-    lambda bus, world: world.prune(bus.prune()),
-]
-
-
-def _worked(bus: Bus, world: World) -> None:
-    """A task, and the step about it."""
-    world.intend("task", work.task("task"))
-    world.confirm(bus.send("boss", "ben", "task_assignment", work.task("task")), "task")
-    for message in bus.receive("ben"):
-        world.take(message.receipt)
-        if message.message_type == "task_assignment":
-            work.do(bus, "ben", message, world)
+BEYOND: list[Callable[[Bus, World], None]] = list(everything.CALLS)  # what only the libraries have
 
 
 class Shim:
@@ -111,7 +98,8 @@ class Shim:
 
 
 def shimmed(module: str, *arguments: str) -> str:
-    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr."""
+    """Run a module of this folder under the shim; what it prints. Raises `Breach` with what it says on stderr when it
+    ends with `BROKEN`."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise RuntimeError("this programme needs a C compiler")
@@ -121,8 +109,10 @@ def shimmed(module: str, *arguments: str) -> str:
         environment = {**os.environ, "LD_PRELOAD": library}
         command = [sys.executable, "-m", f"tests.faults.{module}", *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == BROKEN:
+        raise Breach([done.stderr.strip()])
     if done.returncode:
-        raise Breach([done.stderr.strip() or f"it ended with {done.returncode}"])
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stderr}")
     return done.stdout.strip()
 
 
@@ -226,7 +216,7 @@ def _calm(shim: Shim, at: int, kind: int, always: bool) -> None:
 
 def _shell(path: str, journal: World, at: int, kind: int) -> None:
     """One call of a shell function runs under the shim; its count begins anew in the process that it starts."""
-    number, at = divmod(at, 60)
+    number, at = divmod(at - 1, SHELL_CALLS)
     os.environ |= {"FAULT_PATH": path, "FAULT_AT": "", "FAULT_KIND": ""}
     door = Shell(path)
     calls = 0
@@ -260,24 +250,55 @@ def _run(path: str, door: type[Door], at: int, kind: int, always: bool, counted:
         raise Breach([failure.read_text("utf-8")])
 
 
+class Fault(NamedTuple):
+    """What happens where."""
+
+    door: str
+    at: int
+    kind: int
+    always: bool
+
+    def __str__(self) -> str:
+        return f"{KINDS[self.kind]} at call {self.at}{' and on' if self.always else ''}, {self.door}"
+
+
+def fault(number: int, lengths: dict[str, int]) -> Fault:
+    """The fault of a number. So many numbers in a row as a door has calls and kinds, divided by its share, walk through
+    all of them in steps that leave the gaps even; half of them go on, and the other half the next time."""
+    turns = [name for name in DOORS for _ in range(DOORS[name][1])]
+    turn, place = divmod(number, len(turns))
+    name = turns[place * STEP % len(turns)]
+    share = [n for n in range(len(turns)) if turns[n * STEP % len(turns)] == name]
+    walk, step = divmod(turn * len(share) + share.index(place), lengths[name] * len(KINDS))
+    at, kind = divmod(step * _stride(lengths[name] * len(KINDS)) % (lengths[name] * len(KINDS)), len(KINDS))
+    return Fault(name, at + 1, kind, bool((walk + at + kind) % 2))
+
+
+STEP = 7  # so that the doors take turns; their shares must not add up to a multiple of it
+
+
+@functools.cache
+def _stride(number: int) -> int:
+    """A step that comes to each of so many places, and soon near each (the golden ratio)."""
+    return next(step for step in range(round(number * 0.618), number + 1) if math.gcd(step, number) == 1)
+
+
 def suffer(count: int, seed: int) -> Counter[str]:
     """So many faults; raises `Breach`."""
     seen = Counter[str]()
-    names = list(DOORS)
     work.warm()
-    lengths = {name: 60 * len(PROGRAM) if kind is Shell else calls_of(kind) for name, (kind, _) in DOORS.items()}
+    lengths = {
+        name: SHELL_CALLS * len(PROGRAM) if kind is Shell else calls_of(kind) for name, (kind, _) in DOORS.items()
+    }
     for number in range(seed, seed + count):
-        chance = random.Random(number)
-        (name,) = chance.choices(names, [weight for _, weight in DOORS.values()])
-        kind, at, always = chance.randrange(len(KINDS)), chance.randint(1, lengths[name]), chance.random() < 0.3
+        what = fault(number, lengths)
         with scene() as path:
             try:
-                _run(path, DOORS[name][0], at, kind + 1, always, Path(path).with_name("count"))
+                _run(path, DOORS[what.door][0], what.at, what.kind + 1, what.always, Path(path).with_name("count"))
                 invariants.verify(path, World.read([Path(path).with_name("journal")]))
             except Breach as breach:
-                what = f"{KINDS[kind]} at call {at}{' and on' if always else ''} of {lengths[name]}, {name}"
                 raise Breach([f"system_calls 1 --seed {number}, {what}: {breach}"]) from breach
-        seen[f"{name}: {KINDS[kind]}"] += 1
+        seen[f"{what.door}: {KINDS[what.kind]}"] += 1
     return seen
 
 
@@ -321,7 +342,7 @@ def main(count: int, seed: int, defect: str = "") -> None:
         Connection._commit = _careless  # type: ignore[method-assign]
     if defect == "step":
         Bus.apply = _step_in_two  # type: ignore[method-assign,assignment]
-        PROGRAM[:], MORE[:], BEYOND[:] = PROGRAM[:1], [], [_worked] * 3
+        PROGRAM[:], MORE[:], BEYOND[:] = PROGRAM[:1], [], [everything.a_step] * 3
         DOORS.clear()
         DOORS["blocking"] = (Door, 1)
     seen = suffer(count, seed)
@@ -334,4 +355,4 @@ if __name__ == "__main__":
         main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except Breach as found:
         print(found.lines[0], file=sys.stderr)
-        sys.exit(1)
+        sys.exit(BROKEN)

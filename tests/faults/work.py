@@ -41,7 +41,7 @@ def folder() -> Iterator[Path]:
 
 def warm() -> None:
     """Import and read what every process that is forked from now on would import and read for itself."""
-    for path in sorted((schemas.root() / "operations").rglob("*.sql")):
+    for path in sorted((Path(schemas.root()) / "operations").rglob("*.sql")):
         schemas.parts(f"{path.parent.name}/{path.stem}")
     for module in pkgutil.iter_modules(engine.__path__):
         importlib.import_module(f"bus.{module.name}")

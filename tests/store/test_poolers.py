@@ -3,7 +3,7 @@
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ TASK = "task_assignment"
 READY, SYNC, QUERY, TERMINATE = b"Z", b"S", b"Q", b"X"
 
 
-def messages(line: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+def messages(line: socket.socket) -> Generator[tuple[bytes, bytes], None, None]:
     """The messages of one side: each one's kind, and all its bytes. Ends with the line."""
     with suppress(OSError), line.makefile("rb") as stream:
         while head := stream.read(5):
@@ -69,7 +69,10 @@ class Pooler:
                 line.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
-        for line in [self._listener, *self._lines, *(process.line for process in self._processes)]:
+        for process in self._processes:
+            process.says.close()
+            process.line.close()
+        for line in [self._listener, *self._lines]:
             line.close()
 
     def _accept(self) -> None:

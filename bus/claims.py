@@ -1,0 +1,75 @@
+"""Claims: which messages come next for an agent, and their lease.
+
+A single message of any type, the usual case, goes a short way: where it comes from is looked up, and that row is
+leased. When there is more to sort out (something is due, a holder has died, messages age, several are wanted) what is
+due moves first, and then the best of what is ready are leased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bus import agents, envelopes, inputs, liveness
+from bus.inputs import Duration
+from bus.models import Message
+from bus.operation import Leap, Query, Ring, Row, Shortcut, Steps
+
+_IDS = 10**16  # more than there are: see messages/sources.sql
+_NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who holds some has died
+
+
+def parameters(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
+    """What `take` needs to know. Raises `usage`."""
+    whole = inputs.whole("limit", limit, most=10_000)
+    return {"agent": agent, "limit": whole, "lease": inputs.lease(lease), "type": type, "seen": None}
+
+
+def take(parameters: Mapping[str, object]) -> Steps[list[Message]]:
+    """Lease what comes next, up to the limit, the most urgent first. Raises `unknown_agent`."""
+    found = (yield from _next(parameters)) if parameters["limit"] == 1 and parameters["type"] is None else None
+    return (yield from _all_sorted(parameters)) if found is None else found
+
+
+def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
+    """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
+    died, messages age."""
+    agent = str(parameters["agent"])
+    rows = yield Shortcut("messages/sources", parameters)
+    if not rows or rows[0][-1]:
+        return None
+    now, own_due, queue_due, own, queue, back, _ = rows[0]
+    timers = [due for due in (own_due, queue_due) if due]
+    if timers and (back or min(timers) <= now or (yield from agents.relieve_the_dead(agent))):
+        return None
+    yield agents.at_work(agent)
+    heads = [head for head in (own, queue) if head]
+    if not heads:
+        return []
+    ((id, record),) = yield Query("messages/take", {**parameters, "id": min(heads) % _IDS})
+    return (yield from _sorted_out([(0, id, record)])) or None
+
+
+def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
+    """What there is after all that is due has moved, up to the limit."""
+    found: list[Message] = []
+    rows: list[Row] = yield Leap("messages/receive", {**parameters, "seen": liveness.seen()})
+    if rows == [_NOTHING] or (found := (yield from _sorted_out(sorted(rows)))):
+        return found
+    yield from agents.relieve_the_dead(str(parameters["agent"]))
+    rows = [()]
+    while rows and not found:
+        rows = yield Query("messages/receive", parameters)
+        found = yield from _sorted_out(sorted(rows))
+    return found
+
+
+def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
+    """The messages that can be read; the others are buried, so that they block nobody."""
+    found = []
+    for _, id, record in rows:
+        if (message := envelopes.sound(record)) and envelopes.intact(message):
+            found.append(message)
+        else:
+            yield Query("messages/bury", {"id": id})
+            yield Ring([agents.ended(id)])
+    return found
