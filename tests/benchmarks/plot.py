@@ -60,11 +60,15 @@ def _crowds(run: Run, path: Path) -> Path:
 def _latencies(figures: Sequence[Figure], path: Path) -> Path:
     """How long single operations of W2 took, and wake-ups of W3."""
     axes, save = _axes("How long an operation takes (W2, and the wake-up of W3)", "ms", "share that is done by then")
+    colours: dict[str, str] = {}
     for figure in figures:
         if figure.work in ("W2", "W3 p50") and figure.samples:
             times = sorted(seconds * 1000 for seconds in figure.samples)
             shares = [(place + 1) / len(times) for place in range(len(times))]
-            axes.plot(times, shares, label=f"{figure.work.split()[0]} {figure.subject} ({figure.mode})")
+            work = figure.work.split()[0]
+            style = {"W3": ":", "W2": "--" if figure.mode == "full" else "-"}[work]
+            colour = colours.setdefault(figure.subject, f"C{len(colours) % 10}")
+            axes.plot(times, shares, style, color=colour, label=f"{work} {figure.subject} ({figure.mode})")
     axes.set_xscale("log")
     return save(path)
 
