@@ -144,25 +144,28 @@ class Holder(NamedTuple):
 
 class Outlook(NamedTuple):
     """What an agent with nothing to do waits for: its doorbells, the processes of those who hold what it could take,
-    and how many seconds until something is due at the latest. `dead`: one of them is gone already."""
+    and how many seconds until something is due at the latest. `dead`: one of them is gone already; `ready`: there is
+    something to take."""
 
     bells: list[str]
     seconds: float
     pids: list[int]
     dead: bool
+    ready: bool
 
 
 @reading
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
     lives = yield from _holders(agent)
-    ((due, type),) = yield Query("messages/next_due", {"agent": agent})
+    ((due, type, ready),) = yield Query("messages/next_due", {"agent": agent})
     seconds = BEAT if due is None else min(BEAT, max(due, 0.001))
     return Outlook(
         [agent, f"@{type}"],
         seconds,
         [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
         Life.DEAD in lives.values(),
+        bool(ready),
     )
 
 

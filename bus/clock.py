@@ -12,9 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_given = os.environ.get(
-    "BUS_NOW", ""
-)  # read once: it is for whole processes, and a look at os.environ costs a microsecond
+_given = os.environ.get("BUS_NOW", "")  # read once: it is for whole processes, and a look costs a microsecond
 _shift = 0.0
 _frozen: float | None = None
 

@@ -176,13 +176,19 @@ def _until_found(
     found: list[Message] = yield first
     if found or not seconds:
         return found
-    end = clock.monotonic() + seconds
+    now = clock.monotonic()
+    end, beat = now + seconds, now + agents.BEAT
+    news: agents.Outlook = yield agents.outlook(agent)
     while (left := end - clock.monotonic()) > 0:
-        news: agents.Outlook = yield agents.outlook(agent)
-        if not news.dead:
-            yield Pause(news.bells, min(left, news.seconds), news.pids)
+        written = not news.dead and (yield Pause(news.bells, min(left, news.seconds), news.pids))
+        if written and clock.monotonic() < beat:  # mostly for others, which a look tells without the lock for writing
+            news = yield agents.outlook(agent)
+            if not (news.ready or news.dead):
+                continue
         if found := (yield again):
             break
+        beat = clock.monotonic() + agents.BEAT
+        news = yield agents.outlook(agent)
     return found
 
 

@@ -71,7 +71,9 @@ class Ring(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Sleep until one of the doorbells rings, a watched process ends, or `seconds` are over (None: no limit)."""
+    """Sleep until one of the doorbells rings, a watched process ends, or `seconds` are over (None: no limit).
+
+    Answered with whether the reason is but that somebody wrote something, perhaps for others."""
 
     bells: Sequence[str]
     seconds: float | None

@@ -58,7 +58,7 @@ class Store:
                 elif listener is None:
                     listener = self.connection().listen(request.bells)
                 else:
-                    self._sleep(listener, request)
+                    reply = self._sleep(listener, request)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -79,12 +79,12 @@ class Store:
             found = self._local.connection = connection(self.url, read_only=self._read_only)
         return found
 
-    def _sleep(self, listener: Waiting, pause: Pause) -> None:
+    def _sleep(self, listener: Waiting, pause: Pause) -> bool:
         self.asleep = True
         try:
             if self.before_sleep:
                 self.before_sleep()
-            _sleep(listener, pause)
+            return _sleep(listener, pause)
         finally:
             self.asleep = False
 
@@ -100,7 +100,7 @@ class Store:
             del self._local.connection
 
 
-def _sleep(listener: Waiting, pause: Pause) -> None:
+def _sleep(listener: Waiting, pause: Pause) -> bool:
     poll = select.poll()
     poll.register(listener.fileno(), select.POLLIN)
     rounds = listener.rounds(pause.seconds, pause.pids)
@@ -109,5 +109,5 @@ def _sleep(listener: Waiting, pause: Pause) -> None:
         while True:
             milliseconds = None if seconds is None else math.ceil(max(seconds, 0) * 1000)
             seconds = rounds.send(bool(poll.poll(milliseconds)))
-    except StopIteration:
-        pass
+    except StopIteration as stop:
+        return bool(stop.value)

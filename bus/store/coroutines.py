@@ -39,7 +39,7 @@ async def carry_out(routine: Routine[T], run: Run, listen: Listen) -> T:
             elif listener is None:
                 listener = await listen(request.bells)
             else:
-                await _sleep(listener, request)
+                reply = await _sleep(listener, request)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -81,7 +81,7 @@ class Job(Generic[T]):
             self._runner.run(undo)
 
 
-async def _sleep(listener: Waiting, pause: Pause) -> None:
+async def _sleep(listener: Waiting, pause: Pause) -> bool:
     rounds = listener.rounds(pause.seconds, pause.pids)
     try:
         seconds = next(rounds)
@@ -91,5 +91,5 @@ async def _sleep(listener: Waiting, pause: Pause) -> None:
                 await anyio.wait_readable(listener)
                 readable = True
             seconds = rounds.send(readable)
-    except StopIteration:
-        pass
+    except StopIteration as stop:
+        return bool(stop.value)

@@ -78,20 +78,20 @@ class Listener:
     def fileno(self) -> int:
         return self._poll.fileno()
 
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """Wait: yields how long to wait for `fileno()` (None: for ever), is told whether it was readable, returns when
-        there is something to look at or the time is over."""
+        there is something to look at or the time is over: whether it is but that another program wrote something."""
         self._watch_processes(pids)
         end = None if seconds is None else time.monotonic() + seconds
-        readable = yield seconds
-        if readable and not self._rung():
-            # Another program wrote: turn away from the WAL for a moment, look once, and listen again.
-            self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
-            quiet = time.monotonic() + FOREIGN
-            while (left := min(quiet, end or quiet) - time.monotonic()) > 0:
-                if (yield left) and self._rung():
-                    break
-            self._listen_to_wal()
+        if not (yield seconds) or self._rung():
+            return False
+        # Another program wrote: turn away from the WAL for a moment, look once, and listen again.
+        self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
+        quiet, rung = time.monotonic() + FOREIGN, False
+        while not rung and (left := min(quiet, end or quiet) - time.monotonic()) > 0:
+            rung = (yield left) and self._rung()
+        self._listen_to_wal()
+        return not rung and (end is None or time.monotonic() < end)
 
     def close(self) -> None:
         """Wait no more; it may be used again."""
@@ -148,9 +148,10 @@ class Glance:
     def fileno(self) -> int:
         return self._ends[0]
 
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `Listener.rounds`."""
         yield 0.05 if seconds is None else min(seconds, 0.05)
+        return False
 
     def close(self) -> None:
         for end in self._ends:
@@ -236,11 +237,12 @@ class Guest:
     def fileno(self) -> int:
         return self._event
 
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `Listener.rounds`."""
         if (yield seconds):
             with contextlib.suppress(BlockingIOError):
                 os.read(self._event, 8)
+        return False
 
     def close(self) -> None:
         self._waiting.remove(self)
@@ -252,7 +254,7 @@ class Waiting(Protocol):
 
     def fileno(self) -> int: ...
 
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """Wait: see `Listener.rounds`."""
         ...
 

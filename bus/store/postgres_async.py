@@ -144,7 +144,7 @@ class _Borrowed:
     def fileno(self) -> int:
         return self._heard.fileno()
 
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
         return self._heard.rounds(seconds, pids)
 

@@ -34,7 +34,7 @@ class Listening:
     def fileno(self) -> int:
         return self._poll.fileno() if self._poll else self._socket
 
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, None]:
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
         if self._generation != self._connection.generation or not self._connection.sound():
             try:
@@ -42,12 +42,13 @@ class Listening:
             except Lost:
                 self._reach(-1)
                 yield LOOK if seconds is None else min(seconds, LOOK)
-            return
+            return False
         self._watch(pids)
         if not self._connection.rung():
             limits = [limit for limit in (seconds, None if self._hears else LOOK) if limit is not None]
             if (yield min(limits, default=None)):
                 self._read()
+        return False
 
     def close(self) -> None:
         for descriptor in self._pids.values():
