@@ -488,3 +488,9 @@ def test_retiring_gives_back(team: Bus) -> None:
     take(team, "one")
     team.retire("one", status="failed")
     assert phases(team, "two") == ["x"]
+
+
+def test_a_reused_key_is_told_whatever_else_is_wrong(team: Bus) -> None:
+    team.send("boss", "one", "task_assignment", {}, key="k")
+    with refused("key_reused", 76):
+        team.send("boss", "one", "no_such_type", {}, key="k")

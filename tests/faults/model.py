@@ -2,7 +2,8 @@
 
 A program is a list of calls, each at a moment of a virtual clock. The model below is the bus in eighty lines of Python
 lists, written from the contract, not from the SQL. The doors: the blocking and the async client in memory, the command
-line in this process, and, at every tenth seed, the shell functions in a bash. A program that fails is shortened.
+line in this process, and, at every tenth seed, the shell functions in a bash, or the client on PostgreSQL. A program
+that fails is shortened.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import random
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from bus_cli.main import cli
 
 from bus import AsyncBus, Bus, clock
 from bus.errors import CATALOG, BusError
+from tests import servers
 from tests.faults import planted, work
 from tests.faults.invariants import Breach
 
@@ -31,6 +34,7 @@ UNIT = "programs"
 SIZES = {"quick": 200, "nightly": 5_000, "release": 50_000}
 BEGINNING = 1_800_000_000.0
 SHELL_EVERY = 10  # programs of which one goes through the shell, which takes some 20 ms a call
+SERVER_EVERY = 10  # programs of which one goes through PostgreSQL
 LINE_EVERY = 2  # programs of which one goes through the command line, on a file
 FUNCTIONS = Path(__file__).resolve().parents[2] / "clients" / "shell" / "bus.sh"
 
@@ -391,6 +395,46 @@ class Door:
         ]  # fmt: skip
 
 
+class Postgres(Door):
+    """The client on PostgreSQL, where what is refused leaves a gap in the ids: the programs count without gaps."""
+
+    name = "PostgreSQL"
+    server = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[int] = []
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Any]:
+        with servers.schema(self.server, f"model_{uuid.uuid4().hex[:12]}") as self.url, super().open() as bus:
+            yield bus
+
+    def call(self, bus: Any, name: str, given: dict[str, Any]) -> Any:
+        if "id" in given:
+            given["id"] = self._real(given["id"])
+        if "receipt" in given:
+            id, _, delivery = given["receipt"].partition(".")
+            given["receipt"] = f"{self._real(int(id))}.{delivery}"
+        value = super().call(bus, name, given)
+        if name == "send":
+            return self._counted(value)
+        if name in ("broadcast", "redrive"):
+            return [self._counted(id) for id in value]
+        return [[self._counted(id), *rest] for id, *rest in value] if name in ("receive", "take") else value
+
+    def _real(self, number: int) -> int:
+        return self.ids[number - 1] if number <= len(self.ids) else 10**9 + number
+
+    def _counted(self, id: int) -> int:
+        if id not in self.ids:
+            self.ids.append(id)
+        return self.ids.index(id) + 1
+
+    def end(self, bus: Any) -> list[list[Any]]:
+        return [[self._counted(id), *rest] for id, *rest in super().end(bus)]
+
+
 class Waited:
     """An AsyncBus, called as if it were a Bus."""
 
@@ -592,12 +636,15 @@ def _check(size: int, seed: int, calls: Calls, *doors: type[Door]) -> None:
 
 def run(size: int, seed: int) -> str:
     """So many programs. Which doors each goes through follows from its seed."""
-    for number in range(seed, seed + size):
-        _check(1, number, CALLS, Door, Asynchronous, *([CommandLine] if number % LINE_EVERY == 0 else []))
-        if number % SHELL_EVERY == 0:
-            _check(1, number, SHELL_CALLS, Door, Shell)
+    with servers.any_server() as Postgres.server:
+        for number in range(seed, seed + size):
+            line = [CommandLine] if number % LINE_EVERY == 0 else []
+            server = [Postgres] if number % SERVER_EVERY == 1 else []
+            _check(1, number, CALLS, Door, Asynchronous, *line, *server)
+            if number % SHELL_EVERY == 0:
+                _check(1, number, SHELL_CALLS, Door, Shell)
     doors = f"every {LINE_EVERY}nd through the command line, every {SHELL_EVERY}th through the shell functions"
-    return f"{size} programs, blocking and async, {doors}"
+    return f"{size} programs, blocking and async, {doors}, every {SERVER_EVERY}th on PostgreSQL"
 
 
 # --- planted defects

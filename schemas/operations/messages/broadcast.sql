@@ -3,8 +3,8 @@
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :from);
 
-/*sqlite*/
 -- unless :keyless
+/*sqlite*/
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
@@ -23,6 +23,14 @@ select 'key_reused' from sent where message_type <> :type
 union all
 select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;
 /*end*/
+/*postgres
+insert into refusals
+select 'key_reused' from agent_messages
+where :key is not null and idempotency_key = :key and from_agent = :from and to_agent in (
+    select r.agent_id from agent_registry me join agent_registry r on r.session_id = me.session_id
+    where me.agent_id = :from)
+  and (message_type <> :type or payload::jsonb <> :payload::jsonb);
+*/
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
   expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent, digest)
@@ -39,7 +47,7 @@ on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not
 do update set idempotency_key = excluded.idempotency_key
 returning id, to_agent;
 
--- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
+-- PostgreSQL looks once more after the insert, which waits for whoever sends under the same key at the same time.
 /*postgres
 insert into refusals
 select 'key_reused' from agent_messages

@@ -4,8 +4,8 @@
 -- (unknown_agent). With an idempotency key the first message sent under it answers for every later one, provided that
 -- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
 -- spaces, escapes and the order of keys don't matter.
-/*sqlite*/
 -- unless :keyless
+/*sqlite*/
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
@@ -22,6 +22,12 @@ select 'key_reused' from sent where message_type <> :type
 union all
 select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;
 /*end*/
+/*postgres
+insert into refusals
+select 'key_reused' from agent_messages
+where :key is not null and idempotency_key = :key and from_agent = :from and to_agent = :to
+  and (message_type <> :type or payload::jsonb <> :payload::jsonb);
+*/
 
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
   expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent, digest)
@@ -39,7 +45,7 @@ select coalesce((select id from agent_messages where idempotency_key = :key and 
   last_insert_rowid()), :to;
 /*end*/
 
--- PostgreSQL looks after the insert, which waits for whoever sends under the same key at the same time.
+-- PostgreSQL looks once more after the insert, which waits for whoever sends under the same key at the same time.
 -- unless :keyless
 /*postgres
 insert into refusals
