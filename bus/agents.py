@@ -157,12 +157,11 @@ class Outlook(NamedTuple):
 @reading
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
-    lives = yield from _holders(agent)
     ((due, type, ready),) = yield Query("messages/next_due", {"agent": agent})
-    seconds = BEAT if due is None else min(BEAT, max(due, 0.001))
+    lives = {} if due is None else (yield from _holders(agent))  # who holds something has a timer
     return Outlook(
         [agent, f"@{type}"],
-        seconds,
+        BEAT if due is None else min(BEAT, max(due, 0.001)),
         [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
         Life.DEAD in lives.values(),
         bool(ready),

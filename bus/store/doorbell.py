@@ -3,8 +3,8 @@
 A bell is an empty file in a folder beside the database, named after an address. Who waits makes its bells and watches
 them with inotify; who has committed something for an address touches its bell, if there is one. Commits of other
 programs show on the `-wal` file: they are noticed within 250 ms, looked at four times a second at most, so that a
-hundred idle waiters cost nothing while others talk. Such a write precedes the commit; looking that much later is late
-enough. A ring that is lost costs a waiter at most that fallback.
+hundred idle waiters cost little while others talk: as long as they do, its time is looked at, not its events. Such a
+write precedes the commit; looking that much later is late enough. A lost ring costs a waiter at most that fallback.
 
 Linux only; elsewhere `Listener` returns every 50 ms and the waiter looks by itself.
 """
@@ -18,13 +18,20 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from bus.errors import of_system
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
+SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet
+
+
+def _left(end: float | None, most: float | None = None) -> Any:
+    """The seconds to a moment (None: there is none), `most` at most."""
+    left = None if end is None else max(end - time.monotonic(), 0)
+    return most if left is None else left if most is None else min(left, most)
 
 
 def ring(folder: str, bells: Sequence[str]) -> None:
@@ -47,6 +54,7 @@ class Listener:
         self._wal = wal
         self._sound = True
         self._wal_watch = -1
+        self._noted: tuple[int, int] | None = None  # size and time of the WAL, when they were last looked at
         import ctypes  # who never waits does without
 
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -67,7 +75,7 @@ class Listener:
     def rest(self) -> None:
         """Watch no process and no WAL until `resume`."""
         self._watch_processes(())
-        self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
+        self._turn_away()
 
     def resume(self) -> bool:
         """Listen again from now on; false when a bell was taken away meanwhile, and this one is of no use any more."""
@@ -83,15 +91,24 @@ class Listener:
         there is something to look at or the time is over: whether it is but that another program wrote something."""
         self._watch_processes(pids)
         end = None if seconds is None else time.monotonic() + seconds
-        if not (yield seconds) or self._rung():
-            return False
-        # Another program wrote: turn away from the WAL for a moment, look once, and listen again.
-        self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
-        quiet, rung = time.monotonic() + FOREIGN, False
-        while not rung and (left := min(quiet, end or quiet) - time.monotonic()) > 0:
-            rung = (yield left) and self._rung()
-        self._listen_to_wal()
-        return not rung and (end is None or time.monotonic() < end)
+        while True:
+            if self._listens:
+                if not (yield _left(end)) or self._rung():
+                    return False
+                self._turn_away()
+            quiet = _left(end, FOREIGN)
+            until = time.monotonic() + quiet
+            while (left := until - time.monotonic()) > 0:
+                if (yield left) and self._rung():
+                    return False
+            if quiet < FOREIGN:
+                return False
+            if self._written():
+                return True
+            self._listen_to_wal()
+            if self._written():  # since it was looked at, and before it was listened to
+                self._turn_away()
+                return True
 
     def close(self) -> None:
         """Wait no more; it may be used again."""
@@ -113,6 +130,23 @@ class Listener:
 
     def _listen_to_wal(self) -> None:
         self._wal_watch = self._watch(self._wal, IN_MODIFY)
+        self._listens = True
+
+    def _turn_away(self) -> None:
+        self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
+        self._listens = False
+
+    def _written(self) -> bool:
+        """Whether the WAL was written to since this was last asked; so, too, if that is so short a while ago that the
+        commit may not have ended."""
+        before = self._noted
+        try:
+            found = os.stat(self._wal)
+            self._noted = found.st_size, found.st_mtime_ns
+            fresh = time.time() - found.st_mtime < SETTLED
+        except OSError:
+            self._noted, fresh = None, False
+        return fresh or self._noted != before
 
     def _rung(self) -> bool:
         """Read all events; whether any is more than a write to the WAL."""

@@ -465,6 +465,8 @@ def test_who_waits_is_woken_also_after_the_connection_broke(bus: Bus, hand: Hand
     with ThreadPoolExecutor(1) as pool, listening() as listens, Bus.open(postgres) as other:
         waiting = pool.submit(lambda: (backend(bus), bus.receive("a", wait=30)))
         assert listens.wait(20)
+        while not bus.store.asleep:  # before that it may be in the middle of a commit, whose outcome would be unknown
+            time.sleep(0)
         text = (
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
             "where query ~ 'bell_' and pid not in (%s, pg_backend_pid())"
