@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from bus.errors import of_system
 
@@ -28,10 +28,9 @@ FOREIGN = 0.25  # seconds between two looks at what other programs committed
 SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet
 
 
-def _left(end: float | None, most: float | None = None) -> Any:
-    """The seconds to a moment (None: there is none), `most` at most."""
-    left = None if end is None else max(end - time.monotonic(), 0)
-    return most if left is None else left if most is None else min(left, most)
+def _left(end: float) -> float:
+    """The seconds to a moment, 0 when it is over."""
+    return max(end - time.monotonic(), 0)
 
 
 def ring(folder: str, bells: Sequence[str]) -> None:
@@ -93,15 +92,14 @@ class Listener:
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             if self._listens:
-                if not (yield _left(end)) or self._rung():
+                if not (yield None if end is None else _left(end)) or self._rung():
                     return False
                 self._turn_away()
-            quiet = _left(end, FOREIGN)
-            until = time.monotonic() + quiet
-            while (left := until - time.monotonic()) > 0:
+            look = time.monotonic() + FOREIGN
+            while left := _left(look if end is None else min(look, end)):
                 if (yield left) and self._rung():
                     return False
-            if quiet < FOREIGN:
+            if end is not None and end <= look:
                 return False
             if self._written():
                 return True
