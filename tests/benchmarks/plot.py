@@ -68,7 +68,10 @@ def _latencies(figures: Sequence[Figure], path: Path) -> Path:
             work = figure.work.split()[0]
             style = {"W3": ":", "W2": "--" if figure.mode == "full" else "-"}[work]
             colour = colours.setdefault(figure.subject, f"C{len(colours) % 10}")
-            axes.plot(times, shares, style, color=colour, label=f"{work} {figure.subject} ({figure.mode})")
+            early = sum(time <= 0 for time in times) / len(times)  # received before the sender went on
+            note = f"; {early:.0%} before the sender went on" if early else ""
+            label = f"{work} {figure.subject} ({figure.mode}{note})"
+            axes.plot(times, shares, style, color=colour, label=label)
     axes.set_xscale("log")
     return save(path)
 

@@ -329,7 +329,20 @@ def test_the_timeline_is_drawn_in_a_terminal_and_as_a_picture(here: str, tmp_pat
     name = "{http://www.w3.org/2000/svg}"
     assert picture.tag == f"{name}svg"
     assert len(picture.findall(f".//{name}title")) == 3
-    assert len(picture.findall(f".//{name}rect")) == 1 + 2 * 3
+    assert len(picture.findall(f"{name}g/{name}rect")) == 2 * 3
+    words = [text.text for text in picture.iter(f"{name}text")]
+    assert words[:2] == ["2025-06-01 12:00:00", "2025-06-01 12:00:30"]
+    assert words[-5:] == ["idle", "completed", "failed", "killed", "running"]
+
+
+def test_moments_less_than_a_second_apart_are_told_apart(here: str) -> None:
+    with Bus.open(here) as opened:
+        id = opened.trace_spawn("x", "t", pid=os.getpid(), at="2025-06-01T12:00:00Z")
+        opened.trace_start(id, at="2025-06-01T12:00:01Z")
+        opened.trace_finish(id, at="2025-06-01T12:00:03Z")
+    bus("trace", "timeline", "--svg", "out.svg")
+    words = [text.text for text in ElementTree.parse("out.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert words[:2] == ["2025-06-01 12:00:00.000", "2025-06-01 12:00:00.500"]
 
 
 def test_a_file_of_agents_is_imported(here: str) -> None:

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         "bin/faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", nargs="?", choices=[*NAMES, *SIZE_NAMES])
-    parser.add_argument("size", nargs="?", help="quick, nightly, release or a count")
+    parser.add_argument("size", nargs="?", type=_size, help="quick, nightly, release or a count")
     parser.add_argument("--seed", type=int, help="replay a run")
     parser.add_argument("--controls", action="store_true", help="plant the defects that must be found")
     given = parser.parse_args(arguments)
@@ -35,6 +35,12 @@ def main(arguments: list[str]) -> int:
     names, size = (NAMES, given.name) if given.name in SIZE_NAMES else ((given.name,), given.size or "quick")
     run = _control if given.controls else _run
     return max(run(programme(name), size, given.seed) for name in names)
+
+
+def _size(given: str) -> str:
+    if given in SIZE_NAMES or (given.isascii() and given.isdigit() and int(given) > 0):
+        return given
+    raise argparse.ArgumentTypeError(f"{given!r} is none of {', '.join(SIZE_NAMES)}, and no count")
 
 
 def _list() -> int:

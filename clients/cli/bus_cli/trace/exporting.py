@@ -24,8 +24,7 @@ def export(out: Output, url: str, follow: bool, bodies: bool, headers: tuple[str
         from bus_cli.otlp.collector import Collector
         from bus_cli.otlp.exporter import Exporter
     except ImportError as problem:
-        words = f"exporting needs {problem.name or 'opentelemetry-proto'}"
-        raise error("usage", words, "install agent-bus[otel]") from problem
+        raise error("usage", "exporting needs opentelemetry-proto", "install agent-bus[otel]") from problem
     collector = Collector(url, dict(map(_header, headers)))
     with out.open() as bus:
         told = Exporter(bus, collector, follow=follow, bodies=bodies).carry_out()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
+from bus import clock
 from bus.reports import Bar, Timeline
 from bus_cli.text import safe
 from bus_cli.trace.recording import milliseconds
@@ -14,6 +15,7 @@ from bus_cli.trace.reports import moment
 
 LABEL = 28  # characters
 ROW, LEFT, WIDE, TICKS = 18, 260, 900, 6  # of the picture, in its units
+IDLE = "#cfd8dc"
 COLOURS = {
     "completed": "#2e7d32",
     "failed": "#c62828",
@@ -81,7 +83,7 @@ def _took(bar: Bar, scale: Scale) -> str:
 
 
 def svg(timeline: Timeline) -> str:
-    """The chart as an SVG picture."""
+    """The chart as an SVG picture; moments are in UTC."""
     scale = Scale(timeline)
     rows: list[str] = []
     place = 2
@@ -91,6 +93,7 @@ def svg(timeline: Timeline) -> str:
             place += 1
             rows += _row(bar, scale, place)
         place += 1
+    rows += _legend(place + 1)
     height = (place + 2) * ROW
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDE + 20}" height="{height}" font-family="sans-serif"'
@@ -106,17 +109,27 @@ def _row(bar: Bar, scale: Scale, place: int) -> list[str]:
     return [
         _text(20, place, f"{bar.agent_id} {bar.agent_type} {bar.task_id}"[:44]),
         f"<g><title>{escape(safe(title))}</title>",
-        _box(begin, started, place, "#cfd8dc"),
+        _box(begin, started, place, IDLE),
         _box(started, max(end, started + 1), place, COLOURS.get(bar.status, "#455a64")) + "</g>",
     ]
 
 
+def _legend(place: int) -> Iterator[str]:
+    """What the colours mean."""
+    colours = {"idle": IDLE, **{status: colour for status, colour in COLOURS.items() if status != "spawned"}}
+    for number, (words, colour) in enumerate(colours.items()):
+        x = LEFT + number * 100
+        yield _box(x, x + 12, place, colour)
+        yield _text(x + 18, place, words)
+
+
 def _axis(scale: Scale, height: int) -> Iterator[str]:
+    between = (scale.last - scale.first) / TICKS
     for tick in range(TICKS + 1):
         x = LEFT + WIDE * tick / TICKS
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ROW * 1.4:.1f}" y2="{height - ROW}" stroke="#eceff1"/>'
         if tick < TICKS:
-            yield _text(x, 1, moment(scale.first + (scale.last - scale.first) * tick / TICKS)[:19].replace("T", " "))
+            yield _text(x, 1, clock.stamp(scale.first + between * tick)[: 19 if between >= 1 else 23])
 
 
 def _text(x: float, place: int, words: str, weight: str = "normal") -> str:
