@@ -1,4 +1,5 @@
-# shellcheck shell=bash disable=SC2015,SC2016  # `a && b || fail` is meant so; the backticks are words of messages
+# shellcheck shell=bash disable=SC2015,SC2016,SC2119,SC2120
+# `a && b || fail` is meant so; the backticks are words of messages; functions are declared before their bodies are read.
 # bus.sh: the functions of shell agents. Use: source "$(bus shell)"
 #
 # They run the SQL files of schemas/operations as they stand: through sqlite3 where it is on the path (3.38 or newer),
@@ -7,23 +8,397 @@
 #
 # Functions return the exit statuses of the bus command and print errors as one line on stderr. BUS_URL names the bus
 # (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command, BUS_SHELL_VIA=bus|sqlite3 forces a way.
-# Needs bash 4.2 or newer.
+# Needs bash 4.4 or newer.
+#
+# What is read costs time: up to `return` stands what most scripts need, as plain as can be; what comes after it is read
+# when it is first called.
 
-_bus_here=${BASH_SOURCE[0]}
-[[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
-_bus_here=${_bus_here%/*}
-_bus_schemas=$_bus_here/../../schemas
-_bus_default=$_bus_here/../../bin/bus
-[[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
-[[ -x $_bus_default ]] || _bus_default=bus
-for _bus_newest in "$_bus_schemas"/sqlite/[0-9]*.sql; do :; done
-_bus_newest=${_bus_newest##*/}
-_bus_newest=$((10#${_bus_newest%%_*}))
+if [[ -z ${_bus_all:-} ]]; then
+  _bus_self=${BASH_SOURCE[0]}
+  [[ $_bus_self == /* ]] || _bus_self=$PWD/$_bus_self
+  _bus_here=${_bus_self%/*}
+  _bus_schemas=$_bus_here/../../schemas
+  [[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
+  for _bus_newest in "$_bus_schemas"/sqlite/[0-9]*.sql; do :; done
+  _bus_newest=${_bus_newest##*/}
+  _bus_newest=$((10#${_bus_newest%%_*}))
+  _bus_operations=${_bus_schemas//\\/\\\\}
+  _bus_operations=\"${_bus_operations//\"/\\\"}/operations\"
+fi
 
 # Answered by a function that could not do it with sqlite3: the bus command must.
 _bus_elsewhere=125
 
-# --- errors and arguments ---------------------------------------------------------------------------------------------
+# Reads the rest of this file, and calls the function that it is called by, which is there now.
+_bus_rest() {
+  local _bus_all=1
+  # shellcheck source=/dev/null
+  source "$_bus_self"
+  "${FUNCNAME[1]}" "$@"
+}
+_bus_fail() { _bus_rest "$@"; }
+_bus_explain() { _bus_rest "$@"; }
+_bus_failed() { _bus_rest "$@"; }
+_bus_else() { _bus_rest "$@"; }
+_bus_moved() { _bus_rest "$@"; }
+_bus_special() { _bus_rest "$@"; }
+_bus_checkpoint() { _bus_rest "$@"; }
+_bus_bury() { _bus_rest "$@"; }
+initialize_agent_coordination() { _bus_rest "$@"; }
+register_agent() { _bus_rest "$@"; }
+update_agent_status() { _bus_rest "$@"; }
+create_agent_checkpoint() { _bus_rest "$@"; }
+get_session_status() { _bus_rest "$@"; }
+list_session_agents() { _bus_rest "$@"; }
+detect_interrupted_sessions() { _bus_rest "$@"; }
+recover_milestone_session() { _bus_rest "$@"; }
+resume_planning_agents() { _bus_rest "$@"; }
+complete_planning_session() { _bus_rest "$@"; }
+create_milestone_from_recovered_planning() { _bus_rest "$@"; }
+start_session_monitor() { _bus_rest "$@"; }
+stop_session_monitor() { _bus_rest "$@"; }
+cleanup_stale_coordination() { _bus_rest "$@"; }
+cleanup_failed_sessions() { _bus_rest "$@"; }
+get_session_recovery_status() { _bus_rest "$@"; }
+show_recovery_help() { _bus_rest "$@"; }
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+# _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
+_bus_arguments() {
+  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see the list in README"
+}
+
+# _bus_number TEXT: a whole number, in REPLY without its leading zeros.
+_bus_number() {
+  [[ -n $1 && $1 != *[!0123456789]* ]] && ((${#1} <= 18)) ||
+    { _bus_fail usage "not a whole number: ${1:0:40}" "write digits"; return; }
+  REPLY=$((10#$1))
+}
+
+# _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, up to 100 years, in REPLY as an SQL expression of seconds.
+_bus_duration() {
+  [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
+    { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
+  local -A seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
+  local factor=${seconds[${BASH_REMATCH[3]:-s}]}
+  ((10#0${BASH_REMATCH[1]} * factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
+    { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
+  [[ ${BASH_REMATCH[3]} != ms ]] || factor=0.001
+  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$factor"
+}
+
+# _bus_receipt TEXT: whether it can be one.
+_bus_receipt() {
+  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
+}
+
+# --- where the bus is -------------------------------------------------------------------------------------------------
+
+# Sets _bus_file and _bus_synchronous when sqlite3 can be used on it; else says what is wrong.
+_bus_locate() {
+  local url=${BUS_URL:-} folder=$PWD
+  if [[ -z $url ]]; then
+    until [[ -e $folder/.milestones/coordination.db || -L $folder/.milestones/coordination.db ]]; do
+      [[ -n $folder ]] || { _bus_fail no_bus; return; }
+      folder=${folder%/*}
+    done
+    url=$folder/.milestones/coordination.db
+  fi
+  [[ ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] || return $_bus_elsewhere
+  _bus_synchronous=full
+  [[ $url != *'?synchronous=normal' ]] || _bus_synchronous=normal
+  _bus_file=${url%"?synchronous=$_bus_synchronous"}
+  _bus_file=${_bus_file#sqlite:///}
+  # Other schemes, and what means something in a file: URI.
+  [[ -n $_bus_file && $_bus_file != *[?%#]* && $_bus_file != sqlite:* && $_bus_file != *://* && $_bus_file != [~:]* ]] ||
+    return $_bus_elsewhere
+  [[ $_bus_file == /* ]] || _bus_file=$PWD/$_bus_file
+  # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
+  # is the name it goes by.
+  [[ -f $_bus_file && ! -L $_bus_file && -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ &&
+    -e $_bus_file-wal ]] || _bus_special
+}
+
+# --- values as SQL ----------------------------------------------------------------------------------------------------
+
+# _bus_literal TEXT: an SQL literal of it, in REPLY; fails for what is not UTF-8, which SQLite would take. The shell of
+# SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
+# is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `big`.
+_bus_literal() {
+  local text=$1 quote="'" quotes="''" number=0
+  [[ $text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$text" &>/dev/null || return
+  if ((${#text} > 100000)) && [[ -z $big ]]; then # bash passes short ones through a pipe, which readfile() can't read
+    big=$text
+    REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#text}) as text)"
+    return
+  fi
+  text=${text//$quote/$quotes}
+  REPLY="'$text'"
+  [[ $text == *$'\r'* ]] || return 0
+  while [[ $text == *"<$number>"* ]]; do ((++number)); done
+  REPLY="replace('${text//$'\r'/<$number>}', '<$number>', char(13))"
+}
+
+# _bus_document TEXT: whether SQL can judge this JSON. Lone surrogates and deep nesting are for the bus command.
+_bus_document() {
+  [[ $1 != *\\u[dD][89abABc-fC-F]* ]] || return 1
+  ((${#1} > 64)) || return 0
+  local - IFS='[{'
+  local -a between
+  set -f
+  # shellcheck disable=SC2206  # split it shall be
+  between=($1)
+  ((${#between[@]} <= 64))
+}
+
+# --- running the SQL files --------------------------------------------------------------------------------------------
+
+# _bus_sql write|read SCRIPT [KEY TEXT | KEY:json JSON | KEY# SQL]…: runs a script of sqlite3 in one transaction, in the
+# folder of the operations, with parameters; the output, whole, in REPLY. Writers queue on the turnstile. Only a bus of
+# this version is touched, and only by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command
+# must do it.
+#
+# Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it, by opening the file, as soon as it has committed;
+# `_bus_bell` is empty then. The # keeps the shell from dropping newlines at the end of what comes before it. The exit
+# by a status of its own says that the script came to its end; the schema is not taken down piece by piece then.
+_bus_sql() {
+  local LC_ALL=C script=$2 rows big='' at key value begin=begin checkpoint='' ring='' size output status=0
+  local -a turn=()
+  _bus_locate || return
+  rows="strftime('%Y-%m-%d %H:%M:%f', 'now')"
+  [[ -z ${BUS_NOW:-} ]] || _bus_moved
+  for ((at = 3; at < $#; at += 2)); do
+    key=${!at} value=$((at + 1))
+    REPLY=${!value}
+    [[ $key != *:json ]] || _bus_document "$REPLY" || return $_bus_elsewhere
+    [[ $key == *'#' ]] || _bus_literal "$REPLY" || return $_bus_elsewhere
+    rows+="), (':${key%%[#:]*}', $REPLY"
+  done
+  if [[ $1 == write ]]; then
+    begin='begin immediate' turn=(flock -w 5 -F -E 75 "$_bus_file.turn")
+    [[ -z ${_bus_no_turn:-} ]] || turn=()
+    _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
+    ((${#rows} + ${#big} <= 65536 && _bus_writes % 16)) ||
+      ! size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((size <= 4 << 20)) || _bus_checkpoint
+    [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
+      ! -f $_bus_file.bells/$_bus_bell ]] || ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
+  fi
+  output=$(
+    umask 077
+    export LC_ALL BUS_FILE=$_bus_file
+    [[ -z $big ]] || exec 3<<<"$big"
+    exec ${turn[@]+"${turn[@]}"} sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
+.timeout 5000
+.output /dev/null
+.dbconfig no_ckpt_on_close on
+pragma wal_autocheckpoint = 0;
+pragma journal_size_limit = 4194304;
+pragma synchronous = $_bus_synchronous;
+.output
+.cd $_bus_operations
+$checkpoint
+$begin;
+.parameter init
+insert into temp.sqlite_parameters (key, value) values ((select iif(user_version = $_bus_newest
+  and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38, ':now', json('another ' || user_version))
+  from pragma_user_version, pragma_application_id), $rows);
+$script
+commit;
+.print #
+$ring.exit 3
+END
+  ) || status=$?
+  ((status == 3)) || { _bus_failed $status "$output" || return; _bus_sql "$@"; return; }
+  [[ -z $ring ]] || _bus_bell=''
+  REPLY=${output%'#'*}
+}
+
+# _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
+_bus_ring() {
+  local rows=$1 bell
+  while [[ $rows == *'|'* ]]; do
+    bell=${rows%%$'\n'*}'|' rows=${rows#"${rows%%$'\n'*}"}
+    rows=${rows#$'\n'} bell=${bell#*'|'}
+    bell=${bell%%'|'*}
+    [[ -z $bell || $bell == */* || ! -f $_bus_file.bells/$bell ]] || : >|"$_bus_file.bells/$bell" || :
+  done 2>/dev/null
+}
+
+# --- the functions ----------------------------------------------------------------------------------------------------
+
+# save_agent_state ID KEY VALUE [TYPE] [TTL]
+save_agent_state() {
+  _bus_arguments 3 5 "ID KEY VALUE [TYPE] [TTL]" "$@" || return
+  local REPLY IFS=' ' _bus_bell=state=$1
+  local -a more=()
+  [[ -z ${4:-} ]] || more+=(type "$4")
+  [[ -z ${5:-} ]] || { _bus_duration "$5" && more+=(ttl# "$REPLY"); } || return
+  _bus_sql write '.read state/save.sql' agent "$1" key "$2" value "$3" ${more[@]+"${more[@]}"} ||
+    { _bus_else $? "$3" state save ${4:+--type "$4"} ${5:+--ttl "$5"} -- "$1" "$2" - >/dev/null; return; }
+  _bus_ring "|$_bus_bell"
+}
+
+# load_agent_state ID KEY: prints the value and a newline; 1 when there is none
+load_agent_state() {
+  _bus_arguments 2 2 "ID KEY" "$@" || return
+  local REPLY
+  local -a _bus_options=()
+  _bus_load "$@" || { _bus_else $? "" state load -- "$1" "$2"; return; }
+  # From 3.50 on sqlite3 writes control characters as ^A, unless told not to; before, it does not know the option.
+  if [[ ($REPLY == *^* || $REPLY == *$'\xe2\x90'*) && ${REPLY##*$'\n'} =~ ^3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 50)); then
+    _bus_options=(-escape off)
+    _bus_load "$@" || return
+  fi
+  [[ $REPLY == *$'\n'* ]] || return 1
+  REPLY=${REPLY%$'\n'*}
+  printf '%s\n' "${REPLY%$'\n'*}"
+}
+
+# _bus_load ID KEY: the value, which may be empty, its version and that of SQLite, each on a line.
+_bus_load() {
+  _bus_sql read $'.separator "\\n"\n.read state/load.sql\nselect sqlite_version();' agent "$1" key "$2" || return
+  REPLY=${REPLY%$'\n'}
+}
+
+# The digest of a payload, as bus/digests.py makes it; what is no JSON is refused later, in better words.
+_bus_digest="insert into temp.sqlite_parameters (key, value)
+select ':digest', iif(json_valid(value), substr(lower(hex(sha3(json(value), 256))), 1, 16), null)
+from temp.sqlite_parameters where key = ':payload';
+"
+
+# What is handed out while this trigger is there, and is not what was sent, is buried at once; then :damaged tells it.
+_bus_verify="create temp table damaged (id);
+create temp trigger damage after update of delivery on main.agent_messages
+when new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), '')
+begin
+  insert into damaged values (new.id);
+  update agent_messages
+  set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
+  where id = new.id;
+end;
+"
+
+# send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
+send_agent_message() {
+  _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
+  local REPLY priority operation=messages/send _bus_bell=$2
+  _bus_number "${5:-5}" || return
+  priority=$REPLY
+  [[ $2 != '*' ]] || operation=messages/broadcast _bus_bell=''
+  _bus_sql write "$_bus_digest.read $operation.sql" from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
+    { _bus_else $? "$4" send --from "$1" --priority "$priority" -- "$2" "$3" -; return; }
+  [[ -n $REPLY ]] || return 1
+  [[ $_bus_bell != "$2" && $2 != '*' ]] || _bus_ring "$REPLY"
+  while [[ -n $REPLY ]]; do
+    printf '%s\n' "${REPLY%%'|'*}"
+    REPLY=${REPLY#*$'\n'}
+  done
+}
+
+# _bus_array RECORD…: prints a JSON array of them.
+_bus_array() {
+  local IFS=,
+  printf '[%s]\n' "$*"
+}
+
+# _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
+# none, not even after the leases of the dead came back.
+_bus_claim() {
+  local LC_ALL=C row rest holders damaged
+  for _ in 1 2 3; do
+    _bus_sql write "$_bus_verify$3"$'\n.read messages/holders.sql\nselect \'damaged\', id from damaged;' \
+      agent "$1" limit# "$2" "${@:4}" || return
+    # rank|id|record, and before them what is no number: damaged|id, and the holders
+    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
+    records=() holders='' damaged='|'
+    while IFS= read -r row; do
+      rest=${row#*|}
+      if [[ $row == 'damaged|'* ]]; then
+        damaged+="$rest|"
+      elif [[ ${rest#*|} != '{'* ]]; then
+        holders+=$row$'\n'
+      elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
+        records+=("${rest#*|}")
+      fi
+    done <<<"$REPLY"
+    ((${#records[@]} == 0)) || return 0
+    [[ $damaged != '|' ]] || _bus_bury "$holders" || return
+  done
+  return 1
+}
+
+# What is leased anew is what was not leased before: SQL hands no rows from one statement to the next.
+_bus_take="create temp table held as
+select id, delivery from agent_messages where due_at is not null and status = 'leased' and leased_by = :agent;
+.read messages/receive.sql
+insert into temp.sqlite_parameters (key, value)
+select ':receipts', json_group_array(id || '.' || delivery) from agent_messages
+where due_at is not null and status = 'leased' and leased_by = :agent and (id, delivery) not in (select id, delivery from held);
+.output /dev/null
+.read messages/ack.sql
+.output"
+
+# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
+get_agent_messages() {
+  _bus_arguments 1 2 "ID [true]" "$@" || return
+  local REPLY status=0 record id LC_ALL=C
+  local -a records=() taken=()
+  if [[ ${2:-} != true ]]; then
+    _bus_sql read '.read messages/pending.sql' agent "$1" limit# 1000 ||
+      { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
+    [[ -z $REPLY ]] || mapfile -t taken <<<"${REPLY%$'\n'}"
+  else
+    _bus_claim "$1" 1000 "$_bus_take" || status=$?
+    ((status <= 1)) || { _bus_else $status "" receive --limit 1000 --ack --json -- "$1" || status=$?
+      return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
+    for record in ${records[@]+"${records[@]}"}; do
+      id=${record#*:} && _bus_ring "|message=${id%%,*}"
+      # In a payload the same words come earlier, in texts behind it their quotes are escaped.
+      taken+=("${record%,\"status\":\"leased\",*},\"status\":\"acknowledged\",${record##*,\"status\":\"leased\",}")
+    done
+  fi
+  _bus_array ${taken[@]+"${taken[@]}"}
+}
+
+# receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
+receive_agent_message() {
+  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
+  local REPLY IFS=' ' status=$_bus_elsewhere
+  local -a records=() lease=()
+  [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
+  [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
+  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '.read messages/receive.sql' ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
+  if ((status)); then
+    REPLY=$(_bus_else $status "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
+    REPLY=${REPLY#[} records=("${REPLY%]}")
+  fi
+  printf '%s\n' "${records[0]}"
+}
+
+# ack_agent_message RECEIPT
+ack_agent_message() {
+  _bus_arguments 1 1 RECEIPT "$@" && _bus_receipt "$1" || return
+  local REPLY
+  _bus_sql write '.read messages/ack.sql' receipts "[\"$1\"]" || { _bus_else $? "" ack "$1"; return; }
+  _bus_ring "|message=$((10#${1%.*}))"
+}
+
+# release_agent_message RECEIPT [DELAY]
+release_agent_message() {
+  _bus_arguments 1 2 "RECEIPT [DELAY]" "$@" && _bus_receipt "$1" || return
+  local REPLY
+  _bus_duration "${2:-0}" || return
+  _bus_sql write '.read messages/release.sql' receipts "[\"$1\"]" delay# "$REPLY" ||
+    { _bus_else $? "" release --delay "${2:-0}" "$1"; return; }
+  _bus_ring "$REPLY"
+  [[ $REPLY != *"|dead"* ]] || _bus_ring "|message=$((10#${1%.*}))"
+}
+
+# What follows is read when it is first called.
+[[ -n ${_bus_all:-} ]] || return 0
+
+# --- errors -------------------------------------------------------------------------------------------------------
 
 # _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
 _bus_fail() {
@@ -65,34 +440,6 @@ _bus_explain() {
   esac
 }
 
-# _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
-_bus_arguments() {
-  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see the list in README"
-}
-
-# _bus_number TEXT: a whole number, in REPLY without its leading zeros.
-_bus_number() {
-  [[ $1 =~ ^[0-9]{1,18}$ ]] || { _bus_fail usage "not a whole number: ${1:0:40}" "write digits"; return; }
-  REPLY=$((10#$1))
-}
-
-# _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, up to 100 years, in REPLY as an SQL expression of seconds.
-_bus_duration() {
-  [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
-    { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
-  local -A seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
-  local factor=${seconds[${BASH_REMATCH[3]:-s}]}
-  ((10#0${BASH_REMATCH[1]} * factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
-    { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
-  [[ ${BASH_REMATCH[3]} != ms ]] || factor=0.001
-  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$factor"
-}
-
-# _bus_receipt TEXT: whether it can be one.
-_bus_receipt() {
-  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
-}
-
 # --- the bus command --------------------------------------------------------------------------------------------------
 
 # _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
@@ -109,91 +456,28 @@ _bus_else() {
   )
 }
 
-# --- where the bus is -------------------------------------------------------------------------------------------------
+# --- what is seldom ---------------------------------------------------------------------------------------------------
 
-# Sets _bus_file and _bus_synchronous when sqlite3 can be used on it; else says what is wrong.
-_bus_locate() {
-  local url=${BUS_URL:-} folder=$PWD
-  if [[ -z $url ]]; then
-    until [[ -e $folder/.milestones/coordination.db || -L $folder/.milestones/coordination.db ]]; do
-      [[ -n $folder ]] || { _bus_fail no_bus; return; }
-      folder=${folder%/*}
-    done
-    url=$folder/.milestones/coordination.db
-  fi
-  [[ ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] && type -P sqlite3 >/dev/null || return $_bus_elsewhere
-  _bus_synchronous=full
-  [[ $url != *'?synchronous=normal' ]] || _bus_synchronous=normal
-  _bus_file=${url%"?synchronous=$_bus_synchronous"}
-  _bus_file=${_bus_file#sqlite:///}
-  # Other schemes, and what means something in a file: URI.
-  [[ -n $_bus_file && $_bus_file != *[?%#]* && $_bus_file != sqlite:* && $_bus_file != *://* && $_bus_file != [~:]* ]] ||
-    return $_bus_elsewhere
-  [[ $_bus_file == /* ]] || _bus_file=$PWD/$_bus_file
+# What _bus_locate found is not just a bus in use: fails, saying why, unless it is only that nobody has it open.
+_bus_special() {
   [[ ! -L $_bus_file ]] || { _bus_fail unsafe_file "$_bus_file is a symbolic link" "name the file itself"; return; }
   [[ -e $_bus_file ]] || { _bus_fail no_bus "there is no bus at $_bus_file"; return; }
   [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
   [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
-  # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
-  # is the name it goes by.
-  [[ ! -e $_bus_file-wal ]] || return 0
   local names
   names=$(stat -c %h -- "$_bus_file" 2>/dev/null) || names=1
   ((names == 1)) || _bus_fail unsafe_file "$_bus_file has $names names (hard links)" "SQLite would lose data"
 }
 
-# --- values as SQL ----------------------------------------------------------------------------------------------------
-
-# The moment as the database writes it, in REPLY.
-_bus_now() {
-  local now=${EPOCHREALTIME:-} seconds
-  REPLY=${BUS_NOW:-}
-  [[ -z $REPLY || $REPLY == [+-]* ]] || return 0
-  [[ -n $now ]] || now=$(date -u +%s.%N)
-  seconds=${now%[.,]*} now=${now#*[.,]}
-  [[ ! $REPLY =~ ^([+-])([0-9]+) ]] || ((seconds += ${BASH_REMATCH[1]}1 * 10#${BASH_REMATCH[2]})) || :
-  TZ=UTC printf -v REPLY '%(%Y-%m-%d %H:%M:%S)T.%s' "$seconds" "${now:0:3}"
-}
-
-# _bus_literal TEXT: an SQL literal of it, in REPLY; fails for what is not UTF-8, which SQLite would take. The shell of
-# SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
-# is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `big`.
-_bus_literal() {
-  local LC_ALL=C text=$1 quote="'" quotes="''" number=0
-  [[ $text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$text" &>/dev/null || return
-  if ((${#text} > 100000)) && [[ -z $big ]]; then # bash passes short ones through a pipe, which readfile() can't read
-    big=$text
-    REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#text}) as text)"
-    return
+# The moment that BUS_NOW gives, or moves by seconds, in `rows`.
+_bus_moved() {
+  if [[ $BUS_NOW == [+-]* ]]; then
+    [[ ! $BUS_NOW =~ ^[+-][0-9]+ ]] || rows="strftime('%Y-%m-%d %H:%M:%f', 'now', '${BASH_REMATCH[0]} seconds')"
+  else
+    _bus_literal "$BUS_NOW"
+    rows=$REPLY
   fi
-  text=${text//$quote/$quotes}
-  REPLY="'$text'"
-  [[ $text == *$'\r'* ]] || return 0
-  while [[ $text == *"<$number>"* ]]; do ((++number)); done
-  REPLY="replace('${text//$'\r'/<$number>}', '<$number>', char(13))"
-}
-
-# _bus_document TEXT: whether SQL can judge this JSON. Lone surrogates and deep nesting are for the bus command.
-_bus_document() {
-  local LC_ALL=C
-  local -a between
-  [[ $1 != *\\u[dD][89abABc-fC-F]* ]] || return 1
-  IFS='[{' read -r -d '' -a between <<<"$1" || :
-  ((${#between[@]} <= 64))
-}
-
-# _bus_parameters [KEY TEXT | KEY:json JSON | KEY# SQL]…: adds to `rows` what fills :key.
-_bus_parameters() {
-  _bus_now
-  _bus_literal "$REPLY"
-  rows="(':now', $REPLY)"
-  while (($#)); do
-    [[ $1 != *:json ]] || _bus_document "$2" || return
-    if [[ $1 == *'#' ]]; then REPLY=$2; else _bus_literal "$2" || return; fi
-    rows+=$',\n'"(':${1%%[#:]*}', $REPLY)"
-    shift 2
-  done
 }
 
 # _bus_sqlite3_is MINOR: whether sqlite3 is 3.MINOR or newer; asked once for a process and its children.
@@ -205,79 +489,24 @@ _bus_sqlite3_is() {
   [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
 }
 
-# --- running the SQL files --------------------------------------------------------------------------------------------
+# _bus_failed STATUS OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it may go without a turn.
+_bus_failed() {
+  (($1 != 75)) || { _bus_fail busy; return; }
+  if (($1 == 127)) && [[ -z ${_bus_no_turn:-} ]] && ! type -P flock >/dev/null; then
+    _bus_no_turn=1
+    return 0
+  fi
+  [[ $2 != *"malformed JSON"* ]] && _bus_sqlite3_is 38 || return $_bus_elsewhere
+  _bus_explain "$2"
+}
 
-# What keeps the WAL small, before a transaction: one connection holds the write lock while another checkpoints, because
-# before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it, in the same process,
-# begins the WAL anew; the next process to open the file would not know that it was checkpointed.
-_bus_checkpoint="begin immediate;
+# What keeps the WAL small, in `checkpoint`, before a transaction: one connection holds the write lock while another
+# checkpoints, because before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it,
+# in the same process, begins the WAL anew; the next process to open the file would not know that it was checkpointed.
+_bus_checkpoint() {
+  checkpoint="begin immediate;
 .system set -f;IFS=;sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1
 rollback;"
-
-# _bus_wal_is_large WRITING: whether it is over 4 MiB; looked at when much is written, else now and then.
-_bus_wal_is_large() {
-  local size
-  _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
-  (($1 > 65536 || _bus_writes % 16 == 0)) && size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) && ((size > 4 << 20))
-}
-
-# _bus_script WRITES OPERATIONS ROWS: the script for sqlite3, in REPLY. An operation is a file of schemas/operations, or
-# a line of the script itself. Only a bus of this version is touched, and only by a SQLite that knows what it needs.
-_bus_script() {
-  local operation folder=${_bus_schemas//\\/\\\\} checkpoint=
-  [[ -z $1 ]] || ! _bus_wal_is_large $((${#3} + ${#big})) || checkpoint=$_bus_checkpoint
-  REPLY=".timeout 5000
-.output /dev/null
-.dbconfig no_ckpt_on_close on
-pragma wal_autocheckpoint = 0;
-pragma journal_size_limit = 4194304;
-pragma synchronous = $_bus_synchronous;
-.output
-$checkpoint
-begin${1:+ immediate};
-create temp table this_bus (matches constraint another_version check (matches));
-insert into this_bus
-select user_version = $_bus_newest and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38
-from pragma_user_version, pragma_application_id;
-.parameter init
-insert into temp.sqlite_parameters (key, value) values $3;
-"
-  while IFS= read -r operation; do
-    [[ ! $operation =~ ^[a-z]+/[a-z_]+$ ]] || operation=".read \"${folder//\"/\\\"}/operations/$operation.sql\""
-    REPLY+=$operation$'\n'
-  done <<<"$2"
-  REPLY+=$'commit;\n.print x' # the x keeps the shell from dropping newlines at the end of what comes before it
-}
-
-# _bus_sql [write] OPERATIONS PARAMETERS…: runs them in one transaction; the output, whole, in REPLY. Writers queue on
-# the turnstile. Returns _bus_elsewhere where the bus command must do it.
-_bus_sql() {
-  local writes=${1#read} rows big='' output status=0
-  local -a program=(sqlite3 -batch -bail -init /dev/null)
-  _bus_locate || return
-  _bus_parameters "${@:3}" || return $_bus_elsewhere
-  _bus_script "$writes" "$2" "$rows"
-  [[ -z ${_bus_escape:-} ]] || program+=(-escape "$_bus_escape")
-  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -w 5 -F -E 75 "$_bus_file.turn" "${program[@]}")
-  output=$(umask 077; export BUS_FILE=$_bus_file; exec "${program[@]}" "file://$_bus_file?mode=rw" <<<"$REPLY" 3<<<"$big" 2>&1) || status=$?
-  case $status in
-    0) ;;
-    75) _bus_fail busy; return ;;
-    *)
-      [[ $output != *"constraint failed: another_version"* ]] && _bus_sqlite3_is 38 || return $_bus_elsewhere
-      _bus_explain "$output"
-      return
-      ;;
-  esac
-  REPLY=${output%x}
-}
-
-# _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
-_bus_ring() {
-  local bell
-  while IFS='|' read -r _ bell _; do
-    [[ -z $bell || $bell == */* || ! -f $_bus_file.bells/$bell ]] || : >|"$_bus_file.bells/$bell" || :
-  done <<<"$1" 2>/dev/null
 }
 
 # --- who lives --------------------------------------------------------------------------------------------------------
@@ -312,7 +541,7 @@ _bus_is_dead() {
 _bus_give_back="update temp.sqlite_parameters set value = (select agent_id from agent_registry where agent_id = :agent
 and agent_id || '|' || host || '|' || pid || '|' || pid_namespace || '|' || process_started_at || '|' || boot_id = :was)
 where key = ':agent';
-messages/give_back
+.read messages/give_back.sql
 update temp.sqlite_parameters set value = substr(:was, 1, instr(:was, '|') - 1) where key = ':agent';"
 
 # _bus_bury HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
@@ -327,7 +556,7 @@ _bus_bury() {
   return $any
 }
 
-# --- the functions ----------------------------------------------------------------------------------------------------
+# --- the functions that are called seldom -----------------------------------------------------------------------------
 
 initialize_agent_coordination() {
   _bus_else $_bus_elsewhere "" init >/dev/null
@@ -336,7 +565,7 @@ initialize_agent_coordination() {
 # register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]: under an id that is there it is a restart
 register_agent() {
   _bus_arguments 4 6 "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" "$@" || return
-  local REPLY IFS=' ' host boot namespace former operations=agents/register
+  local REPLY IFS=' ' host boot namespace former operations='.read agents/register.sql'
   local -a new=(agent "$1" type "$2" milestone "$3" session "$4")
   [[ -z ${5:-} ]] || new+=(capabilities:json "$5")
   if [[ -n ${6:-} ]]; then
@@ -349,24 +578,24 @@ register_agent() {
   # Of JSON the database judges payloads only: keys that stand twice, NULs and large numbers are for the bus command.
   if [[ ${5:-} == *[\{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
     (exit $_bus_elsewhere)
-  elif _bus_sql read agents/identity agent "$1"; then
+  elif _bus_sql read '.read agents/identity.sql' agent "$1"; then
     former=${REPLY%$'\n'}
-    ! _bus_is_dead "$former" || operations="$_bus_give_back"$'\n.output /dev/null\nagents/register\n.output'
+    ! _bus_is_dead "$former" || operations="$_bus_give_back"$'\n.output /dev/null\n.read agents/register.sql\n.output'
     _bus_sql write "$operations" was "$former" "${new[@]}"
   else
     (return $?)
   fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+--capabilities "$5"} \
     ${6:+--pid "$6"} -- "$1" >/dev/null; return; }
-  [[ $operations == agents/register ]] || _bus_ring "$REPLY"
+  [[ $operations == .read* ]] || _bus_ring "$REPLY"
 }
 
 # update_agent_status ID STATUS: what an agent that has ended held goes back
 update_agent_status() {
   _bus_arguments 2 2 "ID STATUS" "$@" || return
-  local REPLY operations=$'.output /dev/null\nagents/heartbeat' command=heartbeat
+  local REPLY operations=$'.output /dev/null\n.read agents/heartbeat.sql' command=heartbeat
   case $2 in
     completed | failed | terminated)
-      operations=$'messages/give_back\n.output /dev/null\nagents/retire' command=retire
+      operations=$'.read messages/give_back.sql\n.output /dev/null\n.read agents/retire.sql' command=retire
       ;;
   esac
   _bus_sql write "$operations"$'\n.output' agent "$1" status "$2" ||
@@ -374,164 +603,10 @@ update_agent_status() {
   _bus_ring "$REPLY"
 }
 
-# save_agent_state ID KEY VALUE [TYPE] [TTL]
-save_agent_state() {
-  _bus_arguments 3 5 "ID KEY VALUE [TYPE] [TTL]" "$@" || return
-  local REPLY IFS=' '
-  local -a more=()
-  [[ -z ${4:-} ]] || more+=(type "$4")
-  [[ -z ${5:-} ]] || { _bus_duration "$5" && more+=(ttl# "$REPLY"); } || return
-  _bus_sql write state/save agent "$1" key "$2" value "$3" ${more[@]+"${more[@]}"} ||
-    { _bus_else $? "$3" state save ${4:+--type "$4"} ${5:+--ttl "$5"} -- "$1" "$2" - >/dev/null; return; }
-  _bus_ring "|state=$1"
-}
-
-# load_agent_state ID KEY: prints the value and a newline; 1 when there is none
-load_agent_state() {
-  _bus_arguments 2 2 "ID KEY" "$@" || return
-  local REPLY _bus_escape=
-  # From 3.50 on sqlite3 escapes control characters; before, it does not know the option.
-  [[ ${BUS_SHELL_VIA:-} == bus ]] || ! _bus_sqlite3_is 50 || _bus_escape=off
-  # The version comes last, on a line of its own: a value may be empty.
-  _bus_sql read $'.separator "\\n"\nstate/load' agent "$1" key "$2" || { _bus_else $? "" state load -- "$1" "$2"; return; }
-  [[ -n $REPLY ]] || return 1
-  REPLY=${REPLY%$'\n'}
-  printf '%s\n' "${REPLY%$'\n'*}"
-}
-
-# The digest of a payload, as bus/digests.py makes it; what is no JSON is refused later, in better words.
-_bus_digest="insert into temp.sqlite_parameters (key, value)
-select ':digest', iif(json_valid(value), substr(lower(hex(sha3(json(value), 256))), 1, 16), null)
-from temp.sqlite_parameters where key = ':payload';"
-
-# What is handed out while this trigger is there, and is not what was sent, is buried at once; then :damaged tells it.
-_bus_verify="create temp table damaged (id);
-create temp trigger damage after update of delivery on main.agent_messages
-when new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), '')
-begin
-  insert into damaged values (new.id);
-  update agent_messages
-  set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
-  where id = new.id;
-end;"
-
-# send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
-send_agent_message() {
-  _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
-  local REPLY id priority operation=messages/send
-  _bus_number "${5:-5}" || return
-  priority=$REPLY
-  [[ $2 != '*' ]] || operation=messages/broadcast
-  _bus_sql write "$_bus_digest"$'\n'$operation from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
-    { _bus_else $? "$4" send --from "$1" --priority "$priority" -- "$2" "$3" -; return; }
-  [[ -n $REPLY ]] || return 1
-  _bus_ring "$REPLY"
-  while IFS='|' read -r id _; do printf '%s\n' "$id"; done <<<"${REPLY%$'\n'}"
-}
-
-# _bus_array RECORD…: prints a JSON array of them.
-_bus_array() {
-  local IFS=,
-  printf '[%s]\n' "$*"
-}
-
-# _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
-# none, not even after the leases of the dead came back.
-_bus_claim() {
-  local LC_ALL=C row rest holders damaged
-  for _ in 1 2 3; do
-    _bus_sql write "$_bus_verify"$'\n'"$3"$'\nmessages/holders\nselect \'damaged\', id from damaged;' \
-      agent "$1" limit# "$2" "${@:4}" || return
-    # rank|id|record, and before them what is no number: damaged|id, and the holders
-    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
-    records=() holders='' damaged='|'
-    while IFS= read -r row; do
-      rest=${row#*|}
-      if [[ $row == 'damaged|'* ]]; then
-        damaged+="$rest|"
-      elif [[ ${rest#*|} != '{'* ]]; then
-        holders+=$row$'\n'
-      elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
-        records+=("${rest#*|}")
-      fi
-    done <<<"$REPLY"
-    ((${#records[@]} == 0)) || return 0
-    [[ $damaged != '|' ]] || _bus_bury "$holders" || return
-  done
-  return 1
-}
-
-# What is leased anew is what was not leased before: SQL hands no rows from one statement to the next.
-_bus_take="create temp table held as
-select id, delivery from agent_messages where due_at is not null and status = 'leased' and leased_by = :agent;
-messages/receive
-insert into temp.sqlite_parameters (key, value)
-select ':receipts', json_group_array(id || '.' || delivery) from agent_messages
-where due_at is not null and status = 'leased' and leased_by = :agent and (id, delivery) not in (select id, delivery from held);
-.output /dev/null
-messages/ack
-.output"
-
-# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
-get_agent_messages() {
-  _bus_arguments 1 2 "ID [true]" "$@" || return
-  local REPLY status=0 record id LC_ALL=C
-  local -a records=() taken=()
-  if [[ ${2:-} != true ]]; then
-    _bus_sql read messages/pending agent "$1" limit# 1000 ||
-      { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
-    [[ -z $REPLY ]] || mapfile -t taken <<<"${REPLY%$'\n'}"
-  else
-    _bus_claim "$1" 1000 "$_bus_take" || status=$?
-    ((status <= 1)) || { _bus_else $status "" receive --limit 1000 --ack --json -- "$1" || status=$?
-      return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
-    for record in ${records[@]+"${records[@]}"}; do
-      id=${record#*:} && _bus_ring "|message=${id%%,*}"
-      # In a payload the same words come earlier, in texts behind it their quotes are escaped.
-      taken+=("${record%,\"status\":\"leased\",*},\"status\":\"acknowledged\",${record##*,\"status\":\"leased\",}")
-    done
-  fi
-  _bus_array ${taken[@]+"${taken[@]}"}
-}
-
-# receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
-receive_agent_message() {
-  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
-  local REPLY IFS=' ' status=$_bus_elsewhere
-  local -a records=() lease=()
-  [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
-  [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
-  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 messages/receive ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
-  if ((status)); then
-    REPLY=$(_bus_else $status "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
-    REPLY=${REPLY#[} records=("${REPLY%]}")
-  fi
-  printf '%s\n' "${records[0]}"
-}
-
-# ack_agent_message RECEIPT
-ack_agent_message() {
-  _bus_arguments 1 1 RECEIPT "$@" && _bus_receipt "$1" || return
-  local REPLY
-  _bus_sql write messages/ack receipts "[\"$1\"]" || { _bus_else $? "" ack "$1"; return; }
-  _bus_ring "|message=$((10#${1%.*}))"
-}
-
-# release_agent_message RECEIPT [DELAY]
-release_agent_message() {
-  _bus_arguments 1 2 "RECEIPT [DELAY]" "$@" && _bus_receipt "$1" || return
-  local REPLY
-  _bus_duration "${2:-0}" || return
-  _bus_sql write messages/release receipts "[\"$1\"]" delay# "$REPLY" ||
-    { _bus_else $? "" release --delay "${2:-0}" "$1"; return; }
-  _bus_ring "$REPLY"
-  [[ $REPLY != *"|dead"* ]] || _bus_ring "|message=$((10#${1%.*}))"
-}
-
 # create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
 create_agent_checkpoint() {
   _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" "$@" || return
-  local REPLY rows big=x file files='' snapshot=${3-} path digest size
+  local REPLY LC_ALL=C rows big=x file files='' snapshot=${3-} path digest size
   local -a options=()
   [[ -n $snapshot ]] || snapshot='{}'
   for file in "${@:4}"; do
@@ -541,7 +616,7 @@ create_agent_checkpoint() {
     _bus_literal "${path%$'\n'x}" || REPLY=null # a path that is not UTF-8
     files+="${files:+, }json_object('path', $REPLY, 'sha256', '${digest%% *}', 'size', $((size)))"
   done
-  _bus_sql write checkpoints/create agent "$1" type "${2:-manual}" snapshot:json "$snapshot" files# "json_array($files)" ||
+  _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$snapshot" files# "json_array($files)" ||
     { _bus_else $? "$snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${options[@]+"${options[@]}"} -- "$1"; return; }
   REPLY=${REPLY#'{"checkpoint_id":"'}
   printf '%s\n' "${REPLY%%\"*}"
@@ -551,7 +626,7 @@ create_agent_checkpoint() {
 get_session_status() {
   _bus_arguments 1 1 SESSION "$@" || return
   local REPLY
-  _bus_sql read sessions/show session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
+  _bus_sql read '.read sessions/show.sql' session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
   printf %s "$REPLY"
 }
@@ -561,7 +636,7 @@ list_session_agents() {
   _bus_arguments 1 1 SESSION "$@" || return
   local REPLY
   local -a records
-  _bus_sql read $'sessions/show\nagents/agents' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
+  _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
   mapfile -t records <<<"${REPLY%$'\n'}"
   _bus_array "${records[@]:1}"
