@@ -1,0 +1,124 @@
+# shellcheck shell=bash disable=SC2015,SC2016,SC2154
+# bus_mailbox.sh: the functions of bus.sh for whoever has a mailbox: looking, taking, acknowledging, giving back.
+
+# _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, up to 100 years, in REPLY as an SQL expression of seconds.
+_bus_duration() {
+  [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
+    { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
+  local -A seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
+  local factor=${seconds[${BASH_REMATCH[3]:-s}]}
+  ((10#0${BASH_REMATCH[1]} * factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
+    { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
+  [[ ${BASH_REMATCH[3]} != ms ]] || factor=0.001
+  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$factor"
+}
+
+# _bus_receipt TEXT: whether it can be one.
+_bus_receipt() {
+  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
+}
+
+# What is handed out while this trigger is there, and is not what was sent, is buried at once; then :damaged tells it.
+_bus_verify="create temp table damaged (id);
+create temp trigger damage after update of delivery on main.agent_messages
+when new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), '')
+begin
+  insert into damaged values (new.id);
+  update agent_messages
+  set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
+  where id = new.id;
+end;
+"
+
+# _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
+# none, not even after the leases of the dead came back.
+_bus_claim() {
+  local LC_ALL=C row rest holders damaged
+  for _ in 1 2 3; do
+    _bus_sql write "$_bus_verify$3"$'\n.read messages/holders.sql\nselect \'damaged\', id from damaged;' \
+      agent "$1" limit# "$2" "${@:4}" || return
+    # rank|id|record, and before them what is no number: damaged|id, and the holders
+    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
+    records=() holders='' damaged='|'
+    while IFS= read -r row; do
+      rest=${row#*|}
+      if [[ $row == 'damaged|'* ]]; then
+        damaged+="$rest|"
+      elif [[ ${rest#*|} != '{'* ]]; then
+        holders+=$row$'\n'
+      elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
+        records+=("${rest#*|}")
+      fi
+    done <<<"$REPLY"
+    ((${#records[@]} == 0)) || return 0
+    [[ $damaged != '|' ]] || _bus_bury "$holders" || return
+  done
+  return 1
+}
+
+# What is leased anew is what was not leased before: SQL hands no rows from one statement to the next.
+_bus_take="create temp table held as
+select id, delivery from agent_messages where due_at is not null and status = 'leased' and leased_by = :agent;
+.read messages/receive.sql
+insert into temp.sqlite_parameters (key, value)
+select ':receipts', json_group_array(id || '.' || delivery) from agent_messages
+where due_at is not null and status = 'leased' and leased_by = :agent and (id, delivery) not in (select id, delivery from held);
+.output /dev/null
+.read messages/ack.sql
+.output"
+
+# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
+get_agent_messages() {
+  _bus_arguments 1 2 "ID [true]" "$@" || return
+  local REPLY status=0 record id LC_ALL=C
+  local -a records=() taken=()
+  if [[ ${2:-} != true ]]; then
+    _bus_sql read '.read messages/pending.sql' agent "$1" limit# 1000 ||
+      { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
+    [[ -z $REPLY ]] || mapfile -t taken <<<"${REPLY%$'\n'}"
+  else
+    _bus_claim "$1" 1000 "$_bus_take" || status=$?
+    ((status <= 1)) || { _bus_else "$status" "" receive --limit 1000 --ack --json -- "$1" || status=$?
+      return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
+    for record in ${records[@]+"${records[@]}"}; do
+      id=${record#*:} && _bus_ring "|message=${id%%,*}"
+      # In a payload the same words come earlier, in texts behind it their quotes are escaped.
+      taken+=("${record%,\"status\":\"leased\",*},\"status\":\"acknowledged\",${record##*,\"status\":\"leased\",}")
+    done
+  fi
+  _bus_array ${taken[@]+"${taken[@]}"}
+}
+
+# receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
+receive_agent_message() {
+  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
+  local REPLY IFS=' ' status=$_bus_elsewhere
+  local -a records=() lease=()
+  [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
+  [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
+  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '.read messages/receive.sql' ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
+  if ((status)); then
+    REPLY=$(_bus_else "$status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
+    REPLY=${REPLY#[} records=("${REPLY%]}")
+  fi
+  printf '%s\n' "${records[0]}"
+}
+
+# ack_agent_message RECEIPT
+ack_agent_message() {
+  _bus_arguments 1 1 RECEIPT "$@" && _bus_receipt "$1" || return
+  local REPLY
+  _bus_sql write '.read messages/ack.sql' receipts "[\"$1\"]" || { _bus_else $? "" ack "$1"; return; }
+  _bus_ring "|message=$((10#${1%.*}))"
+}
+
+# release_agent_message RECEIPT [DELAY]
+release_agent_message() {
+  _bus_arguments 1 2 "RECEIPT [DELAY]" "$@" && _bus_receipt "$1" || return
+  local REPLY
+  _bus_duration "${2:-0}" || return
+  _bus_sql write '.read messages/release.sql' receipts "[\"$1\"]" delay# "$REPLY" ||
+    { _bus_else $? "" release --delay "${2:-0}" "$1"; return; }
+  _bus_ring "$REPLY"
+  [[ $REPLY != *"|dead"* ]] || _bus_ring "|message=$((10#${1%.*}))"
+}
