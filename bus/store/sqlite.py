@@ -7,13 +7,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement, Steps
+from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement
 from bus.store import doorbell, facts, files, sqlite_statements
 from bus.store.facts import Fact
 from bus.store.seldom import Lately
@@ -77,26 +76,6 @@ class Connection:
                     raise
             except _UnreadableText:
                 return self._run_reading_all(operation)
-
-    def run_together(self, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
-        """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
-
-        When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
-        """
-        if len(operations) == 1:
-            return [self._outcome(operations[0])]
-        try:
-            return self.run(Operation(partial(_one_after_the_other, operations), True))
-        except Exception as problem:
-            if isinstance(problem, BusError) and problem.code == "outcome_unknown":
-                return [problem] * len(operations)
-            return [self._outcome(operation) for operation in operations]
-
-    def _outcome(self, operation: Operation[Any]) -> Any | BaseException:
-        try:
-            return self.run(operation)
-        except BaseException as problem:
-            return problem
 
     def _run_reading_all(self, operation: Operation[T]) -> T:
         """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
@@ -300,13 +279,6 @@ class Connection:
                 self._execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error:
             pass  # the next commit tries again; nothing depends on it but the size of the file
-
-
-def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
-    results = []
-    for operation in operations:
-        results.append((yield from operation.steps()))
-    return results
 
 
 class _UnreadableText(Exception):
