@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from bus import config, inputs, liveness, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
@@ -142,26 +144,37 @@ class Holder(NamedTuple):
     identity: Identity
 
 
-class Outlook(NamedTuple):
+class Outlook(msgspec.Struct, gc=False, eq=False):
     """What an agent with nothing to do waits for: its doorbells, the processes of those who hold what it could take,
     and how many seconds until something is due at the latest. `dead`: one of them is gone already; `ready`: there is
-    something to take."""
+    something to take. Equal to another when nothing has come to pass between the two."""
 
     bells: list[str]
     seconds: float
+    due: object
     pids: list[int]
     dead: bool
     ready: bool
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outlook) and self._facts() == other._facts()
 
-@reading
+    def _facts(self) -> tuple[object, ...]:
+        return self.due, self.ready, self.dead, self.bells, self.pids
+
+
+@looking
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
-    ((due, type, ready),) = yield Query("messages/next_due", {"agent": agent})
-    lives = {} if due is None else (yield from _holders(agent))  # who holds something has a timer
+    ((due, seconds, type, ready),) = yield Query("messages/next_due", {"agent": agent})
+    bells = [agent, f"@{type}"]
+    if due is None:
+        return Outlook(bells, BEAT, due, [], False, bool(ready))
+    lives = yield from _holders(agent)  # who holds something has a timer
     return Outlook(
-        [agent, f"@{type}"],
-        BEAT if due is None else min(BEAT, max(due, 0.001)),
+        bells,
+        min(BEAT, max(seconds, 0.001)),
+        due,
         [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
         Life.DEAD in lives.values(),
         bool(ready),
