@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
-
 from bus import config, inputs, liveness, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
@@ -144,41 +142,35 @@ class Holder(NamedTuple):
     identity: Identity
 
 
-class Outlook(msgspec.Struct, gc=False, eq=False):
-    """What an agent with nothing to do waits for: its doorbells, the processes of those who hold what it could take,
-    and how many seconds until something is due at the latest. `dead`: one of them is gone already; `ready`: there is
-    something to take. Equal to another when nothing has come to pass between the two."""
-
+class _Sight(NamedTuple):
     bells: list[str]
-    seconds: float
-    due: object
+    due: tuple[object, ...]
+    ready: bool
     pids: list[int]
     dead: bool
-    ready: bool
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Outlook) and self._facts() == other._facts()
-
-    def _facts(self) -> tuple[object, ...]:
-        return self.due, self.ready, self.dead, self.bells, self.pids
 
 
-@looking
+class Outlook(_Sight):
+    """What an agent with nothing to do waits for: its doorbells, when something of its mailbox and of its queue is due,
+    and the processes of those who hold what it could take. `ready`: there is something to take; `dead`: a holder is
+    gone already. Two are equal when nothing has come to pass between them."""
+
+    seconds = BEAT  # until something is due, at the latest
+
+
+@reading
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
-    ((due, seconds, type, ready),) = yield Query("messages/next_due", {"agent": agent})
-    bells = [agent, f"@{type}"]
-    if due is None:
-        return Outlook(bells, BEAT, due, [], False, bool(ready))
+    ((type, *due, ready),) = yield Query("messages/glance", {"agent": agent})
+    bells, due = [agent, f"@{type}"], tuple(due)
+    if due == (None, None):
+        return Outlook(bells, due, bool(ready), [], False)
     lives = yield from _holders(agent)  # who holds something has a timer
-    return Outlook(
-        bells,
-        min(BEAT, max(seconds, 0.001)),
-        due,
-        [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
-        Life.DEAD in lives.values(),
-        bool(ready),
-    )
+    pids = [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE]
+    found = Outlook(bells, due, bool(ready), pids, Life.DEAD in lives.values())
+    ((seconds,),) = yield Query("messages/next_due", {"agent": agent})
+    found.seconds = BEAT if seconds is None else min(BEAT, max(seconds, 0.001))
+    return found
 
 
 def _holders(agent: str, ask: type[Query | Shortcut] = Query) -> Steps[dict[Holder, Life]]:
