@@ -70,6 +70,14 @@ _bus_number() {
   REPLY=$((10#$1))
 }
 
+# _bus_split TEXT: its lines that are not empty, in `lines`. (`read` and `mapfile` would ask the system for every byte.)
+_bus_split() {
+  local - IFS=$'\n'
+  set -f
+  # shellcheck disable=SC2206,SC2034  # split it shall be
+  lines=($1)
+}
+
 # _bus_array RECORD…: prints a JSON array of them.
 _bus_array() {
   local IFS=,
@@ -143,7 +151,7 @@ _bus_document() {
   local - IFS='[{'
   local -a between
   set -f
-  # shellcheck disable=SC2206  # split it shall be
+  # shellcheck disable=SC2206,SC2034  # split it shall be
   between=($1)
   ((${#between[@]} <= 64))
 }

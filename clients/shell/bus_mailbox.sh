@@ -18,29 +18,40 @@ _bus_receipt() {
   [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
 }
 
-# What is handed out while this trigger is there, and is not what was sent, is buried at once; then :damaged tells it.
-_bus_verify="create temp table damaged (id);
-create temp trigger damage after update of delivery on main.agent_messages
-when new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), '')
+# Of what is handed out while this trigger is there: whether it is what was sent.
+_bus_verify="create temp table taken (id, damaged);
+create temp trigger taking after update of delivery on main.agent_messages
 begin
-  insert into damaged values (new.id);
-  update agent_messages
-  set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
-  where id = new.id;
+  insert into taken
+  values (new.id, coalesce(new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), ''), 0));
 end;
 "
 
-# _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
-# none, not even after the leases of the dead came back.
+# What is not is buried at once.
+_bus_bury_damaged="update agent_messages
+set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
+where id in (select id from taken where damaged);
+"
+
+# Acknowledges what was taken in the same transaction, as messages/finish does.
+_bus_finish="update agent_messages set status = 'acknowledged', acknowledged_at = :now, due_at = null
+where id in (select id from taken where not damaged);
+"
+
+# _bus_claim ID LIMIT SCRIPT PARAMETER…: the messages that are leased, in their order, in `records`, after the script has
+# done its part; 1 when there is none, not even after the leases of the dead came back.
 _bus_claim() {
   local LC_ALL=C row rest holders damaged
+  local -a lines
   for _ in 1 2 3; do
-    _bus_sql write "$_bus_verify$3"$'\n.read messages/holders.sql\nselect \'damaged\', id from damaged;' \
-      agent "$1" limit# "$2" "${@:4}" || return
+    _bus_sql write "$_bus_verify.read messages/receive.sql
+$_bus_bury_damaged$3.read messages/holders.sql
+select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
     # rank|id|record, and before them what is no number: damaged|id, and the holders
     [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
     records=() holders='' damaged='|'
-    while IFS= read -r row; do
+    _bus_split "$REPLY"
+    for row in ${lines[@]+"${lines[@]}"}; do
       rest=${row#*|}
       if [[ $row == 'damaged|'* ]]; then
         damaged+="$rest|"
@@ -49,35 +60,25 @@ _bus_claim() {
       elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
         records+=("${rest#*|}")
       fi
-    done <<<"$REPLY"
+    done
     ((${#records[@]} == 0)) || return 0
     [[ $damaged != '|' ]] || _bus_bury "$holders" || return
   done
   return 1
 }
 
-# What is leased anew is what was not leased before: SQL hands no rows from one statement to the next.
-_bus_take="create temp table held as
-select id, delivery from agent_messages where due_at is not null and status = 'leased' and leased_by = :agent;
-.read messages/receive.sql
-insert into temp.sqlite_parameters (key, value)
-select ':receipts', json_group_array(id || '.' || delivery) from agent_messages
-where due_at is not null and status = 'leased' and leased_by = :agent and (id, delivery) not in (select id, delivery from held);
-.output /dev/null
-.read messages/ack.sql
-.output"
-
 # get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
 get_agent_messages() {
   _bus_arguments 1 2 "ID [true]" "$@" || return
   local REPLY status=0 record id LC_ALL=C
-  local -a records=() taken=()
+  local -a records=() taken=() lines=()
   if [[ ${2:-} != true ]]; then
     _bus_sql read '.read messages/pending.sql' agent "$1" limit# 1000 ||
       { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
-    [[ -z $REPLY ]] || mapfile -t taken <<<"${REPLY%$'\n'}"
+    _bus_split "$REPLY"
+    taken=(${lines[@]+"${lines[@]}"})
   else
-    _bus_claim "$1" 1000 "$_bus_take" || status=$?
+    _bus_claim "$1" 1000 "$_bus_finish" || status=$?
     ((status <= 1)) || { _bus_else "$status" "" receive --limit 1000 --ack --json -- "$1" || status=$?
       return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
     for record in ${records[@]+"${records[@]}"}; do
@@ -96,7 +97,7 @@ receive_agent_message() {
   local -a records=() lease=()
   [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
   [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
-  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '.read messages/receive.sql' ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
+  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
   if ((status)); then
     REPLY=$(_bus_else "$status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
     REPLY=${REPLY#[} records=("${REPLY%]}")

@@ -216,11 +216,11 @@ get_session_status() {
 list_session_agents() {
   _bus_arguments 1 1 SESSION "$@" || return
   local REPLY
-  local -a records
+  local -a lines
   _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
-  mapfile -t records <<<"${REPLY%$'\n'}"
-  _bus_array "${records[@]:1}"
+  _bus_split "$REPLY"
+  _bus_array "${lines[@]:1}"
 }
 
 # --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
