@@ -67,6 +67,18 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
   return 1
 }
 
+# _bus_acknowledged RECORD: as it is when its message is acknowledged, in REPLY. In a payload the words that tell the status
+# come earlier, in texts behind it their quotes are escaped. (Removing the longest prefix takes the square of its length.)
+_bus_acknowledged() {
+  local - leased=',"status":"leased",' IFS=$'\x1e'
+  local -a parts
+  set -f
+  # shellcheck disable=SC2206  # split it shall be, at a sign that JSON has only escaped
+  parts=(${1//"$leased"/$IFS})
+  printf -v REPLY "%s$leased" "${parts[@]:0:${#parts[@]}-1}"
+  REPLY="${REPLY%"$leased"},\"status\":\"acknowledged\",${parts[${#parts[@]}-1]}"
+}
+
 # get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
 get_agent_messages() {
   _bus_arguments 1 2 "ID [true]" "$@" || return
@@ -83,8 +95,8 @@ get_agent_messages() {
       return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
     for record in ${records[@]+"${records[@]}"}; do
       id=${record#*:} && _bus_ring "|message=${id%%,*}"
-      # In a payload the same words come earlier, in texts behind it their quotes are escaped.
-      taken+=("${record%,\"status\":\"leased\",*},\"status\":\"acknowledged\",${record##*,\"status\":\"leased\",}")
+      _bus_acknowledged "$record"
+      taken+=("$REPLY")
     done
   fi
   _bus_array ${taken[@]+"${taken[@]}"}
