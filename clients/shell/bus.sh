@@ -189,7 +189,7 @@ _bus_sql() {
     [[ -z ${_bus_no_turn:-} ]] || turn=()
     _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
     ((${#rows} + ${#big} <= 65536 && _bus_writes % 16)) ||
-      ! size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((size <= 4 << 20)) || _bus_checkpoint
+      ! size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((size <= 512 << 10)) || _bus_checkpoint
     [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
       ! -f $_bus_file.bells/$_bus_bell ]] || ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
   fi
@@ -205,7 +205,7 @@ _bus_sql() {
 .dbconfig no_ckpt_on_close on
 $names
 pragma wal_autocheckpoint = 0;
-pragma journal_size_limit = 4194304;
+pragma journal_size_limit = 524288;
 pragma synchronous = $_bus_synchronous;
 .output
 .cd "$operations"
