@@ -77,6 +77,22 @@ def test_what_a_writer_without_a_turn_took_is_not_taken_again(
         assert [message.id for message in bus.receive("one")] == [second]
 
 
+def test_who_looked_at_nothing_writes_when_the_turn_comes(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = Turnstile.enter
+
+    def late(turnstile: Turnstile, timeout: float) -> bool:
+        enter(turnstile, timeout)
+        return True
+
+    monkeypatch.setattr(Turnstile, "enter", late)
+    ids = []
+    for _ in range(2):
+        ids.append(bus.send("boss", "one", "task_assignment", {}))
+        (found,) = bus.receive("one")
+        bus.ack(found.receipt or "")
+    assert [bus.message(id).status for id in ids] == ["acknowledged", "acknowledged"]
+
+
 def brief() -> list[Callable[[str], Operation[Any]]]:
     return [
         lambda _: messages.send("boss", "one", "task_assignment", {}),
