@@ -163,8 +163,8 @@ _bus_document() {
 # this version is touched, and only by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command
 # must do it.
 #
-# Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it, by opening the file, as soon as it has committed;
-# `_bus_bell` is empty then. The # keeps the shell from dropping newlines at the end of what comes before it. The exit
+# Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it: it opens the file when it has committed, and the end
+# of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping newlines at the end of what comes before it. The exit
 # by a status of its own says that the script came to its end; the schema is not taken down piece by piece then.
 _bus_sql() {
   local LC_ALL=C script=$2 rows big='' at key value begin=begin names='' checkpoint='' ring='' size output status=0
