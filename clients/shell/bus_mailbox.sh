@@ -68,7 +68,8 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
 }
 
 # _bus_acknowledged RECORD: as it is when its message is acknowledged, in REPLY. In a payload the words that tell the status
-# come earlier, in texts behind it their quotes are escaped. (Removing the longest prefix takes the square of its length.)
+# come earlier, in texts behind it their quotes are escaped. (To remove a
+# prefix or a suffix by a pattern, bash looks through the whole text for each place that it tries.)
 _bus_acknowledged() {
   local - leased=',"status":"leased",' IFS=$'\x1e'
   local -a parts
