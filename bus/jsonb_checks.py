@@ -27,23 +27,22 @@ KEYWORDS = {
 }
 
 
-def statements(name: str, trigger: str, schema: Schema) -> str:
-    """The statements that make the database refuse payloads of message type `name` against `schema`."""
-    message = _literal(f"invalid_payload: {name}")
-    refusing = f"then raise exception using errcode = 'AB000', message = {message}; end if;"
-    lines = "".join(f"  if ({wrong}) {refusing}\n" for wrong in _own(schema, "document"))
+def statements(function: str, schema: Schema) -> str:
+    """The statements that make the database refuse payloads of a message type against `schema`: a function that tells
+    whether a document breaks it, and its place among those of the other types."""
+    own = " or ".join(_own(schema, "document"))
+    lines = f"  if ({own}) then return true; end if;\n" if own else ""
     lines += "".join(
-        f"  if jsonb_typeof({array}) = 'array' then if ({wrong}) {refusing} end if;\n"
+        f"  if jsonb_typeof({array}) = 'array' then if ({wrong}) then return true; end if; end if;\n"
         for array, wrong in _inside(schema, "document", 1)
     )
-    body = f"declare\n  document jsonb := new.payload;\nbegin\n{lines}  return new;\nend"
+    body = f"begin\n{lines}  return false;\nend"
     mark = "$check$"
     while mark in body:
         mark = f"$x{mark[1:]}"
     return (
-        f"create or replace function {trigger}() returns trigger language plpgsql as {mark}\n{body} {mark};\n"
-        f"create trigger {trigger} before insert on agent_messages\n"
-        f"for each row when (new.message_type = {_literal(name)}) execute function {trigger}()"
+        f"create or replace function {function}(document jsonb) returns boolean language plpgsql immutable as\n"
+        f"{mark}\n{body} {mark};\nselect payload_checks()"
     )
 
 

@@ -117,54 +117,18 @@ begin
   if octet_length(document::text) > most then
     raise exception 'payload_too_large' using errcode = 'AB000';
   end if;
-  if document::text ~ '[0-9]{19}|[0-9.][eE]' and exists (
-      select 1 from json_nodes(document) where json_typeof(value) = 'number' and not json_number_fits(value #>> '{}')) then
-    raise exception 'invalid_json: a number beyond 64 bits' using errcode = 'AB000';
+  if document::text ~ '[0-9]{19}|[0-9.][eE]' then
+    if exists (
+        select 1 from json_nodes(document)
+        where json_typeof(value) = 'number' and not json_number_fits(value #>> '{}')) then
+      raise exception 'invalid_json: a number beyond 64 bits' using errcode = 'AB000';
+    end if;
   end if;
   read := document;  -- what it can't read it refuses: NULs, lone surrogates
   if not json_has_unique_keys(document) then
     raise exception 'invalid_json: a key stands twice' using errcode = 'AB000';
   end if;
   return read;
-end $$;
-
--- Waking up. Whoever waits at a bell (an address, `message=ID`, `state=AGENT`) listens to its channel, and holds a shared
--- lock that says so; NOTIFY makes commits queue, so a writer sends one only where that lock is held. No wake-up is lost:
--- a writer holds the bell's other lock, shared, until its commit shows, and who begins to wait passes through that
--- lock, alone, after it began to listen and before it looks. Triggers call these, and set the search path.
-
-create function bell_channel(bell text) returns text language sql stable
-  as $$select 'bus_' || md5(current_schema() || '/' || bell)$$;
-create function bell_ring(bell text) returns boolean language plpgsql as $$
-declare
-  waiting bigint := hashtextextended(current_schema() || '/' || bell, 64);
-  rung boolean := false;
-begin
-  rung := pg_advisory_xact_lock_shared(hashtextextended(current_schema(), hashtext(bell) & 63)) is null;
-  if pg_try_advisory_lock(waiting) then
-    rung := not pg_advisory_unlock(waiting);
-  else
-    perform pg_notify(bell_channel(bell), '');
-    rung := true;
-  end if;
-  return rung;
-end $$;
-create function bell_listen(bell text) returns void language plpgsql set search_path from current as $$
-begin
-  perform pg_advisory_lock_shared(hashtextextended(current_schema() || '/' || bell, 64));
-  execute format('listen %I', bell_channel(bell));
-end $$;
-create function bell_pass(bell text) returns void language plpgsql set search_path from current as $$
-declare
-  writing bigint := hashtextextended(current_schema(), hashtext(bell) & 63);
-begin
-  perform pg_advisory_lock(writing);
-  perform pg_advisory_unlock(writing);
-end $$;
-create function bell_leave(bell text) returns void language plpgsql set search_path from current as $$
-begin
-  execute format('unlisten %I', bell_channel(bell));
-  perform pg_advisory_unlock_shared(hashtextextended(current_schema() || '/' || bell, 64));
 end $$;
 
 -- The enums, as rows: a project adds its own with `bus types add`, and anything else is refused.
@@ -407,8 +371,7 @@ create table agent_messages (
   reason          text,
   digest          text,
   payload         json not null,
-  mailbox         text collate "C" generated always as (
-    case when to_agent ^@ '@' then to_agent || '/' || session_id else to_agent end) stored
+  mailbox         text collate "C" not null  -- worked out by a trigger: of a queue, with its session
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
   autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
@@ -419,6 +382,39 @@ create index agent_messages_holders on agent_messages (leased_by) where status =
 create index agent_messages_dead on agent_messages (session_id) where status = 'dead';
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;
+
+-- Waking up. Whoever waits at a bell (an address, `message=ID`, `state=AGENT`) listens to its channel, and holds a shared
+-- lock that says so; NOTIFY makes commits queue, so a writer sends one only where that lock is held. No wake-up is lost:
+-- a writer holds the bell's other lock, shared, until its commit shows, and who begins to wait passes through that
+-- lock, alone, after it began to listen and before it looks. The table's number keeps the bells of several buses apart.
+-- Triggers call `bell_ring`, which is inlined into them, and set the search path.
+
+create function bell_channel(bell text) returns text language sql stable
+  as $$select 'bus_' || md5(current_schema() || '/' || bell)$$;
+create function bell_waited(bell text) returns bigint language sql immutable
+  as $$select hashtextextended(bell, 'agent_messages'::regclass::oid::bigint)$$;
+create function bell_written(bell text) returns bigint language sql immutable
+  as $$select hashint8extended('agent_messages'::regclass::oid::bigint, hashtext(bell) & 63)$$;
+-- Locks `bell_written`; notifies where `bell_waited` is locked. It is always true.
+create function bell_ring(bell text) returns boolean language sql as $$
+  select case when pg_advisory_xact_lock_shared(bell_written(bell)) is not null and pg_try_advisory_lock(bell_waited(bell))
+    then pg_advisory_unlock(bell_waited(bell)) else pg_notify(bell_channel(bell), '') is not null end
+$$;
+create function bell_listen(bell text) returns void language plpgsql set search_path from current as $$
+begin
+  perform pg_advisory_lock_shared(bell_waited(bell));
+  execute format('listen %I', bell_channel(bell));
+end $$;
+create function bell_pass(bell text) returns void language plpgsql set search_path from current as $$
+begin
+  perform pg_advisory_lock(bell_written(bell));
+  perform pg_advisory_unlock(bell_written(bell));
+end $$;
+create function bell_leave(bell text) returns void language plpgsql set search_path from current as $$
+begin
+  execute format('unlisten %I', bell_channel(bell));
+  perform pg_advisory_unlock_shared(bell_waited(bell));
+end $$;
 
 -- The heads of an agent's mailbox and of its type's queue, the best first, at most so many of each; with
 -- priority_aging_seconds those of each level.
@@ -632,8 +628,46 @@ begin
   end loop;
 end $$;
 
--- What a message must be, whoever writes it; the edges of its life cycle, and nothing else; and whom it wakes. The payload
--- of a type is checked by 0002_payloads.sql.
+-- What a message must be, whoever writes it; the edges of its life cycle, and nothing else; and whom it wakes.
+--
+-- PL/pgSQL makes every expression that it comes by ready anew in each transaction, which costs more than to evaluate it.
+-- So the triggers ask first, in one expression, whether a row is what it is nearly always; what is not plainly that is
+-- judged by `agent_messages_judge`, which knows what is wrong.
+
+create function agent_messages_judge(m agent_messages) returns void language plpgsql as $$
+begin
+  if not (m.status in ('scheduled', 'ready', 'leased', 'acknowledged', 'dead')
+      and (m.status not in ('scheduled', 'leased') or m.due_at is not null)
+      and (m.status <> 'leased' or (m.leased_by is not null and m.delivery > 0))
+      and (m.status = 'acknowledged') = (m.acknowledged_at is not null)
+      and (m.status = 'dead') = (m.dead_reason is not null)) then
+    raise exception 'invalid_status' using errcode = 'AB000';
+  end if;
+  if not (m.dead_reason in ('retries_exhausted', 'expired', 'rejected', 'cancelled', 'damaged')) then
+    raise exception 'invalid_dead_reason' using errcode = 'AB000';
+  end if;
+  if not (m.priority between 1 and 10) then
+    raise exception 'invalid_priority' using errcode = 'AB000';
+  end if;
+  if not (m.id between 1 and 1000000000000000 and m.delivery between 0 and 1000000000000) then
+    raise exception 'invalid_value: a number beyond what there can be' using errcode = 'AB000';
+  end if;
+  if not (least(m.created_at, m.delivered_at, m.acknowledged_at, m.due_at, m.expires_at) >= '0001-01-01 00:00:00+00'
+      and greatest(m.created_at, m.delivered_at, m.acknowledged_at, m.due_at, m.expires_at)
+        < '10000-01-01 00:00:00+00') then
+    raise exception 'invalid_moment' using errcode = 'AB000';
+  end if;
+  if m.session_id is null then
+    raise exception 'unknown_agent' using errcode = 'AB000';
+  end if;
+  if not (m.from_agent ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
+    raise exception 'invalid_id' using errcode = 'AB000';
+  end if;
+  if not (m.to_agent ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
+    raise exception 'invalid_address' using errcode = 'AB000';
+  end if;
+end $$;
+
 create function agent_messages_check() returns trigger language plpgsql set search_path from current as $$
 declare
   known boolean;
@@ -641,58 +675,20 @@ declare
   active timestamptz;
   rung boolean;
 begin
-  if tg_op = 'UPDATE' then
-    if new.delivery < old.delivery then
-      raise exception 'immutable: the delivery number only grows' using errcode = 'AB000';
+  -- (Names of any length are no matter for a regular expression that counts nothing; counting takes many times as long.)
+  if (new.status = 'ready' and new.session_id is not null and new.priority between 1 and 10 and new.id > 0
+      and new.id < 1000000000000000 and new.delivery = 0 and octet_length(new.from_agent) <= 128
+      and octet_length(new.to_agent) <= 128 and new.from_agent || '/' || new.to_agent
+        ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]*/@?[A-Za-z0-9_:][A-Za-z0-9._:@-]*$'
+      and new.created_at >= '0001-01-01 00:00:00+00' and new.created_at < '10000-01-01 00:00:00+00'
+      and coalesce(new.delivered_at, new.acknowledged_at, new.due_at, new.expires_at) is null
+      and new.dead_reason is null) is not true then
+    perform agent_messages_judge(new);
+    -- By hand, an expiry may be given without its timer.
+    if new.status in ('scheduled', 'ready') and new.expires_at is not null
+        and (new.due_at is null or new.expires_at < new.due_at) then
+      new.due_at := new.expires_at;
     end if;
-    if new.status <> old.status and not (case old.status
-        when 'scheduled' then new.status in ('ready', 'dead')
-        when 'ready' then new.status in ('leased', 'dead')
-        when 'leased' then new.status in ('ready', 'scheduled', 'acknowledged', 'dead')
-        when 'dead' then new.status = 'ready'
-        else false end) then
-      raise exception 'illegal_transition' using errcode = 'AB000';
-    end if;
-  end if;
-
-  if not (new.status in ('scheduled', 'ready', 'leased', 'acknowledged', 'dead')
-      and (new.status not in ('scheduled', 'leased') or new.due_at is not null)
-      and (new.status <> 'leased' or (new.leased_by is not null and new.delivery > 0))
-      and (new.status = 'acknowledged') = (new.acknowledged_at is not null)
-      and (new.status = 'dead') = (new.dead_reason is not null)) then
-    raise exception 'invalid_status' using errcode = 'AB000';
-  end if;
-  if not (new.dead_reason in ('retries_exhausted', 'expired', 'rejected', 'cancelled', 'damaged')) then
-    raise exception 'invalid_dead_reason' using errcode = 'AB000';
-  end if;
-  if not (new.priority between 1 and 10) then
-    raise exception 'invalid_priority' using errcode = 'AB000';
-  end if;
-  if not (new.id between 1 and 1000000000000000 and new.delivery between 0 and 1000000000000) then
-    raise exception 'invalid_value: a number beyond what there can be' using errcode = 'AB000';
-  end if;
-  if not (least(new.created_at, new.delivered_at, new.acknowledged_at, new.due_at, new.expires_at)
-        >= '0001-01-01 00:00:00+00'
-      and greatest(new.created_at, new.delivered_at, new.acknowledged_at, new.due_at, new.expires_at)
-        < '10000-01-01 00:00:00+00') then
-    raise exception 'invalid_moment' using errcode = 'AB000';
-  end if;
-
-  if tg_op = 'UPDATE' then
-    if new.status <> old.status and new.status <> 'leased' then
-      rung := bell_ring(case when new.status in ('acknowledged', 'dead') then 'message=' || new.id else new.to_agent end);
-    end if;
-    return new;
-  end if;
-
-  if new.session_id is null then
-    raise exception 'unknown_agent' using errcode = 'AB000';
-  end if;
-  if not (new.from_agent ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
-    raise exception 'invalid_id' using errcode = 'AB000';
-  end if;
-  if not (new.to_agent ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
-    raise exception 'invalid_address' using errcode = 'AB000';
   end if;
   select exists (select 1 from message_types where name = new.message_type)
       and case when new.to_agent ^@ '@' then exists (select 1 from agent_types where name = substr(new.to_agent, 2))
@@ -705,29 +701,96 @@ begin
       when exists (select 1 from message_types where name = new.message_type) then 'agent type' else 'message type' end
       using errcode = 'AB000';
   end if;
-  if jsonb_typeof(document_check(new.payload, most)) <> 'object' then
-    raise exception 'invalid_payload: a payload is a JSON object' using errcode = 'AB000';
-  end if;
-  -- By hand, an expiry may be given without its timer.
-  if new.status in ('scheduled', 'ready') and new.expires_at is not null
-      and (new.due_at is null or new.expires_at < new.due_at) then
-    new.due_at := new.expires_at;
+  known := payload_breaks(new.message_type, document_check(new.payload, most));
+  if known then
+    raise exception using errcode = 'AB000', message = 'invalid_payload: ' || case
+      when json_typeof(new.payload) = 'object' then new.message_type else 'a payload is a JSON object' end;
   end if;
   if active < new.created_at - interval '5 seconds' then
     perform session_activity(new.session_id, new.created_at);
   end if;
+  new.mailbox := case when new.to_agent ^@ '@' then new.to_agent || '/' || new.session_id else new.to_agent end;
   rung := bell_ring(new.to_agent);
   return new;
 end $$;
-create trigger agent_messages_check before insert or update on agent_messages
+create trigger agent_messages_check before insert on agent_messages
 for each row execute function agent_messages_check();
+
+create function agent_messages_change() returns trigger language plpgsql set search_path from current as $$
+declare
+  rung boolean;
+begin
+  -- A claim.
+  if new.status = 'leased' and old.status = 'ready' and new.leased_by is not null and new.delivery > old.delivery
+      and new.delivery < 1000000000000 and new.priority = old.priority
+      and new.delivered_at >= '0001-01-01 00:00:00+00' and new.due_at >= new.delivered_at
+      and new.due_at < '10000-01-01 00:00:00+00' and new.expires_at is not distinct from old.expires_at
+      and coalesce(new.acknowledged_at, old.acknowledged_at) is null
+      and coalesce(new.dead_reason, old.dead_reason) is null then
+    return new;
+  end if;
+  -- The end of the work.
+  if new.status = 'acknowledged' and old.status = 'leased' and new.acknowledged_at >= '0001-01-01 00:00:00+00'
+      and new.acknowledged_at < '10000-01-01 00:00:00+00' and new.due_at is null and new.delivery = old.delivery
+      and new.priority = old.priority and new.delivered_at is not distinct from old.delivered_at
+      and new.expires_at is not distinct from old.expires_at and new.dead_reason is null then
+    rung := bell_ring('message=' || new.id);
+    return new;
+  end if;
+  if new.delivery < old.delivery then
+    raise exception 'immutable: the delivery number only grows' using errcode = 'AB000';
+  end if;
+  if new.status <> old.status and not (case old.status
+      when 'scheduled' then new.status in ('ready', 'dead')
+      when 'ready' then new.status in ('leased', 'dead')
+      when 'leased' then new.status in ('ready', 'scheduled', 'acknowledged', 'dead')
+      when 'dead' then new.status = 'ready'
+      else false end) then
+    raise exception 'illegal_transition' using errcode = 'AB000';
+  end if;
+  perform agent_messages_judge(new);
+  if new.status <> old.status and new.status <> 'leased' then
+    rung := bell_ring(case when new.status in ('acknowledged', 'dead') then 'message=' || new.id else new.to_agent end);
+  end if;
+  return new;
+end $$;
+create trigger agent_messages_change before update on agent_messages
+for each row execute function agent_messages_change();
+
+-- What breaks the payload schema of its type: `payload_TYPE` of each, a function that 0002_payloads.sql or `bus types add`
+-- made, found by halving their names: `payload_breaks`, written anew by `payload_checks` whenever there is another one.
+-- True also of what is no object, null of a type that has none.
+create function payload_check(of_type text) returns text language sql immutable as $$
+  select case when length(of_type) <= 50 then 'payload_' || of_type
+    else 'payload ' || left(encode(sha256(convert_to(of_type, 'UTF8')), 'hex'), 40) end
+$$;
+create function payload_choice(names text[]) returns text language plpgsql immutable as $$
+declare
+  half integer := cardinality(names) / 2;
+begin
+  if half = 0 then
+    return case when cardinality(names) = 1 then
+      format('if of_type = %L then return %I(document); end if;', names[1], payload_check(names[1])) else '' end;
+  end if;
+  return format('if of_type collate "C" < %L then %s else %s end if;',
+    names[half + 1], payload_choice(names[:half]), payload_choice(names[half + 1:]));
+end $$;
+create function payload_checks() returns void language plpgsql set search_path from current as $$
+begin
+  execute format($make$
+    create or replace function payload_breaks(of_type text, document jsonb) returns boolean language plpgsql immutable
+    as $check$ begin %s return jsonb_typeof(document) <> 'object'; end $check$ $make$, payload_choice(array(
+      select t.name::text from message_types t where to_regprocedure(format('%I(jsonb)', payload_check(t.name))) is not null
+      order by t.name)));
+end $$;
+select payload_checks();
 
 create function agent_messages_envelope() returns trigger language plpgsql as $$
 begin
   raise exception 'immutable: what was sent does not change' using errcode = 'AB000';
 end $$;
 create trigger agent_messages_envelope
-before update of id, session_id, from_agent, to_agent, message_type, payload, created_at on agent_messages
+before update of id, session_id, from_agent, to_agent, message_type, payload, created_at, mailbox on agent_messages
 for each row execute function agent_messages_envelope();
 
 create function agent_messages_newest() returns trigger language plpgsql set search_path from current as $$
