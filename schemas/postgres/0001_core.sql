@@ -43,6 +43,10 @@ create function julianday(timestamptz) returns double precision language sql sta
 create function replace(timestamptz, text, text) returns text language sql stable
   as $$select pg_catalog.replace(to_char($1 at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'), $2, $3)$$;
 
+-- A moment as RFC 3339.
+create function moment_text(timestamptz) returns text language sql stable
+  as $$select to_char($1 at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')$$;
+
 create function json_each(document jsonb) returns table (key text, value jsonb, type text, atom text)
 language sql immutable rows 10 as $$
   select e.key, e.value,
@@ -486,73 +490,87 @@ declare
   queue text;
   silent boolean;
   back boolean;
-  due boolean;
+  timer timestamptz;
   aging double precision;
   until timestamptz;
   own boolean;
+  shared boolean;
   spare bigint;
-  chosen bigint;
   several bigint[];
-  words text[] := string_to_array(seen, ' ');
+  words text[];
 begin
-  select box.name, a.last_heartbeat < at - interval '5 seconds',
+  select '@' || a.agent_type || '/' || a.session_id, a.last_heartbeat < at - interval '5 seconds',
     (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
-    exists (select 1 from agent_messages m where m.mailbox = agent and m.due_at <= at)
-      or exists (select 1 from agent_messages m where m.mailbox = box.name and m.due_at <= at),
+    least(
+      (select m.due_at from agent_messages m where m.mailbox = agent and m.due_at is not null order by m.due_at limit 1),
+      (select m.due_at from agent_messages m
+       where m.mailbox = '@' || a.agent_type || '/' || a.session_id and m.due_at is not null order by m.due_at limit 1)),
     (select c.value::double precision from agent_coordination_config c where c.key = 'priority_aging_seconds'),
     at + interval '1 second' * coalesce(lease, (
-      select c.value::double precision from agent_coordination_config c where c.key = 'lease_seconds'))
-  into queue, silent, back, due, aging, until
-  from agent_registry a cross join lateral (select '@' || a.agent_type || '/' || a.session_id as name) box
-  where a.agent_id = agent;
-  if not found then
+      select c.value::double precision from agent_coordination_config c where c.key = 'lease_seconds')),
+    exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready'),
+    exists (select 1 from agent_messages m
+      where m.mailbox = '@' || a.agent_type || '/' || a.session_id and m.status = 'ready')
+  into queue, silent, back, timer, aging, until, own, shared
+  from agent_registry a where a.agent_id = agent;
+  if queue is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
-  end if;
-  if exists (
-      select 1 from (
-        select * from (
-          select m.leased_by from agent_messages m
-          where m.due_at is not null and m.mailbox = agent order by m.due_at limit 100) own
-        union all
-        select * from (
-          select m.leased_by from agent_messages m
-          where m.due_at is not null and m.mailbox = queue order by m.due_at limit 100) shared) timers
-      join agent_registry h on h.agent_id = timers.leased_by
-      where seen is not null and timers.leased_by <> agent and h.pid is not null and h.host = words[1]
-        and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
-          and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
-    return;
   end if;
   if silent then
     update agent_registry set last_heartbeat = at where agent_id = agent;
   end if;
-  -- A session that was active after now was so before somebody set the clock back: its leases run out now.
-  if back then
-    update agent_messages m set due_at = at
-    where m.mailbox in (agent, queue) and m.due_at is not null
-      and m.status = 'leased' and m.delivered_at > at + interval '5 seconds';
-  end if;
-  if due or back then
-    perform messages_due(agent, queue, at);
+  if timer is not null then
+    if seen is not null then
+      words := string_to_array(seen, ' ');
+      if exists (
+          select 1 from (
+            select * from (
+              select m.leased_by from agent_messages m
+              where m.due_at is not null and m.mailbox = agent order by m.due_at limit 100) own
+            union all
+            select * from (
+              select m.leased_by from agent_messages m
+              where m.due_at is not null and m.mailbox = queue order by m.due_at limit 100) shared) timers
+          join agent_registry h on h.agent_id = timers.leased_by
+          where timers.leased_by <> agent and h.pid is not null and h.host = words[1]
+            and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
+              and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
+        return;
+      end if;
+    end if;
+    if back or timer <= at then
+      -- A session that was active after now was so before somebody set the clock back: its leases run out now.
+      if back then
+        update agent_messages m set due_at = at
+        where m.mailbox in (agent, queue) and m.due_at is not null
+          and m.status = 'leased' and m.delivered_at > at + interval '5 seconds';
+      end if;
+      perform messages_due(agent, queue, at);
+      own := exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready');
+      shared := exists (select 1 from agent_messages m where m.mailbox = queue and m.status = 'ready');
+    end if;
   end if;
 
-  -- The usual case: one message, and only one of the two mailboxes has any.
-  if most = 1 and aging = 0 then
-    own := exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready');
-    if not own or not exists (select 1 from agent_messages m where m.mailbox = queue and m.status = 'ready') then
-      select m.id into chosen from agent_messages m
-      where m.mailbox = case when own then agent else queue end and m.status = 'ready'
-        and (of_type is null or m.message_type = of_type) and (m.expires_at is null or m.expires_at > at)
-      order by m.priority desc, m.id limit 1 for update skip locked;
-      if chosen is not null then
-        return query update agent_messages m
-          set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
-          where m.id = chosen returning 0::double precision, m.id, message_record(m);
-      elsif seen is not null then
-        return query select 0::double precision, 0::bigint, null::json;
+  -- The usual case: one message, and only one of the two mailboxes has any. Whoever locked a row has its latest version;
+  -- should the statement have seen an older one, PostgreSQL looks at the latest, and does not choose again.
+  if most = 1 and aging = 0 and not (own and shared) then
+    if own or shared then
+      return query update agent_messages m
+        set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+        where m.id = (
+          select c.id from agent_messages c
+          where c.mailbox = case when own then agent else queue end and c.status = 'ready'
+            and (of_type is null or c.message_type = of_type) and (c.expires_at is null or c.expires_at > at)
+          order by c.priority desc, c.id limit 1 for update skip locked)
+        returning 0::double precision, m.id, message_record(m);
+      if found then
+        return;
       end if;
-      return;
     end if;
+    if seen is not null then
+      return query select 0::double precision, 0::bigint, null::json;
+    end if;
+    return;
   end if;
 
   -- Each mailbox offers a few more of its heads than are wanted, since some may be locked, and many more when all of
@@ -898,9 +916,9 @@ create function message_record(m agent_messages) returns json language sql stabl
   select json_build_object(
     'id', m.id, 'session_id', m.session_id, 'from_agent', m.from_agent, 'to_agent', m.to_agent,
     'message_type', m.message_type, 'payload', m.payload, 'priority', m.priority, 'status', m.status,
-    'created_at', replace(m.created_at, ' ', 'T') || 'Z', 'delivered_at', replace(m.delivered_at, ' ', 'T') || 'Z',
-    'acknowledged_at', replace(m.acknowledged_at, ' ', 'T') || 'Z', 'retry_count', m.retry_count,
-    'due_at', replace(m.due_at, ' ', 'T') || 'Z', 'expires_at', replace(m.expires_at, ' ', 'T') || 'Z',
+    'created_at', moment_text(m.created_at), 'delivered_at', moment_text(m.delivered_at),
+    'acknowledged_at', moment_text(m.acknowledged_at), 'retry_count', m.retry_count,
+    'due_at', moment_text(m.due_at), 'expires_at', moment_text(m.expires_at),
     'leased_by', m.leased_by, 'receipt', iif(m.delivery > 0, m.id || '.' || m.delivery, null),
     'idempotency_key', m.idempotency_key, 'correlation_id', m.correlation_id, 'reply_to', m.reply_to,
     'dead_reason', m.dead_reason, 'reason', m.reason)

@@ -22,9 +22,9 @@ create or replace function message_record(m agent_messages) returns json languag
   select json_build_object(
     'id', m.id, 'session_id', m.session_id, 'from_agent', m.from_agent, 'to_agent', m.to_agent,
     'message_type', m.message_type, 'payload', m.payload, 'priority', m.priority, 'status', m.status,
-    'created_at', replace(m.created_at, ' ', 'T') || 'Z', 'delivered_at', replace(m.delivered_at, ' ', 'T') || 'Z',
-    'acknowledged_at', replace(m.acknowledged_at, ' ', 'T') || 'Z', 'retry_count', m.retry_count,
-    'due_at', replace(m.due_at, ' ', 'T') || 'Z', 'expires_at', replace(m.expires_at, ' ', 'T') || 'Z',
+    'created_at', moment_text(m.created_at), 'delivered_at', moment_text(m.delivered_at),
+    'acknowledged_at', moment_text(m.acknowledged_at), 'retry_count', m.retry_count,
+    'due_at', moment_text(m.due_at), 'expires_at', moment_text(m.expires_at),
     'leased_by', m.leased_by, 'receipt', iif(m.delivery > 0, m.id || '.' || m.delivery, null),
     'idempotency_key', m.idempotency_key, 'correlation_id', m.correlation_id, 'reply_to', m.reply_to,
     'dead_reason', m.dead_reason, 'reason', m.reason, 'traceparent', m.traceparent, 'digest', m.digest)
