@@ -10,7 +10,7 @@ from bus import config, inputs, liveness, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
-from bus.operation import Operation, Query, Ring, Row, Seldom, Steps, looking, reading
+from bus.operation import Operation, Query, Ring, Row, Seldom, Shortcut, Steps, looking, reading
 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
 
@@ -168,11 +168,16 @@ def outlook(agent: str) -> Steps[Outlook]:
     )
 
 
-def _holders(agent: str) -> Steps[dict[Holder, Life]]:
+def _holders(agent: str, ask: type[Query | Shortcut] = Query) -> Steps[dict[Holder, Life]]:
     """Who else holds leases that an agent could take, and whether they live."""
-    rows = yield Query("messages/holders", {"agent": agent})
+    rows = yield ask("messages/holders", {"agent": agent})
     holders = [Holder(row[0], Identity(*row[1:])) for row in rows]
     return {holder: liveness.glance(holder.identity) for holder in holders}
+
+
+def holder_has_died(agent: str) -> Steps[bool]:
+    """Whether one who has leased what an agent could take is known to be dead."""
+    return Life.DEAD in (yield from _holders(agent, Shortcut)).values()
 
 
 def relieve_the_dead(agent: str) -> Steps[bool]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bus import agents, envelopes, inputs, liveness
+from bus import agents, clock, envelopes, inputs, liveness
 from bus.inputs import Duration
 from bus.models import Message
-from bus.operation import Leap, Query, Ring, Row, Shortcut, Steps
+from bus.operation import Change, Leap, Query, Ring, Row, Shortcut, Steps
 
-_IDS = 10**16  # more than there are: see messages/sources.sql
+AHEAD = 5  # seconds that a session's last activity may be ahead of the clock, which else was set back
 _NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who holds some has died
 
 
@@ -33,20 +33,25 @@ def take(parameters: Mapping[str, object]) -> Steps[list[Message]]:
 def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
     """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
     died, messages age."""
-    agent = str(parameters["agent"])
     rows = yield Shortcut("messages/sources", parameters)
-    if not rows or rows[0][-1]:
+    if not rows:
         return None
-    now, own_due, queue_due, own, queue, back, _ = rows[0]
-    timers = [due for due in (own_due, queue_due) if due]
-    if timers and (back or min(timers) <= now or (yield from agents.relieve_the_dead(agent))):
+    now, own_due, queue_due, last_activity, aging, lease, id, delivery, record = rows[0]
+    timers = [moment for moment in (own_due, queue_due) if moment]
+    agent = str(parameters["agent"])
+    if aging or (timers and (min(timers) <= now or last_activity > clock.later(now, AHEAD))):
+        return None
+    if timers and (yield from agents.holder_has_died(agent)):
         return None
     yield agents.at_work(agent)
-    heads = [head for head in (own, queue) if head]
-    if not heads:
+    if id is None:
         return []
-    ((id, record),) = yield Query("messages/take", {**parameters, "id": min(heads) % _IDS})
-    return (yield from _sorted_out([(0, id, record)])) or None
+    message = envelopes.sound(record)
+    if not message or not envelopes.intact(message):
+        return None
+    due = clock.later(now, float(lease))
+    rows = yield Change("messages/take", {"agent": agent, "id": id, "delivery": delivery, "due": due})
+    return [envelopes.leased(message, agent, delivery + 1, now, due)] if rows[0][1] else None
 
 
 def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:

@@ -20,13 +20,29 @@ _frozen: float | None = None
 def stamp(seconds: float) -> str:
     """Seconds since 1970 as the database writes them."""
     whole, millis = divmod(round(seconds * 1000), 1000)
-    return f"{_written(whole)}.{millis:03d}"
+    return _written(whole) + _MILLIS[millis]
+
+
+_MILLIS = [f".{millis:03d}" for millis in range(1000)]
 
 
 @functools.lru_cache(maxsize=4)
 def _written(seconds: int) -> str:
     day = time.gmtime(seconds)
     return f"{day.tm_year:04d}-{day.tm_mon:02d}-{day.tm_mday:02d} {day.tm_hour:02d}:{day.tm_min:02d}:{day.tm_sec:02d}"
+
+
+def later(moment: str, seconds: float) -> str:
+    """The moment so many seconds after another; both as the database writes them."""
+    whole = int(seconds)
+    if whole == seconds and len(moment) == 23:
+        return _second_later(moment[:19], whole) + moment[19:]
+    return stamp(parse(moment) + seconds)
+
+
+@functools.lru_cache(maxsize=16)
+def _second_later(moment: str, seconds: int) -> str:
+    return _written(round(parse(moment)) + seconds)
 
 
 def parse(text: str) -> float:

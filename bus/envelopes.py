@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from bus import digests
-from bus.models import Message
+from bus.models import Message, MessageStatus
 from bus.operation import Row
 
 _MESSAGE = msgspec.json.Decoder(Message)
@@ -28,6 +30,18 @@ def intact(message: Message) -> bool:
     """Whether its payload is the one that was sent, as far as its digest tells."""
     raw = bytes(message.raw)
     return raw != b"null" if message.digest is None else digests.of(raw.decode()) == message.digest
+
+
+def leased(message: Message, agent: str, delivery: int, now: str, due: str) -> Message:
+    """A message that was ready, as it is after it was leased; moments as the database writes them."""
+    return msgspec.structs.replace(
+        message,
+        status=MessageStatus.LEASED,
+        leased_by=agent,
+        receipt=f"{message.id}.{delivery}",
+        delivered_at=datetime.fromisoformat(f"{now}+00:00"),
+        due_at=datetime.fromisoformat(f"{due}+00:00"),
+    )
 
 
 def _shown(record: str) -> Message:

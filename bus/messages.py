@@ -15,7 +15,7 @@ from bus import agents, claims, clock, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Operation, Pause, Query, Ring, Routine, Shortcut, Steps, looking
+from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, looking
 
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
@@ -46,7 +46,7 @@ def send(
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
     parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
-    return Operation(partial(_send, parameters), True, closing="messages/send")
+    return Operation(partial(_send, parameters), True, closing="messages/send", brief=key is None)
 
 
 def broadcast(
@@ -69,22 +69,31 @@ def broadcast(
     parameters = _envelope(
         sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
     )
-    return Operation(partial(_store, "messages/broadcast", parameters), True, closing="messages/broadcast")
+    return Operation(partial(_broadcast, parameters), True, closing="messages/broadcast")
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
-    ids = yield from _store("messages/send", parameters)
-    return ids[0]
-
-
-def _store(name: str, parameters: Mapping[str, object]) -> Steps[list[int]]:
-    try:
-        rows = yield Query(name, parameters)
-    except InvalidPayload as problem:
-        raise (yield from _explained(problem, parameters)) from problem
     yield agents.at_work(str(parameters["from"]))
+    rows = (yield from _store(Change("messages/send", parameters))) if "keyless" in parameters else []
+    rows = rows or (yield from _store(Query("messages/send", parameters)))
+    yield Ring([str(parameters["to"])])
+    id: int = rows[0][0]
+    return id
+
+
+def _broadcast(parameters: Mapping[str, object]) -> Steps[list[int]]:
+    yield agents.at_work(str(parameters["from"]))
+    rows = yield from _store(Query("messages/broadcast", parameters))
     yield Ring([address for _, address in rows])
     return sorted(id for id, _ in rows)
+
+
+def _store(request: Query | Change) -> Steps[list[Row]]:
+    try:
+        rows: list[Row] = yield request
+    except InvalidPayload as problem:
+        raise (yield from _explained(problem, request.parameters)) from problem
+    return rows
 
 
 def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[BusError]:
@@ -197,7 +206,7 @@ def claim(
 ) -> Operation[list[Message]]:
     """What is there for `receive`, now: one transaction, no waiting."""
     claiming = partial(_claim, claims.parameters(agent, limit, lease, type), ack)
-    return Operation(claiming, True) if ack else Operation(claiming, True, _give_up, "messages/receive")
+    return Operation(claiming, True) if ack else Operation(claiming, True, _give_up, "messages/receive", brief=True)
 
 
 def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
@@ -224,7 +233,9 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
     `already_ended`.
     """
-    return Operation(partial(_ack, inputs.receipt_list(receipts), once), True, closing=None if once else "messages/ack")
+    several = inputs.receipt_list(receipts)
+    closing = None if once else "messages/ack"
+    return Operation(partial(_ack, several, once), True, closing=closing, brief=len(several) == 1)
 
 
 def _ack(receipts: list[str], once: bool) -> Steps[None]:
@@ -242,10 +253,8 @@ def _ack(receipts: list[str], once: bool) -> Steps[None]:
 def _finish(receipt: str) -> Steps[bool]:
     """Acknowledge one message in the plain case; whether it was one."""
     id, _, delivery = receipt.partition(".")
-    rows = yield Shortcut("messages/finish", {"id": int(id), "delivery": int(delivery)})
-    if rows:
-        yield agents.at_work(rows[0][0])
-    return bool(rows)
+    rows = yield Change("messages/finish", {"id": int(id), "delivery": int(delivery)})
+    return bool(rows and rows[0][1])
 
 
 def release(

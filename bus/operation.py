@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -21,27 +23,27 @@ P = ParamSpec("P")
 Row = tuple[Any, ...]
 
 
-class Query(NamedTuple):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """Run schemas/operations/`name`.sql; answered with the rows of its statements."""
 
     name: str
     parameters: Mapping[str, object]
 
 
-class Statement(NamedTuple):
+class Statement(msgspec.Struct, frozen=True, gc=False):
     """Run SQL that is no file, told for each dialect that needs it (`sqlite`, `postgres`); answered with no rows."""
 
     texts: Mapping[str, str]
 
 
-class Seldom(NamedTuple):
+class Seldom(msgspec.Struct, frozen=True, gc=False):
     """As a `Query` whose rows nobody needs; left out when this connection ran the same one less than a second ago."""
 
     name: str
     parameters: Mapping[str, object]
 
 
-class Shortcut(NamedTuple):
+class Shortcut(msgspec.Struct, frozen=True, gc=False):
     """As a `Query`, for stores on which one more statement costs little; others answer with no rows, and the operation
     takes the long way."""
 
@@ -49,7 +51,16 @@ class Shortcut(NamedTuple):
     parameters: Mapping[str, object]
 
 
-class Leap(NamedTuple):
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """As a `Shortcut`, for one that changes rows with a single statement: answered with one row, the last id that was
+    inserted and the number of rows. Where it comes first in a `brief` operation it is a transaction by itself: when it
+    changed something, nothing but `Ring` may follow."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
+class Leap(msgspec.Struct, frozen=True, gc=False):
     """As a `Query`, for stores on which a round trip costs much; others answer with no rows, and the operation takes
     the long way."""
 
@@ -57,20 +68,20 @@ class Leap(NamedTuple):
     parameters: Mapping[str, object]
 
 
-class Load(NamedTuple):
+class Load(msgspec.Struct, frozen=True, gc=False):
     """Run schemas/operations/`name`.sql once for each set of parameters; answered with no rows."""
 
     name: str
     rows: Sequence[Mapping[str, object]]
 
 
-class Ring(NamedTuple):
+class Ring(msgspec.Struct, frozen=True, gc=False):
     """After the commit, ring these doorbells."""
 
     bells: Sequence[str]
 
 
-class Pause(NamedTuple):
+class Pause(msgspec.Struct, frozen=True, gc=False):
     """Sleep until one of the doorbells rings, a watched process ends, or `seconds` are over (None: no limit).
 
     Answered with whether the reason is but that somebody wrote something, perhaps for others."""
@@ -80,7 +91,7 @@ class Pause(NamedTuple):
     pids: Sequence[int] = ()
 
 
-Request = Query | Shortcut | Leap | Statement | Seldom | Load | Ring
+Request = Query | Shortcut | Change | Leap | Statement | Seldom | Load | Ring
 Steps = Generator[Request, Any, T]
 
 
@@ -88,9 +99,10 @@ class Operation(Generic[T]):
     """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
     `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. `closing` is
     the query with which it usually ends, so that a store may send the commit along with it. A `single` one reads with
-    one statement, which is a transaction by itself."""
+    one statement, which is a transaction by itself; a `brief` one mostly writes with a single `Change`, and its
+    transaction begins when it asks for more."""
 
-    __slots__ = ("closing", "single", "steps", "undo", "writes")
+    __slots__ = ("brief", "closing", "single", "steps", "undo", "writes")
 
     def __init__(
         self,
@@ -99,12 +111,14 @@ class Operation(Generic[T]):
         undo: Callable[[T], Operation[Any] | None] | None = None,
         closing: str | None = None,
         single: bool = False,
+        brief: bool = False,
     ) -> None:
         self.steps = steps
         self.writes = writes
         self.undo = undo
         self.closing = closing
         self.single = single
+        self.brief = brief
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]

@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bus import schemas
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Operation, Query, Row, Seldom, Shortcut, Statement, Steps
-from bus.store import doorbell, facts, files
+from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement, Steps
+from bus.store import doorbell, facts, files, sqlite_statements
 from bus.store.facts import Fact
 from bus.store.seldom import Lately
 from bus.store.sqlite_errors import translate
@@ -58,6 +57,7 @@ class Connection:
         self.sqlite = self._open()
         self._execute = self.sqlite.cursor().execute
         self._broken = False
+        self._unbegun = False  # whether an operation runs whose transaction begins when it asks for one
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
@@ -72,7 +72,7 @@ class Connection:
         while True:
             try:
                 if operation.writes:
-                    return self._write(operation.steps())
+                    return self._write(operation)
                 return self._read(operation)
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
@@ -155,25 +155,29 @@ class Connection:
             os.unlink(path)
             raise
 
-    def _write(self, steps: Steps[T]) -> T:
+    def _write(self, operation: Operation[T]) -> T:
         turnstile = self._turnstile
         if turnstile:
             turnstile.enter(TIMEOUT)
         drive = Drive(self)
         try:
-            self._execute("begin immediate")
+            self._unbegun = operation.brief
+            if not operation.brief:
+                self._execute("begin immediate")
             try:
-                result = drive.through(steps)
+                result = drive.through(operation.steps())
             except BaseException:
                 self._rollback()
                 raise
-            self._commit()
+            if not self._unbegun:
+                self._commit()
             self._commits += 1
             if self._commits % 8 == 0:
                 self._guarded_checkpoint()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
         finally:
+            self._unbegun = False
             if turnstile:
                 turnstile.leave()
         if drive.seldom:
@@ -201,13 +205,29 @@ class Connection:
 
     def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
+        if self._unbegun and type(query) is not Shortcut:
+            self._execute("begin immediate")
+            self._unbegun = False
         rows: list[Row] = []
-        name, given = query
-        parameters = {**given, "now": now}
-        for statement, unless in schemas.parts(name):
+        parameters = {**query.parameters, "now": now}
+        for sql, values, unless in sqlite_statements.operation(query.name):
             if unless not in parameters:
-                rows += self._execute(statement, parameters)
+                rows += self._execute(sql, values(parameters))
         return rows
+
+    def change(self, change: Change, now: str) -> list[Row]:
+        """Run the one statement of an operation's file that is not left out."""
+        parameters = {**change.parameters, "now": now}
+        try:
+            for sql, values, unless in sqlite_statements.operation(change.name):
+                if unless not in parameters:
+                    cursor = self._execute(sql, values(parameters))
+        except sqlite3.Error as problem:
+            if self._unbegun and translate(problem, self.url.path).code == "io_error":  # perhaps of its commit
+                self._break()
+                raise error("outcome_unknown") from problem
+            raise
+        return [(cursor.lastrowid, cursor.rowcount)]
 
     def fail(self, problem: Exception) -> BusError:
         """The bus's error for one of the driver's in a transaction."""

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from bus import clock
 from bus.errors import BusError
-from bus.operation import Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
+from bus.operation import Change, Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
 from bus.store.seldom import Key, Lately
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ class Transaction(Protocol):
     @property
     def lately(self) -> Lately: ...
     def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]: ...
+    def change(self, change: Change, now: str) -> list[Row]: ...
     def statement(self, statement: Statement) -> None: ...
     def fail(self, problem: Exception) -> BusError: ...
 
@@ -44,8 +45,13 @@ class Drive:
             request = next(steps)
             while True:
                 try:
-                    # The usual one first: a function call less for each query.
-                    reply = transaction.query(request, now) if type(request) is Query else self._answer(request)
+                    # The usual ones here: a function call less for each.
+                    if type(request) is Query or type(request) is Shortcut:
+                        reply = transaction.query(request, now)
+                    elif type(request) is Change:
+                        reply = transaction.change(request, now)
+                    else:
+                        reply = self._answer(request)
                 except transaction.errors as problem:
                     request = steps.throw(transaction.fail(problem))
                 else:
@@ -55,8 +61,6 @@ class Drive:
             return result
 
     def _answer(self, request: Request) -> list[Row]:
-        if type(request) is Shortcut:
-            return self._transaction.query(request, self._now)
         if type(request) is Seldom:
             self._seldom(request)
         elif type(request) is Ring:

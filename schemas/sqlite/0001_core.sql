@@ -321,7 +321,7 @@ end;
 create trigger agent_messages_activity after insert on agent_messages
 begin
   update coordination_sessions set last_activity = new.created_at
-  where session_id = new.session_id and last_activity < strftime('%Y-%m-%d %H:%M:%f', new.created_at, '-5 seconds');
+  where session_id = new.session_id and last_activity < substr(new.created_at, 1, 18);  -- once in ten seconds
 end;
 
 -- The edges of the life cycle, and nothing else.

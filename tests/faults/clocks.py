@@ -207,8 +207,7 @@ def run(size: int, seed: int) -> str:
 
 def a_clock_that_may_make_leases_last(seed: int) -> None:
     """Planted: nobody looks whether the clock was set back."""
-    old = "(select last_activity > strftime('%Y-%m-%d %H:%M:%f', :now, '+5 seconds')"
-    with planted.planted({"operations/messages/sources.sql": (old, "(select 0")}):
+    with planted.planted({"operations/messages/sources.sql": ("(select last_activity from", "(select '' from")}):
         run(1, seed)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus import schemas
-from bus.store import postgres_rendering
+from bus.store import postgres_rendering, sqlite_statements
 
 Edits = dict[str, tuple[str, str]]  # file under schemas/, what stands there once, what shall stand there
 
@@ -29,6 +29,7 @@ SAME_DELIVERY: Edits = {
 
 def _forget() -> None:
     schemas.parts.cache_clear()
+    sqlite_statements.operation.cache_clear()
     postgres_rendering.operation.cache_clear()
 
 

@@ -34,12 +34,13 @@ insert into agent_messages (session_id, from_agent, to_agent, message_type, prio
 values ((select session_id from agent_registry where agent_id = :from), :from, :to, :type, :priority,
   iif(:delay > 0, 'scheduled', 'ready'), :now,
   iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
-  strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'), :key, :correlation, :reply_to, :payload, :traceparent, :digest)
+  iif(:expires is null, null, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds')), :key, :correlation, :reply_to, :payload, :traceparent, :digest)
 on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
 do update set idempotency_key = excluded.idempotency_key
 /*postgres returning id, to_agent */;
 
 -- For `returning` SQLite would make a temporary table.
+-- unless :keyless
 /*sqlite*/
 select coalesce((select id from agent_messages where idempotency_key = :key and from_agent = :from and to_agent = :to),
   last_insert_rowid()), :to;
