@@ -105,7 +105,7 @@ class Connection:
 
     def _live(self) -> Session:
         found = self._session
-        if found is None or found.driver.closed or (found.idle() and found.wire.broken()):
+        if found is None or found.wire.gone():
             try:
                 return self._open(False)
             except TryAgain as problem:
