@@ -33,25 +33,29 @@ def take(parameters: Mapping[str, object]) -> Steps[list[Message]]:
 def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
     """The one message that comes next, or none; None when more must be looked at to tell: something is due, somebody
     died, messages age."""
-    rows = yield Shortcut("messages/sources", parameters)
-    if not rows:
-        return None
-    now, own_due, queue_due, last_activity, aging, lease, id, delivery, record = rows[0]
-    timers = [moment for moment in (own_due, queue_due) if moment]
     agent = str(parameters["agent"])
-    if aging or (timers and (min(timers) <= now or last_activity > clock.later(now, AHEAD))):
-        return None
-    if timers and (yield from agents.holder_has_died(agent)):
-        return None
-    yield agents.at_work(agent)
-    if id is None:
-        return []
-    message = envelopes.sound(record)
-    if not message or not envelopes.intact(message):
-        return None
-    due = clock.later(now, float(lease))
-    rows = yield Change("messages/take", {"agent": agent, "id": id, "delivery": delivery, "due": due})
-    return [envelopes.leased(message, agent, delivery + 1, now, due)] if rows[0][1] else None
+    for _ in range(2):  # once without the lock, and once with it when that was too late
+        rows = yield Shortcut("messages/sources", parameters)
+        if not rows:
+            return None
+        now, own_due, queue_due, last_activity, aging, lease, id, delivery, record = rows[0]
+        timers = [moment for moment in (own_due, queue_due) if moment]
+        if aging or lease is None or (timers and (min(timers) <= now or last_activity > clock.later(now, AHEAD))):
+            return None
+        if timers and (yield from agents.holder_has_died(agent)):
+            return None
+        yield agents.at_work(agent)
+        if id is None:
+            return []
+        message = envelopes.sound(record)
+        if not message or not envelopes.intact(message):
+            return None
+        due = clock.later(now, float(lease))
+        found = envelopes.leased(message, agent, delivery + 1, now, due)
+        taken = yield Change("messages/take", {"agent": agent, "id": id, "delivery": delivery, "due": due})
+        if taken[0][1]:
+            return [found]
+    return None
 
 
 def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement, Steps
+from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement
 from bus.store import doorbell, facts, files, sqlite_statements
 from bus.store.facts import Fact
 from bus.store.seldom import Lately
@@ -54,10 +53,9 @@ class Connection:
                 files.make(url.path)
             files.check(url.path, read_only)
         self._process = os.getpid()
-        self.sqlite = self._open()
-        self._execute = self.sqlite.cursor().execute
-        self._broken = False
+        self._open()
         self._unbegun = False  # whether an operation runs whose transaction begins when it asks for one
+        self._glanced = False  # whether it looked at something before it had its turn
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
@@ -66,8 +64,7 @@ class Connection:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
         if self._broken:
-            self.sqlite, self._broken = self._open(), False
-            self._execute = self.sqlite.cursor().execute
+            self._open()
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
@@ -80,26 +77,6 @@ class Connection:
             except _UnreadableText:
                 return self._run_reading_all(operation)
 
-    def run_together(self, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
-        """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
-
-        When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
-        """
-        if len(operations) == 1:
-            return [self._outcome(operations[0])]
-        try:
-            return self.run(Operation(partial(_one_after_the_other, operations), True))
-        except Exception as problem:
-            if isinstance(problem, BusError) and problem.code == "outcome_unknown":
-                return [problem] * len(operations)
-            return [self._outcome(operation) for operation in operations]
-
-    def _outcome(self, operation: Operation[Any]) -> Any | BaseException:
-        try:
-            return self.run(operation)
-        except BaseException as problem:
-            return problem
-
     def _run_reading_all(self, operation: Operation[T]) -> T:
         """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
         self.sqlite.text_factory = _text
@@ -108,19 +85,26 @@ class Connection:
         finally:
             self.sqlite.text_factory = str
 
-    def _open(self) -> sqlite3.Connection:
-        with self._translated():
+    def _open(self) -> None:
+        with _Border(self.url.path):
             connection = _connect(self.url, self._read_only)
             try:
                 prepare(connection, self.url, TIMEOUT, self._read_only)
             except BaseException:
                 connection.close()
                 raise
-        return connection
+        self.sqlite, self._broken = connection, False
+        self._cursor = connection.cursor()
+        self._execute = self._cursor.execute
+
+    def _close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # closed already
+            self._cursor.close()  # a statement that it still has would keep the files open
+        self.sqlite.close()
 
     def close(self) -> None:
         """Close it; a second time is done."""
-        self.sqlite.close()
+        self._close()
         if self._turnstile:
             self._turnstile.close()
             self._turnstile = None
@@ -149,28 +133,24 @@ class Connection:
             raise error("usage", f"{path} is there already", "name a new file")
         files.make(path)
         try:
-            with self._translated(), closing(_target(path)) as copy:
+            with _Border(self.url.path), contextlib.closing(_target(path)) as copy:
                 self.sqlite.backup(copy)
         except BaseException:
             os.unlink(path)
             raise
 
     def _write(self, operation: Operation[T]) -> T:
-        turnstile = self._turnstile
-        if turnstile:
-            turnstile.enter(TIMEOUT)
         drive = Drive(self)
         try:
             self._unbegun = operation.brief
             if not operation.brief:
-                self._execute("begin immediate")
+                self._begin()
             try:
                 result = drive.through(operation.steps())
             except BaseException:
                 self._rollback()
                 raise
-            if not self._unbegun:
-                self._commit()
+            self._commit()
             self._commits += 1
             if self._commits % 8 == 0:
                 self._guarded_checkpoint()
@@ -178,8 +158,8 @@ class Connection:
             raise translate(problem, self.url.path) from problem
         finally:
             self._unbegun = False
-            if turnstile:
-                turnstile.leave()
+            if self._turnstile:
+                self._turnstile.leave()
         if drive.seldom:
             self.lately.note(drive.seldom)
         if drive.bells:
@@ -198,6 +178,12 @@ class Connection:
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
 
+    def _begin(self) -> None:
+        if self._turnstile:
+            self._turnstile.enter(TIMEOUT)
+        self._execute("begin immediate")
+        self._unbegun = False
+
     def statement(self, statement: Statement) -> None:
         """Run a statement whose rows nobody needs."""
         if text := statement.texts.get("sqlite"):
@@ -205,9 +191,11 @@ class Connection:
 
     def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
-        if self._unbegun and type(query) is not Shortcut:
-            self._execute("begin immediate")
-            self._unbegun = False
+        if self._unbegun:
+            if type(query) is Shortcut:
+                self._glanced = self._turnstile is not None and not self._turnstile.inside
+            else:
+                self._begin()
         rows: list[Row] = []
         parameters = {**query.parameters, "now": now}
         for sql, values, unless in sqlite_statements.operation(query.name):
@@ -216,7 +204,10 @@ class Connection:
         return rows
 
     def change(self, change: Change, now: str) -> list[Row]:
-        """Run the one statement of an operation's file that is not left out."""
+        """Run the one statement of an operation's file that is not left out. Nothing is done when the operation had to
+        wait for its turn, and looked at something before: it may have changed."""
+        if self._unbegun and self._turnstile and self._turnstile.enter(TIMEOUT) and self._glanced:
+            return [(None, 0)]
         parameters = {**change.parameters, "now": now}
         try:
             for sql, values, unless in sqlite_statements.operation(change.name):
@@ -244,7 +235,8 @@ class Connection:
 
     def _commit(self) -> None:
         try:
-            self._execute("commit")
+            if not self._unbegun:
+                self._execute("commit")
         except sqlite3.Error as problem:
             translated = translate(problem, self.url.path)
             self._rollback()
@@ -256,7 +248,7 @@ class Connection:
     def _break(self) -> None:
         """After an I/O error nothing that this connection remembers can be trusted; the next operation opens anew."""
         self._broken = True
-        self.sqlite.close()
+        self._close()
 
     def _guarded_checkpoint(self) -> None:
         """Keep the WAL small: every eighth commit looks. Before SQLite 3.51.3 a checkpoint that races with a commit can
@@ -282,21 +274,11 @@ class Connection:
         """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads
         no schema, which would take longer than the rest, holds the write lock."""
         try:
-            with closing(_bare(self.url)) as guard:
+            with contextlib.closing(_bare(self.url)) as guard:
                 guard.execute("begin immediate")
                 self._execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error:
             pass  # the next commit tries again; nothing depends on it but the size of the file
-
-    def _translated(self) -> _Border:
-        return _Border(self.url.path)
-
-
-def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
-    results = []
-    for operation in operations:
-        results.append((yield from operation.steps()))
-    return results
 
 
 class _UnreadableText(Exception):

@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
-from bus.operation import Operation, Routine
+from bus.errors import BusError
+from bus.operation import Operation, Routine, Steps
 from bus.store import coroutines
 from bus.store.doorbell import Waiting
 from bus.store.facts import Fact
@@ -105,7 +106,7 @@ class Store:
         if self._waiting:
             self._database.call_later(self._work)
         if jobs := [job for job in jobs if not job.abandoned]:
-            outcomes = self._database.bus.run_together([job.operation for job in jobs])
+            outcomes = _run_together(self._database.bus, [job.operation for job in jobs])
             for job, outcome in zip(jobs, outcomes, strict=True):
                 if job.end(outcome):
                     self._take_back(job)
@@ -134,6 +135,35 @@ class Store:
         with contextlib.suppress(ValueError):  # closed already
             await self._database.call(self._database.bus.close)
         await self._database.close()
+
+
+def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
+    """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
+
+    When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
+    """
+    if len(operations) == 1:
+        return [_outcome(bus, operations[0])]
+    try:
+        return bus.run(Operation(partial(_one_after_the_other, operations), True))
+    except Exception as problem:
+        if isinstance(problem, BusError) and problem.code == "outcome_unknown":
+            return [problem] * len(operations)
+        return [_outcome(bus, operation) for operation in operations]
+
+
+def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
+    results = []
+    for operation in operations:
+        results.append((yield from operation.steps()))
+    return results
+
+
+def _outcome(bus: Connection, operation: Operation[Any]) -> Any | BaseException:
+    try:
+        return bus.run(operation)
+    except BaseException as problem:
+        return problem
 
 
 class _Job(Generic[T]):

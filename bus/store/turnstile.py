@@ -27,13 +27,21 @@ class Turnstile:
         self._path = path
         self._descriptor = _open(path)
         self._place: _Place | None = None  # given up, and perhaps still in the queue
+        self.inside = False  # whether it is our turn
 
-    def enter(self, timeout: float) -> None:
-        """Take the turn. Raises `busy` when nobody else moves for `timeout` seconds (a stopped process holds it)."""
+    def enter(self, timeout: float) -> bool:
+        """Take the turn, unless we have it; whether it was somebody else's before. Raises `busy` when nobody else moves
+        for `timeout` seconds (a stopped process holds it)."""
+        if self.inside:
+            return False
         try:
             fcntl.flock(self._descriptor, NOW)
+            waited = False
         except BlockingIOError:
             self._queue(time.monotonic() + timeout)
+            waited = True
+        self.inside = True
+        return waited
 
     def _queue(self, deadline: float) -> None:
         patient = min(time.monotonic() + PATIENCE, deadline)
@@ -66,8 +74,10 @@ class Turnstile:
         return taken / LOOKS
 
     def leave(self) -> None:
-        """Let the next one through."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        """Let the next one through, if we are inside."""
+        if self.inside:
+            self.inside = False
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         os.close(self._descriptor)

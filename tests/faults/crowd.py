@@ -238,22 +238,35 @@ def timed(name: str) -> Iterator[None]:
 @contextmanager
 def stopping(place: Place, name: str) -> Iterator[None]:
     """Let this process stop itself where it is told to: with the turn, or in the transaction, before its commit."""
-    enter, commit = Turnstile.enter, Connection._commit
+    enter, change, commit = Turnstile.enter, Connection.change, Connection._commit
+
+    def told(where: str) -> Path:
+        return place.folder / f"{name} {where}"
 
     def stop(where: str) -> None:
-        if os.access(told := place.folder / f"{name} {where}", os.F_OK):
-            told.unlink()
+        if os.access(told(where), os.F_OK):
+            told(where).unlink()
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    def entering(self: Turnstile, timeout: float) -> None:
-        enter(self, timeout)
+    def entering(self: Turnstile, timeout: float) -> bool:
+        waited = enter(self, timeout)
         stop("turn")
+        return waited
+
+    def changing(self: Connection, asked: Any, now: str) -> Any:
+        if self._unbegun and os.access(told("transaction"), os.F_OK):
+            self._begin()  # a lone statement would be over before it can be stopped
+        return change(self, asked, now)
 
     def committing(self: Connection) -> None:
-        stop("transaction")
+        if not self._unbegun:
+            stop("transaction")
         commit(self)
 
-    with mock.patch.object(Turnstile, "enter", entering), mock.patch.object(Connection, "_commit", committing):
+    with (
+        mock.patch.object(Turnstile, "enter", entering),
+        mock.patch.multiple(Connection, change=changing, _commit=committing),
+    ):
         yield
 
 

@@ -333,7 +333,8 @@ def a_claim_without_order(seed: int) -> None:
         and (expires_at is null or expires_at > :now)
         and (select cast(value as real) from agent_coordination_config where key = 'priority_aging_seconds') = 0
       order by priority desc, id limit :limit)"""
-    head = "order by priority desc, id limit 1) as queue_head"
+    head = """'@' || a.agent_type || '/' || a.session_id and status = 'ready'
+   order by priority desc, id limit 1)"""
     newest = ("order by priority desc, id", "order by id desc")
     edits = {
         "operations/messages/receive.sql": (old, old.replace(*newest)),

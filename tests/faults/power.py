@@ -150,13 +150,17 @@ def record(log: Path, defect: str) -> None:
 @contextmanager
 def noted(used: set[Any]) -> Iterator[None]:
     """Note which operations are run."""
-    query = sqlite.Connection.query
+    query, change = sqlite.Connection.query, sqlite.Connection.change
 
     def noting(self: sqlite.Connection, asked: Any, now: str) -> Any:
         used.add(asked.name)
         return query(self, asked, now)
 
-    with mock.patch.object(sqlite.Connection, "query", noting):
+    def noting_change(self: sqlite.Connection, asked: Any, now: str) -> Any:
+        used.add(asked.name)
+        return change(self, asked, now)
+
+    with mock.patch.multiple(sqlite.Connection, query=noting, change=noting_change):
         yield
 
 

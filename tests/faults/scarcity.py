@@ -486,7 +486,8 @@ def a_connection_that_stays_broken(seed: int) -> None:
 def _break_always(self: store.Connection) -> None:
     """A commit after whose failure the connection is given up."""
     try:
-        self.sqlite.execute("commit")
+        if self.sqlite.in_transaction:
+            self.sqlite.execute("commit")
     except sqlite3.Error as problem:
         self._break()
         raise error("outcome_unknown") from problem

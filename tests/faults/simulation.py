@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import repeat
 from typing import Any
 from unittest import mock
@@ -50,17 +51,18 @@ class Fated(Connection):
     crash_after = 0  # requests of an operation after which its process is gone; 0: it is not
     heard: Callable[[list[str]], None] = staticmethod(lambda bells: None)
 
-    def _write(self, steps: Steps[Any]) -> Any:
-        return super()._write(self._fated(steps) if self.crash_after else steps)
+    def _write(self, operation: Operation[Any]) -> Any:
+        return super()._write(self._fated(operation) if self.crash_after else operation)
 
     def _read(self, operation: Operation[Any]) -> Any:
-        if not self.crash_after:
-            return super()._read(operation)
-        fated = Operation(lambda: self._fated(operation.steps()), False, single=operation.single)
-        return super()._read(fated)
+        return super()._read(self._fated(operation) if self.crash_after else operation)
 
-    def _fated(self, steps: Steps[Any]) -> Steps[Any]:
-        left = self.crash_after
+    def _fated(self, operation: Operation[Any]) -> Operation[Any]:
+        steps = partial(self._crashing, operation)
+        return Operation(steps, operation.writes, single=operation.single, brief=operation.brief)
+
+    def _crashing(self, operation: Operation[Any]) -> Steps[Any]:
+        steps, left = operation.steps(), self.crash_after
         try:
             request: Any = next(steps)
             while True:

@@ -14,9 +14,9 @@ select :now as now,
   coalesce(:lease, (select value from agent_coordination_config where key = 'lease_seconds')) as lease,
   m.id, m.delivery, m.record
 from agent_registry a left join message_records m on m.id = min(
-  coalesce((select (10 - priority) * 10000000000000000 + id from agent_messages
+  coalesce((select (10 - min(max(priority, 1), 10)) * 10000000000000000 + id from agent_messages
    where mailbox = :agent and status = 'ready' order by priority desc, id limit 1), 9e18),
-  coalesce((select (10 - priority) * 10000000000000000 + id from agent_messages
+  coalesce((select (10 - min(max(priority, 1), 10)) * 10000000000000000 + id from agent_messages
    where mailbox = '@' || a.agent_type || '/' || a.session_id and status = 'ready'
    order by priority desc, id limit 1), 9e18)) % 10000000000000000
 where a.agent_id = :agent;
