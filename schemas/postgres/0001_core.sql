@@ -490,28 +490,29 @@ declare
   queue text;
   silent boolean;
   back boolean;
-  timer timestamptz;
+  own_timer timestamptz;
+  shared_timer timestamptz;
   aging double precision;
   until timestamptz;
   own boolean;
   shared boolean;
   spare bigint;
   several bigint[];
-  words text[];
+  box text;
+  words text[] := string_to_array(seen, ' ');
 begin
   select '@' || a.agent_type || '/' || a.session_id, a.last_heartbeat < at - interval '5 seconds',
     (select s.last_activity > at + interval '5 seconds' from coordination_sessions s where s.session_id = a.session_id),
-    least(
-      (select m.due_at from agent_messages m where m.mailbox = agent and m.due_at is not null order by m.due_at limit 1),
-      (select m.due_at from agent_messages m
-       where m.mailbox = '@' || a.agent_type || '/' || a.session_id and m.due_at is not null order by m.due_at limit 1)),
+    (select m.due_at from agent_messages m where m.mailbox = agent and m.due_at is not null order by m.due_at limit 1),
+    (select m.due_at from agent_messages m
+     where m.mailbox = '@' || a.agent_type || '/' || a.session_id and m.due_at is not null order by m.due_at limit 1),
     (select c.value::double precision from agent_coordination_config c where c.key = 'priority_aging_seconds'),
     at + interval '1 second' * coalesce(lease, (
       select c.value::double precision from agent_coordination_config c where c.key = 'lease_seconds')),
     exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready'),
     exists (select 1 from agent_messages m
       where m.mailbox = '@' || a.agent_type || '/' || a.session_id and m.status = 'ready')
-  into queue, silent, back, timer, aging, until, own, shared
+  into queue, silent, back, own_timer, shared_timer, aging, until, own, shared
   from agent_registry a where a.agent_id = agent;
   if queue is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
@@ -519,26 +520,24 @@ begin
   if silent then
     update agent_registry set last_heartbeat = at where agent_id = agent;
   end if;
-  if timer is not null then
+  if own_timer is not null or shared_timer is not null then
     if seen is not null then
-      words := string_to_array(seen, ' ');
-      if exists (
-          select 1 from (
-            select * from (
+      foreach box in array array[case when own_timer is not null then agent end,
+          case when shared_timer is not null then queue end] loop
+        continue when box is null;
+        if exists (
+            select 1 from (
               select m.leased_by from agent_messages m
-              where m.due_at is not null and m.mailbox = agent order by m.due_at limit 100) own
-            union all
-            select * from (
-              select m.leased_by from agent_messages m
-              where m.due_at is not null and m.mailbox = queue order by m.due_at limit 100) shared) timers
-          join agent_registry h on h.agent_id = timers.leased_by
-          where timers.leased_by <> agent and h.pid is not null and h.host = words[1]
-            and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
-              and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
-        return;
-      end if;
+              where m.due_at is not null and m.mailbox = box order by m.due_at limit 100) timers
+            join agent_registry h on h.agent_id = timers.leased_by
+            where timers.leased_by <> agent and h.pid is not null and h.host = words[1]
+              and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
+                and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
+          return;
+        end if;
+      end loop;
     end if;
-    if back or timer <= at then
+    if back or least(own_timer, shared_timer) <= at then
       -- A session that was active after now was so before somebody set the clock back: its leases run out now.
       if back then
         update agent_messages m set due_at = at
