@@ -495,7 +495,7 @@ declare
   aging double precision;
   until timestamptz;
   own boolean;
-  shared boolean;
+  shared boolean := false;
   spare bigint;
   several bigint[];
   box text;
@@ -509,10 +509,8 @@ begin
     (select c.value::double precision from agent_coordination_config c where c.key = 'priority_aging_seconds'),
     at + interval '1 second' * coalesce(lease, (
       select c.value::double precision from agent_coordination_config c where c.key = 'lease_seconds')),
-    exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready'),
-    exists (select 1 from agent_messages m
-      where m.mailbox = '@' || a.agent_type || '/' || a.session_id and m.status = 'ready')
-  into queue, silent, back, own_timer, shared_timer, aging, until, own, shared
+    exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready')
+  into queue, silent, back, own_timer, shared_timer, aging, until, own
   from agent_registry a where a.agent_id = agent;
   if queue is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
@@ -546,27 +544,25 @@ begin
       end if;
       perform messages_due(agent, queue, at);
       own := exists (select 1 from agent_messages m where m.mailbox = agent and m.status = 'ready');
-      shared := exists (select 1 from agent_messages m where m.mailbox = queue and m.status = 'ready');
     end if;
+  end if;
+
+  if own then
+    shared := exists (select 1 from agent_messages m where m.mailbox = queue and m.status = 'ready');
   end if;
 
   -- The usual case: one message, and only one of the two mailboxes has any. Whoever locked a row has its latest version;
   -- should the statement have seen an older one, PostgreSQL looks at the latest, and does not choose again.
-  if most = 1 and aging = 0 and not (own and shared) then
-    if own or shared then
-      return query update agent_messages m
-        set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
-        where m.id = (
-          select c.id from agent_messages c
-          where c.mailbox = case when own then agent else queue end and c.status = 'ready'
-            and (of_type is null or c.message_type = of_type) and (c.expires_at is null or c.expires_at > at)
-          order by c.priority desc, c.id limit 1 for update skip locked)
-        returning 0::double precision, m.id, message_record(m);
-      if found then
-        return;
-      end if;
-    end if;
-    if seen is not null then
+  if most = 1 and aging = 0 and not shared then
+    return query update agent_messages m
+      set status = 'leased', leased_by = agent, delivery = m.delivery + 1, delivered_at = at, due_at = until
+      where m.id = (
+        select c.id from agent_messages c
+        where c.mailbox = case when own then agent else queue end and c.status = 'ready'
+          and (of_type is null or c.message_type = of_type) and (c.expires_at is null or c.expires_at > at)
+        order by c.priority desc, c.id limit 1 for update skip locked)
+      returning 0::double precision, m.id, message_record(m);
+    if not found and seen is not null then
       return query select 0::double precision, 0::bigint, null::json;
     end if;
     return;
@@ -737,22 +733,23 @@ create function agent_messages_change() returns trigger language plpgsql set sea
 declare
   rung boolean;
 begin
-  -- A claim.
-  if new.status = 'leased' and old.status = 'ready' and new.leased_by is not null and new.delivery > old.delivery
-      and new.delivery < 1000000000000 and new.priority = old.priority
-      and new.delivered_at >= '0001-01-01 00:00:00+00' and new.due_at >= new.delivered_at
-      and new.due_at < '10000-01-01 00:00:00+00' and new.expires_at is not distinct from old.expires_at
-      and coalesce(new.acknowledged_at, old.acknowledged_at) is null
-      and coalesce(new.dead_reason, old.dead_reason) is null then
-    return new;
-  end if;
-  -- The end of the work.
-  if new.status = 'acknowledged' and old.status = 'leased' and new.acknowledged_at >= '0001-01-01 00:00:00+00'
-      and new.acknowledged_at < '10000-01-01 00:00:00+00' and new.due_at is null and new.delivery = old.delivery
-      and new.priority = old.priority and new.delivered_at is not distinct from old.delivered_at
-      and new.expires_at is not distinct from old.expires_at and new.dead_reason is null then
-    rung := bell_ring('message=' || new.id);
-    return new;
+  if new.status = 'leased' then  -- claimed
+    if old.status = 'ready' and new.leased_by is not null and new.delivery > old.delivery
+        and new.delivery < 1000000000000 and new.priority = old.priority
+        and new.delivered_at >= '0001-01-01 00:00:00+00' and new.due_at >= new.delivered_at
+        and new.due_at < '10000-01-01 00:00:00+00' and new.expires_at is not distinct from old.expires_at
+        and coalesce(new.acknowledged_at, old.acknowledged_at) is null
+        and coalesce(new.dead_reason, old.dead_reason) is null then
+      return new;
+    end if;
+  elsif new.status = 'acknowledged' then
+    if old.status = 'leased' and new.acknowledged_at >= '0001-01-01 00:00:00+00'
+        and new.acknowledged_at < '10000-01-01 00:00:00+00' and new.due_at is null and new.delivery = old.delivery
+        and new.priority = old.priority and new.delivered_at is not distinct from old.delivered_at
+        and new.expires_at is not distinct from old.expires_at and new.dead_reason is null then
+      rung := bell_ring('message=' || new.id);
+      return new;
+    end if;
   end if;
   if new.delivery < old.delivery then
     raise exception 'immutable: the delivery number only grows' using errcode = 'AB000';
@@ -911,16 +908,17 @@ create table milestones (
 
 -- Records: what the doors print, one JSON object a row, times as RFC 3339, payloads as JSON.
 
+create type message_fields as (
+  id bigint, session_id text, from_agent text, to_agent text, message_type text, payload json, priority smallint,
+  status text, created_at text, delivered_at text, acknowledged_at text, retry_count bigint, due_at text, expires_at text,
+  leased_by text, receipt text, idempotency_key text, correlation_id text, reply_to bigint, dead_reason text, reason text);
 create function message_record(m agent_messages) returns json language sql stable as $$
-  select json_build_object(
-    'id', m.id, 'session_id', m.session_id, 'from_agent', m.from_agent, 'to_agent', m.to_agent,
-    'message_type', m.message_type, 'payload', m.payload, 'priority', m.priority, 'status', m.status,
-    'created_at', moment_text(m.created_at), 'delivered_at', moment_text(m.delivered_at),
-    'acknowledged_at', moment_text(m.acknowledged_at), 'retry_count', m.retry_count,
-    'due_at', moment_text(m.due_at), 'expires_at', moment_text(m.expires_at),
-    'leased_by', m.leased_by, 'receipt', iif(m.delivery > 0, m.id || '.' || m.delivery, null),
-    'idempotency_key', m.idempotency_key, 'correlation_id', m.correlation_id, 'reply_to', m.reply_to,
-    'dead_reason', m.dead_reason, 'reason', m.reason)
+  select row_to_json(row(
+    m.id, m.session_id, m.from_agent, m.to_agent, m.message_type, m.payload, m.priority, m.status,
+    moment_text(m.created_at), moment_text(m.delivered_at), moment_text(m.acknowledged_at), m.retry_count,
+    moment_text(m.due_at), moment_text(m.expires_at), m.leased_by,
+    case when m.delivery > 0 then m.id || '.' || m.delivery end, m.idempotency_key, m.correlation_id, m.reply_to,
+    m.dead_reason, m.reason)::message_fields)
 $$;
 create view message_records as select *, message_record(m) as record from agent_messages m;
 
