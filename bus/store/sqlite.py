@@ -218,6 +218,8 @@ class Connection:
                 self._break()
                 raise error("outcome_unknown") from problem
             raise
+        if self._unbegun and self._turnstile and cursor.rowcount:
+            self._turnstile.leave()  # it is over, whatever Python does before it says so
         return [(cursor.lastrowid, cursor.rowcount)]
 
     def fail(self, problem: Exception) -> BusError:
@@ -255,11 +257,13 @@ class Connection:
         lose it, so that one connection holds the write lock while another checkpoints
         (https://sqlite.org/wal.html#walresetbug)."""
         try:
-            if self.url.path == MEMORY or os.stat(self.wal).st_size <= WAL_LIMIT:
+            if not self._turnstile or os.stat(self.wal).st_size <= WAL_LIMIT:
                 return
         except OSError:
             return
-        self.checkpoint()
+        with contextlib.suppress(TryAgain):  # what was done is done: the next commit tries again
+            self._turnstile.enter(TIMEOUT)
+            self.checkpoint()
 
     def tidy(self) -> None:
         """Copy the WAL into the file, whatever its size."""

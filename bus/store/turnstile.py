@@ -17,7 +17,8 @@ from bus.errors import error, of_system
 
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOOKS = 100
-PATIENCE = 0.015  # seconds of trying before the kernel's queue
+PAUSE = 0.001  # seconds between two tries; the more often, the more they take from who has the turn
+PATIENCE = 0.01  # seconds of trying before the kernel's queue
 
 
 class Turnstile:
@@ -45,13 +46,12 @@ class Turnstile:
 
     def _queue(self, deadline: float) -> None:
         patient = min(time.monotonic() + PATIENCE, deadline)
-        pause = 0.00005
         while time.monotonic() < patient:
-            time.sleep(pause)
+            time.sleep(PAUSE)
             try:
                 return fcntl.flock(self._descriptor, NOW)
             except BlockingIOError:
-                pause = min(pause * 1.5, 0.0005)
+                pass
         if not (self._place and self._place.taken_again()):
             self._place = _Place(self._path)
         if not self._place.reached(deadline - time.monotonic()):
