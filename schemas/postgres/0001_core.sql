@@ -714,8 +714,12 @@ begin
       when exists (select 1 from message_types where name = new.message_type) then 'agent type' else 'message type' end
       using errcode = 'AB000';
   end if;
-  known := payload_breaks(new.message_type, document_check(new.payload, most));
-  if known then
+  -- (What is wrong with a document, if anything, is told by the function that judges the others, too.)
+  if octet_length(new.payload::text) > most or new.payload::text ~ '[0-9]{19}|[0-9.][eE]'
+      or not json_has_unique_keys(new.payload) then
+    perform document_check(new.payload, most);
+  end if;
+  if payload_breaks(new.message_type, new.payload::jsonb) then
     raise exception using errcode = 'AB000', message = 'invalid_payload: ' || case
       when json_typeof(new.payload) = 'object' then new.message_type else 'a payload is a JSON object' end;
   end if;
