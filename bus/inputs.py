@@ -166,7 +166,7 @@ def document(given: object) -> str:
     Raises `invalid_json` for NaN and infinity, lone surrogates, a depth over 64 and what is not JSON at all.
     """
     written = _decoded(given) if isinstance(given, str | bytes) else _encoded(given)
-    if (_has_many(written, "[") or _has_many(written, "{")) and _depth(written) > DEPTH:
+    if len(written) > DEPTH * 2 and (_has_many(written, "[") or _has_many(written, "{")) and _depth(written) > DEPTH:
         raise error("invalid_json", f"the JSON is nested deeper than {DEPTH}")
     return written
 

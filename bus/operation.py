@@ -95,30 +95,19 @@ Request = Query | Shortcut | Change | Leap | Statement | Seldom | Load | Ring
 Steps = Generator[Request, Any, T]
 
 
-class Operation(Generic[T]):
+class Operation(msgspec.Struct, Generic[T], frozen=True):
     """Something a store can run: `steps()` makes its generator anew, `writes` tells whether it changes anything, and
     `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. `closing` is
     the query with which it usually ends, so that a store may send the commit along with it. A `single` one reads with
     one statement, which is a transaction by itself; a `brief` one mostly writes with a single `Change`, and its
     transaction begins when it asks for more."""
 
-    __slots__ = ("brief", "closing", "single", "steps", "undo", "writes")
-
-    def __init__(
-        self,
-        steps: Callable[[], Steps[T]],
-        writes: bool,
-        undo: Callable[[T], Operation[Any] | None] | None = None,
-        closing: str | None = None,
-        single: bool = False,
-        brief: bool = False,
-    ) -> None:
-        self.steps = steps
-        self.writes = writes
-        self.undo = undo
-        self.closing = closing
-        self.single = single
-        self.brief = brief
+    steps: Callable[[], Steps[T]]
+    writes: bool
+    undo: Callable[[T], Operation[Any] | None] | None = None
+    closing: str | None = None
+    single: bool = False
+    brief: bool = False
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]

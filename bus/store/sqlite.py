@@ -142,7 +142,7 @@ class Connection:
     def _write(self, operation: Operation[T]) -> T:
         drive = Drive(self)
         try:
-            self._unbegun = operation.brief
+            self._unbegun, self._glanced = operation.brief, False
             if not operation.brief:
                 self._begin()
             try:

@@ -77,6 +77,21 @@ def test_what_a_writer_without_a_turn_took_is_not_taken_again(
         assert [message.id for message in bus.receive("one")] == [second]
 
 
+def test_who_looked_at_nothing_writes_when_the_turn_comes(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = Turnstile.enter
+
+    def late(turnstile: Turnstile, timeout: float) -> bool:
+        enter(turnstile, timeout)
+        return True
+
+    first = bus.send("boss", "one", "task_assignment", {})
+    (found,) = bus.receive("one")
+    monkeypatch.setattr(Turnstile, "enter", late)
+    second = bus.send("boss", "one", "task_assignment", {})
+    bus.ack(found.receipt or "")
+    assert (bus.message(first).status, bus.message(second).status) == ("acknowledged", "ready")
+
+
 def brief() -> list[Callable[[str], Operation[Any]]]:
     return [
         lambda _: messages.send("boss", "one", "task_assignment", {}),
