@@ -651,8 +651,10 @@ def crowd(bus: Bus, hand: Hand, count: int) -> None:
     ):
         box = f"{to}/s" if to.startswith("@") else to
         rows = (
-            f"insert into {table(bus)} (session_id, from_agent, to_agent, mailbox, message_type, payload, status{columns}) "
-            f"select 's', 'boss', '{to}', '{box}', '{TASK}', '{{}}', '{status}'{values} from generate_series(1, {count})"
+            f"insert into {table(bus)} "
+            f"(session_id, from_agent, to_agent, mailbox, message_type, payload, status{columns}) "
+            f"select 's', 'boss', '{to}', '{box}', '{TASK}', '{{}}', '{status}'{values} "
+            f"from generate_series(1, {count})"
         )
         fill(hand, rows)
     bus.send("boss", "a", TASK, {}, priority=10)
