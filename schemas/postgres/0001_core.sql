@@ -618,8 +618,13 @@ begin
       select a.last_heartbeat < at - interval '5 seconds' from agent_registry a where a.agent_id = m.leased_by)
     into holder, silent;
     if not found then
-      select m.* into held from agent_messages m where m.id = message for update;
+      -- (A receipt that is over stays so: a row that is only looked at must not be locked, since claims pass over it.)
+      select m.* into held from agent_messages m
+      where m.id = message and m.delivery = latest and m.leased_by is not null for update;
       if not found then
+        select m.* into held from agent_messages m where m.id = message;
+      end if;
+      if held.id is null then
         raise exception 'unknown_message' using errcode = 'AB000';
       end if;
       if held.delivery <> latest or not (held.status = 'acknowledged'
