@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from bus import clock
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement
 from bus.store import doorbell, facts, files, sqlite_statements
@@ -56,6 +57,7 @@ class Connection:
         self._open()
         self._unbegun = False  # whether an operation runs whose transaction begins when it asks for one
         self._glanced = False  # whether it looked at something before it had its turn
+        self._outdated = False  # and then had to wait for it
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
@@ -142,7 +144,8 @@ class Connection:
     def _write(self, operation: Operation[T]) -> T:
         drive = Drive(self)
         try:
-            self._unbegun, self._glanced = operation.brief, False
+            self._unbegun, self._glanced, self._outdated = operation.brief, False, False
+            self._tell_time()
             if not operation.brief:
                 self._begin()
             try:
@@ -167,6 +170,7 @@ class Connection:
         return result
 
     def _read(self, operation: Operation[T]) -> T:
+        self._tell_time()
         try:
             if operation.single:
                 return Drive(self).through(operation.steps())
@@ -179,17 +183,26 @@ class Connection:
             raise translate(problem, self.url.path) from problem
 
     def _begin(self) -> None:
-        if self._turnstile:
-            self._turnstile.enter(TIMEOUT)
+        self._take_turn()
         self._execute("begin immediate")
         self._unbegun = False
+
+    def _take_turn(self) -> None:
+        if self._turnstile and self._turnstile.enter(TIMEOUT):
+            self._tell_time()
+            self._outdated = self._glanced
+
+    def _tell_time(self) -> None:
+        """It is now, for the whole operation."""
+        self.seconds = clock.seconds()
+        self._now = clock.stamp(self.seconds)
 
     def statement(self, statement: Statement) -> None:
         """Run a statement whose rows nobody needs."""
         if text := statement.texts.get("sqlite"):
             self.sqlite.execute(text).fetchall()
 
-    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
+    def query(self, query: Query | Shortcut | Seldom) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
         if self._unbegun:
             if type(query) is Shortcut:
@@ -197,18 +210,21 @@ class Connection:
             else:
                 self._begin()
         rows: list[Row] = []
-        parameters = {**query.parameters, "now": now}
+        parameters = {**query.parameters, "now": self._now}
         for sql, values, unless in sqlite_statements.operation(query.name):
             if unless not in parameters:
                 rows += self._execute(sql, values(parameters))
         return rows
 
-    def change(self, change: Change, now: str) -> list[Row]:
+    def change(self, change: Change) -> list[Row]:
         """Run the one statement of an operation's file that is not left out. Nothing is done when the operation had to
         wait for its turn, and looked at something before: it may have changed."""
-        if self._unbegun and self._turnstile and self._turnstile.enter(TIMEOUT) and self._glanced:
+        if self._unbegun:
+            self._take_turn()
+        if self._outdated:
+            self._outdated = False
             return [(None, 0)]
-        parameters = {**change.parameters, "now": now}
+        parameters = {**change.parameters, "now": self._now}
         try:
             for sql, values, unless in sqlite_statements.operation(change.name):
                 if unless not in parameters:

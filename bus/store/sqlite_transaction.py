@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from bus import clock
 from bus.errors import BusError
 from bus.operation import Change, Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
 from bus.store.seldom import Key, Lately
@@ -19,8 +18,11 @@ class Transaction(Protocol):
     def errors(self) -> type[Exception]: ...
     @property
     def lately(self) -> Lately: ...
-    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]: ...
-    def change(self, change: Change, now: str) -> list[Row]: ...
+
+    seconds: float  # since 1970, for the whole transaction
+
+    def query(self, query: Query | Shortcut | Seldom) -> list[Row]: ...
+    def change(self, change: Change) -> list[Row]: ...
     def statement(self, statement: Statement) -> None: ...
     def fail(self, problem: Exception) -> BusError: ...
 
@@ -29,27 +31,25 @@ class Drive:
     """One generator of steps on its way through a transaction, with what is to be done after the commit: bells to ring,
     and what was run that is run seldom."""
 
-    __slots__ = ("_now", "_seconds", "_transaction", "bells", "seldom")
+    __slots__ = ("_transaction", "bells", "seldom")
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._seconds = clock.seconds()
-        self._now = clock.stamp(self._seconds)
         self.bells: list[str] = []
         self.seldom: dict[Key, float] = {}
 
     def through(self, steps: Steps[T]) -> T:
         """Do what the steps ask for, up to their end; what they return."""
-        transaction, now = self._transaction, self._now
+        transaction = self._transaction
         try:
             request = next(steps)
             while True:
                 try:
                     # The usual ones here: a function call less for each.
                     if type(request) is Query or type(request) is Shortcut:
-                        reply = transaction.query(request, now)
+                        reply = transaction.query(request)
                     elif type(request) is Change:
-                        reply = transaction.change(request, now)
+                        reply = transaction.change(request)
                     else:
                         reply = self._answer(request)
                 except transaction.errors as problem:
@@ -69,11 +69,12 @@ class Drive:
             self._transaction.statement(request)
         elif type(request) is Load:
             for row in request.rows:
-                self._transaction.query(Query(request.name, row), self._now)
+                self._transaction.query(Query(request.name, row))
         return []
 
     def _seldom(self, request: Seldom) -> None:
         key = (request.name, *request.parameters.values())
-        if not self._transaction.lately.has(key, self._seconds):
-            self._transaction.query(request, self._now)
-            self.seldom[key] = self._seconds
+        transaction = self._transaction
+        if not transaction.lately.has(key, transaction.seconds):
+            transaction.query(request)
+            self.seldom[key] = transaction.seconds

@@ -253,10 +253,10 @@ def stopping(place: Place, name: str) -> Iterator[None]:
         stop("turn")
         return waited
 
-    def changing(self: Connection, asked: Any, now: str) -> Any:
+    def changing(self: Connection, asked: Any) -> Any:
         if self._unbegun and os.access(told("transaction"), os.F_OK):
             self._begin()  # a lone statement would be over before it can be stopped
-        return change(self, asked, now)
+        return change(self, asked)
 
     def committing(self: Connection) -> None:
         if not self._unbegun:

@@ -152,13 +152,13 @@ def noted(used: set[Any]) -> Iterator[None]:
     """Note which operations are run."""
     query, change = sqlite.Connection.query, sqlite.Connection.change
 
-    def noting(self: sqlite.Connection, asked: Any, now: str) -> Any:
+    def noting(self: sqlite.Connection, asked: Any) -> Any:
         used.add(asked.name)
-        return query(self, asked, now)
+        return query(self, asked)
 
-    def noting_change(self: sqlite.Connection, asked: Any, now: str) -> Any:
+    def noting_change(self: sqlite.Connection, asked: Any) -> Any:
         used.add(asked.name)
-        return change(self, asked, now)
+        return change(self, asked)
 
     with mock.patch.multiple(sqlite.Connection, query=noting, change=noting_change):
         yield
