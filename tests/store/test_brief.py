@@ -106,7 +106,8 @@ def test_a_lease_begins_when_the_turn_comes(bus: Bus, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patched:
         patched.setattr(Turnstile, "enter", late)
         (found,) = bus.receive("one", limit=limit, lease=30)
-    assert found.due_at and found.delivered_at
+    assert found.due_at
+    assert found.delivered_at
     assert found.delivered_at.timestamp() > begun + 59
     assert (found.due_at - found.delivered_at).total_seconds() == 30
 
