@@ -142,30 +142,35 @@ class Holder(NamedTuple):
     identity: Identity
 
 
-class Outlook(NamedTuple):
-    """What an agent with nothing to do waits for: its doorbells, the processes of those who hold what it could take,
-    and how many seconds until something is due at the latest. `dead`: one of them is gone already; `ready`: there is
-    something to take."""
-
+class _Sight(NamedTuple):
     bells: list[str]
-    seconds: float
+    due: tuple[object, ...]
+    ready: bool
     pids: list[int]
     dead: bool
-    ready: bool
+
+
+class Outlook(_Sight):
+    """What an agent with nothing to do waits for: its doorbells, when something of its mailbox and of its queue is due,
+    and the processes of those who hold what it could take. `ready`: there is something to take; `dead`: a holder is
+    gone already. Two are equal when nothing has come to pass between them."""
+
+    seconds = BEAT  # until something is due, at the latest
 
 
 @reading
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
-    ((due, type, ready),) = yield Query("messages/next_due", {"agent": agent})
-    lives = {} if due is None else (yield from _holders(agent))  # who holds something has a timer
-    return Outlook(
-        [agent, f"@{type}"],
-        BEAT if due is None else min(BEAT, max(due, 0.001)),
-        [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE],
-        Life.DEAD in lives.values(),
-        bool(ready),
-    )
+    ((type, *due, ready),) = yield Query("messages/glance", {"agent": agent})
+    bells, due = [agent, f"@{type}"], tuple(due)
+    if due == (None, None):
+        return Outlook(bells, due, bool(ready), [], False)
+    lives = yield from _holders(agent)  # who holds something has a timer
+    pids = [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE]
+    found = Outlook(bells, due, bool(ready), pids, Life.DEAD in lives.values())
+    ((seconds,),) = yield Query("messages/next_due", {"agent": agent})
+    found.seconds = BEAT if seconds is None else min(BEAT, max(seconds, 0.001))
+    return found
 
 
 def _holders(agent: str) -> Steps[dict[Holder, Life]]:

@@ -6,11 +6,11 @@ import math
 import os
 import select
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 from bus.operation import Operation, Pause, Routine
-from bus.store.doorbell import Waiting
+from bus.store.doorbell import Waiting, lasting
 from bus.store.facts import Fact
 from bus.store.opening import Connection, connection
 from bus.store.url import MEMORY, Place
@@ -46,19 +46,22 @@ class Store:
 
     def carry_out(self, routine: Routine[T]) -> T:
         """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
-        that the routine looks once more before it sleeps."""
+        that the routine looks once more before it sleeps. What it does last before a pause is its look: while that
+        tells the same it sleeps on, whatever others write."""
         listener: Waiting | None = None
+        look: Operation[Any] | None = None
+        seen: object = None
         reply: object = None
         try:
             while True:
                 request = routine.send(reply)
-                reply = None
                 if isinstance(request, Operation):
-                    reply = self.run(request)
+                    look, reply = request, self.run(request)
+                    seen = reply
                 elif listener is None:
-                    listener = self.connection().listen(request.bells)
+                    listener, reply = self.connection().listen(request.bells), None
                 else:
-                    reply = self._sleep(listener, request)
+                    reply = self._sleep(listener, request, look, seen)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -79,12 +82,27 @@ class Store:
             found = self._local.connection = connection(self.url, read_only=self._read_only)
         return found
 
-    def _sleep(self, listener: Waiting, pause: Pause) -> bool:
+    def _sleep(self, listener: Waiting, pause: Pause, look: Operation[Any] | None, seen: object) -> bool:
+        poll = select.poll()
+        poll.register(listener.fileno(), select.POLLIN)
+        for seconds in lasting(pause.seconds):
+            if not self._doze(poll, listener.rounds(seconds, pause.pids)):
+                return False
+            if look is None or look.writes or self.run(look) != seen:
+                return True
+        return False
+
+    def _doze(self, poll: select.poll, rounds: Generator[float | None, bool, bool]) -> bool:
         self.asleep = True
         try:
             if self.before_sleep:
                 self.before_sleep()
-            return _sleep(listener, pause)
+            seconds = next(rounds)
+            while True:
+                milliseconds = None if seconds is None else math.ceil(max(seconds, 0) * 1000)
+                seconds = rounds.send(bool(poll.poll(milliseconds)))
+        except StopIteration as stop:
+            return bool(stop.value)
         finally:
             self.asleep = False
 
@@ -98,16 +116,3 @@ class Store:
         if found and self._process == os.getpid():
             found.close()
             del self._local.connection
-
-
-def _sleep(listener: Waiting, pause: Pause) -> bool:
-    poll = select.poll()
-    poll.register(listener.fileno(), select.POLLIN)
-    rounds = listener.rounds(pause.seconds, pause.pids)
-    try:
-        seconds = next(rounds)
-        while True:
-            milliseconds = None if seconds is None else math.ceil(max(seconds, 0) * 1000)
-            seconds = rounds.send(bool(poll.poll(milliseconds)))
-    except StopIteration as stop:
-        return bool(stop.value)

@@ -9,8 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
-from bus.operation import Operation, Pause, Routine
-from bus.store.doorbell import Waiting
+from bus.operation import Operation, Routine
+from bus.store.doorbell import Waiting, lasting
 
 T = TypeVar("T")
 
@@ -27,19 +27,27 @@ class Runner(Protocol):
 
 async def carry_out(routine: Routine[T], run: Run, listen: Listen) -> T:
     """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so that
-    the routine looks once more before it sleeps."""
+    the routine looks once more before it sleeps. What it does last before a pause is its look: while that tells the
+    same it sleeps on, whatever others write."""
     listener: Waiting | None = None
+    look: Operation[Any] | None = None
+    seen: object = None
     reply: object = None
     try:
         while True:
             request = routine.send(reply)
-            reply = None
             if isinstance(request, Operation):
-                reply = await run(request)
+                look, reply = request, await run(request)
+                seen = reply
             elif listener is None:
-                listener = await listen(request.bells)
+                listener, reply = await listen(request.bells), None
             else:
-                reply = await _sleep(listener, request)
+                reply = False
+                for seconds in lasting(request.seconds):
+                    if not await _sleep(listener, seconds, request.pids):
+                        break
+                    if reply := look is None or look.writes or await run(look) != seen:
+                        break
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -81,8 +89,8 @@ class Job(Generic[T]):
             self._runner.run(undo)
 
 
-async def _sleep(listener: Waiting, pause: Pause) -> bool:
-    rounds = listener.rounds(pause.seconds, pause.pids)
+async def _sleep(listener: Waiting, seconds: float | None, pids: Sequence[int]) -> bool:
+    rounds = listener.rounds(seconds, pids)
     try:
         seconds = next(rounds)
         while True:

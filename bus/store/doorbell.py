@@ -17,7 +17,7 @@ import select
 import struct
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 from bus.errors import of_system
@@ -31,6 +31,14 @@ SETTLED = 0.3  # seconds after its last write in which a commit may not have end
 def _left(end: float) -> float:
     """The seconds to a moment, 0 when it is over."""
     return max(end - time.monotonic(), 0)
+
+
+def lasting(seconds: float | None) -> Iterator[float | None]:
+    """How long is left of so many seconds (None: for ever), each time it is asked; at least once."""
+    end = None if seconds is None else time.monotonic() + seconds
+    yield seconds
+    while end is None or time.monotonic() < end:
+        yield None if end is None else _left(end)
 
 
 def ring(folder: str, bells: Sequence[str]) -> None:
@@ -124,7 +132,9 @@ class Listener:
 
     def _watch_bell(self, path: str) -> int:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        return self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE | IN_MODIFY)
+        return self._watch(
+            path, IN_ATTRIB | IN_CLOSE_WRITE
+        )  # not when it is opened: sqlite3 has the turn until it ends
 
     def _listen_to_wal(self) -> None:
         self._wal_watch = self._watch(self._wal, IN_MODIFY)
@@ -162,6 +172,8 @@ class Listener:
         return rung
 
     def _watch_processes(self, pids: Sequence[int]) -> None:
+        if not pids and not self._pids:
+            return
         for pid in set(pids) - set(self._pids):
             with contextlib.suppress(OSError):
                 self._pids[pid] = os.pidfd_open(pid)

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2015,SC2016  # `a && b || fail` is meant so; the backticks are words of messages
+# shellcheck shell=bash disable=SC2015,SC2016,SC2119,SC2120,SC2154 # variables of the caller are set and read
 # bus.sh: the functions of shell agents. Use: source "$(bus shell)"
 #
 # They run the SQL files of schemas/operations as they stand: through sqlite3 where it is on the path (3.38 or newer),
@@ -7,63 +7,56 @@
 #
 # Functions return the exit statuses of the bus command and print errors as one line on stderr. BUS_URL names the bus
 # (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command, BUS_SHELL_VIA=bus|sqlite3 forces a way.
-# Needs bash 4.2 or newer.
+# Needs bash 4.4 or newer.
+#
+# What bash reads costs time, so that this file has what every script needs. The functions that are declared in a line
+# come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
 
 _bus_here=${BASH_SOURCE[0]}
 [[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
 _bus_here=${_bus_here%/*}
 _bus_schemas=$_bus_here/../../schemas
-_bus_default=$_bus_here/../../bin/bus
 [[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
-[[ -x $_bus_default ]] || _bus_default=bus
 for _bus_newest in "$_bus_schemas"/sqlite/[0-9]*.sql; do :; done
 _bus_newest=${_bus_newest##*/}
 _bus_newest=$((10#${_bus_newest%%_*}))
+_bus_elsewhere=125 # answered by a function that could not do it with sqlite3: the bus command must
 
-# Answered by a function that could not do it with sqlite3: the bus command must.
-_bus_elsewhere=125
+# Called by a function that is only declared: reads the file, and calls the function again.
+# shellcheck disable=SC1091
+_bus_mailbox() { source "$_bus_here/bus_mailbox.sh" && "${FUNCNAME[1]}" "$@"; }
+# shellcheck disable=SC1091
+_bus_seldom() { source "$_bus_here/bus_seldom.sh" && "${FUNCNAME[1]}" "$@"; }
+get_agent_messages() { _bus_mailbox "$@"; }
+receive_agent_message() { _bus_mailbox "$@"; }
+ack_agent_message() { _bus_mailbox "$@"; }
+release_agent_message() { _bus_mailbox "$@"; }
+_bus_duration() { _bus_mailbox "$@"; }
+_bus_fail() { _bus_seldom "$@"; }
+_bus_explain() { _bus_seldom "$@"; }
+_bus_failed() { _bus_seldom "$@"; }
+_bus_unsafe() { _bus_seldom "$@"; }
+_bus_moved() { _bus_seldom "$@"; }
+_bus_checkpoint() { _bus_seldom "$@"; }
+_bus_bury() { _bus_seldom "$@"; }
+register_agent() { _bus_seldom "$@"; }
+update_agent_status() { _bus_seldom "$@"; }
+create_agent_checkpoint() { _bus_seldom "$@"; }
+get_session_status() { _bus_seldom "$@"; }
+list_session_agents() { _bus_seldom "$@"; }
+detect_interrupted_sessions() { _bus_seldom "$@"; }
+recover_milestone_session() { _bus_seldom "$@"; }
+resume_planning_agents() { _bus_seldom "$@"; }
+complete_planning_session() { _bus_seldom "$@"; }
+create_milestone_from_recovered_planning() { _bus_seldom "$@"; }
+start_session_monitor() { _bus_seldom "$@"; }
+stop_session_monitor() { _bus_seldom "$@"; }
+cleanup_stale_coordination() { _bus_seldom "$@"; }
+cleanup_failed_sessions() { _bus_seldom "$@"; }
+get_session_recovery_status() { _bus_seldom "$@"; }
+show_recovery_help() { _bus_seldom "$@"; }
 
-# --- errors and arguments ---------------------------------------------------------------------------------------------
-
-# _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
-_bus_fail() {
-  local LC_ALL=C code status message hint line # in C, bytes are seen: no control, bidi or invisible sign gets through
-  while IFS=$'\t' read -r code status message hint; do
-    [[ $code == "$1" ]] || continue
-    line="${2:-$message}; ${3:-$hint}"
-    printf 'bus: %s\n' "${line//[^[:print:]]/?}" >&2
-    return "$status"
-  done <"$_bus_schemas/errors.tsv"
-  _bus_fail fault "${2:-$1}"
-}
-
-# _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells.
-_bus_explain() {
-  local line=${1##*$'\n'} text code
-  [[ $line != flock:* && $line != *"unable to open database"* ]] ||
-    { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
-  [[ $line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
-    { _bus_fail fault "SQLite failed: ${line:-without a word}"; return; }
-  text=${BASH_REMATCH[2]}
-  case ${BASH_REMATCH[3]} in
-    5 | 6) _bus_fail busy ;;
-    8 | 14) _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder" ;;
-    10) _bus_fail io_error ;;
-    11) _bus_fail damaged ;;
-    13) _bus_fail disk_full ;;
-    18) _bus_fail payload_too_large ;;
-    26) _bus_fail not_a_bus "$_bus_file is not a bus" ;;
-    19)
-      text=${text#CHECK constraint failed: }
-      code=${text%%: *}
-      [[ $code =~ ^[a-z_]+$ ]] || { _bus_fail invalid_value "$text"; return; }
-      [[ $text == *": "* ]] && text=${text#*: } || text=
-      [[ $code != invalid_payload || $text == *" "* ]] || text="the payload is no $text"
-      _bus_fail "$code" "$text"
-      ;;
-    *) _bus_fail fault "SQLite failed: $text" ;;
-  esac
-}
+initialize_agent_coordination() { _bus_else $_bus_elsewhere "" init >/dev/null; }
 
 # _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
@@ -72,40 +65,37 @@ _bus_arguments() {
 
 # _bus_number TEXT: a whole number, in REPLY without its leading zeros.
 _bus_number() {
-  [[ $1 =~ ^[0-9]{1,18}$ ]] || { _bus_fail usage "not a whole number: ${1:0:40}" "write digits"; return; }
+  [[ -n $1 && $1 != *[!0123456789]* ]] && ((${#1} <= 18)) ||
+    { _bus_fail usage "not a whole number: ${1:0:40}" "write digits"; return; }
   REPLY=$((10#$1))
 }
 
-# _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, up to 100 years, in REPLY as an SQL expression of seconds.
-_bus_duration() {
-  [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
-    { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
-  local -A seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
-  local factor=${seconds[${BASH_REMATCH[3]:-s}]}
-  ((10#0${BASH_REMATCH[1]} * factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
-    { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
-  [[ ${BASH_REMATCH[3]} != ms ]] || factor=0.001
-  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$factor"
+# _bus_split TEXT: its lines that are not empty, in `lines`. (`read` and `mapfile` would ask the system for every byte.)
+_bus_split() {
+  local - IFS=$'\n'
+  set -f
+  # shellcheck disable=SC2206,SC2034  # split it shall be
+  lines=($1)
 }
 
-# _bus_receipt TEXT: whether it can be one.
-_bus_receipt() {
-  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
+# _bus_array RECORD…: prints a JSON array of them.
+_bus_array() {
+  local IFS=,
+  printf '[%s]\n' "$*"
 }
-
-# --- the bus command --------------------------------------------------------------------------------------------------
 
 # _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
 # stands. What the caller's own loop reads from stdin is left alone.
 _bus_else() {
-  local status=$1 input=$2
+  local status=$1 input=$2 command=${BUS_COMMAND:-$_bus_here/../../bin/bus}
   ((status == _bus_elsewhere)) || return "$status"
   shift 2
-  type -P -- "${BUS_COMMAND:-$_bus_default}" >/dev/null ||
+  [[ -n ${BUS_COMMAND:-} || -x $command ]] || command=bus
+  type -P -- "$command" >/dev/null ||
     { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
   (
     export BUS_URL BUS_NOW BUS_ERRORS=text
-    exec "${BUS_COMMAND:-$_bus_default}" "$@" < <(printf %s "$input" 2>/dev/null)
+    exec "$command" "$@" < <(printf %s "$input" 2>/dev/null)
   )
 }
 
@@ -113,54 +103,34 @@ _bus_else() {
 
 # Sets _bus_file and _bus_synchronous when sqlite3 can be used on it; else says what is wrong.
 _bus_locate() {
-  local url=${BUS_URL:-} folder=$PWD
-  if [[ -z $url ]]; then
-    until [[ -e $folder/.milestones/coordination.db || -L $folder/.milestones/coordination.db ]]; do
-      [[ -n $folder ]] || { _bus_fail no_bus; return; }
-      folder=${folder%/*}
+  local file=${BUS_URL:-}
+  if [[ -z $file ]]; then
+    file=$PWD
+    until [[ -e $file/.milestones/coordination.db || -L $file/.milestones/coordination.db ]]; do
+      [[ -n $file ]] || { _bus_fail no_bus; return; }
+      file=${file%/*}
     done
-    url=$folder/.milestones/coordination.db
+    file+=/.milestones/coordination.db
   fi
-  [[ ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] && type -P sqlite3 >/dev/null || return $_bus_elsewhere
   _bus_synchronous=full
-  [[ $url != *'?synchronous=normal' ]] || _bus_synchronous=normal
-  _bus_file=${url%"?synchronous=$_bus_synchronous"}
-  _bus_file=${_bus_file#sqlite:///}
+  [[ $file != *'?synchronous=normal' ]] || _bus_synchronous=normal
+  file=${file%"?synchronous=$_bus_synchronous"}
+  file=${file#sqlite:///}
   # Other schemes, and what means something in a file: URI.
-  [[ -n $_bus_file && $_bus_file != *[?%#]* && $_bus_file != sqlite:* && $_bus_file != *://* && $_bus_file != [~:]* ]] ||
-    return $_bus_elsewhere
-  [[ $_bus_file == /* ]] || _bus_file=$PWD/$_bus_file
-  [[ ! -L $_bus_file ]] || { _bus_fail unsafe_file "$_bus_file is a symbolic link" "name the file itself"; return; }
-  [[ -e $_bus_file ]] || { _bus_fail no_bus "there is no bus at $_bus_file"; return; }
-  [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
-  [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
-    { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
-  # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
-  # is the name it goes by.
-  [[ ! -e $_bus_file-wal ]] || return 0
-  local names
-  names=$(stat -c %h -- "$_bus_file" 2>/dev/null) || names=1
-  ((names == 1)) || _bus_fail unsafe_file "$_bus_file has $names names (hard links)" "SQLite would lose data"
+  [[ -n $file && $file != *[?%#]* && $file != sqlite:* && $file != *://* && $file != [~:]* &&
+    ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] || return $_bus_elsewhere
+  [[ $file == /* ]] || file=$PWD/$file
+  _bus_file=$file
+  [[ -f $file && ! -L $file && -O $file && -r $file && -w $file && -w ${file%/*}/ ]] || _bus_unsafe
 }
 
 # --- values as SQL ----------------------------------------------------------------------------------------------------
-
-# The moment as the database writes it, in REPLY.
-_bus_now() {
-  local now=${EPOCHREALTIME:-} seconds
-  REPLY=${BUS_NOW:-}
-  [[ -z $REPLY || $REPLY == [+-]* ]] || return 0
-  [[ -n $now ]] || now=$(date -u +%s.%N)
-  seconds=${now%[.,]*} now=${now#*[.,]}
-  [[ ! $REPLY =~ ^([+-])([0-9]+) ]] || ((seconds += ${BASH_REMATCH[1]}1 * 10#${BASH_REMATCH[2]})) || :
-  TZ=UTC printf -v REPLY '%(%Y-%m-%d %H:%M:%S)T.%s' "$seconds" "${now:0:3}"
-}
 
 # _bus_literal TEXT: an SQL literal of it, in REPLY; fails for what is not UTF-8, which SQLite would take. The shell of
 # SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
 # is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `big`.
 _bus_literal() {
-  local LC_ALL=C text=$1 quote="'" quotes="''" number=0
+  local text=$1 quote="'" quotes="''" number=0
   [[ $text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$text" &>/dev/null || return
   if ((${#text} > 100000)) && [[ -z $big ]]; then # bash passes short ones through a pipe, which readfile() can't read
     big=$text
@@ -176,473 +146,153 @@ _bus_literal() {
 
 # _bus_document TEXT: whether SQL can judge this JSON. Lone surrogates and deep nesting are for the bus command.
 _bus_document() {
-  local LC_ALL=C
-  local -a between
   [[ $1 != *\\u[dD][89abABc-fC-F]* ]] || return 1
-  IFS='[{' read -r -d '' -a between <<<"$1" || :
+  ((${#1} > 64)) || return 0
+  local - IFS='[{'
+  local -a between
+  set -f
+  # shellcheck disable=SC2206,SC2034  # split it shall be
+  between=($1)
   ((${#between[@]} <= 64))
-}
-
-# _bus_parameters [KEY TEXT | KEY:json JSON | KEY# SQL]…: adds to `rows` what fills :key.
-_bus_parameters() {
-  _bus_now
-  _bus_literal "$REPLY"
-  rows="(':now', $REPLY)"
-  while (($#)); do
-    [[ $1 != *:json ]] || _bus_document "$2" || return
-    if [[ $1 == *'#' ]]; then REPLY=$2; else _bus_literal "$2" || return; fi
-    rows+=$',\n'"(':${1%%[#:]*}', $REPLY)"
-    shift 2
-  done
-}
-
-# _bus_sqlite3_is MINOR: whether sqlite3 is 3.MINOR or newer; asked once for a process and its children.
-_bus_sqlite3_is() {
-  local path
-  path=$(type -P sqlite3) || return
-  [[ ${BUS_SQLITE3:-} == "$path="* ]] || BUS_SQLITE3=$path=$(sqlite3 -version 2>/dev/null || :)
-  export BUS_SQLITE3
-  [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
 }
 
 # --- running the SQL files --------------------------------------------------------------------------------------------
 
-# What keeps the WAL small, before a transaction: one connection holds the write lock while another checkpoints, because
-# before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it, in the same process,
-# begins the WAL anew; the next process to open the file would not know that it was checkpointed.
-_bus_checkpoint="begin immediate;
-.system set -f;IFS=;sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1
-rollback;"
-
-# _bus_wal_is_large WRITING: whether it is over 4 MiB; looked at when much is written, else now and then.
-_bus_wal_is_large() {
-  local size
-  _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
-  (($1 > 65536 || _bus_writes % 16 == 0)) && size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) && ((size > 4 << 20))
-}
-
-# _bus_script WRITES OPERATIONS ROWS: the script for sqlite3, in REPLY. An operation is a file of schemas/operations, or
-# a line of the script itself. Only a bus of this version is touched, and only by a SQLite that knows what it needs.
-_bus_script() {
-  local operation folder=${_bus_schemas//\\/\\\\} checkpoint=
-  [[ -z $1 ]] || ! _bus_wal_is_large $((${#3} + ${#big})) || checkpoint=$_bus_checkpoint
-  REPLY=".timeout 5000
+# _bus_sql write|read SCRIPT [KEY TEXT | KEY:json JSON | KEY# SQL]…: runs a script of sqlite3 in one transaction, in the
+# folder of the operations, with parameters; the output, whole, in REPLY. Writers queue on the turnstile. Only a bus of
+# this version is touched, and only by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command
+# must do it.
+#
+# Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it: it opens the file when it has committed, and the end
+# of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping newlines at the end of what comes before it. The exit
+# by a status of its own says that the script came to its end; the schema is not taken down piece by piece then.
+_bus_sql() {
+  local LC_ALL=C script=$2 rows big='' at key value begin=begin names='' checkpoint='' ring='' size output status=0
+  local operations=${_bus_schemas//\\/\\\\}/operations
+  operations=${operations//\"/\\\"}
+  local -a turn=()
+  _bus_locate || return
+  rows="strftime('%Y-%m-%d %H:%M:%f', 'now')"
+  [[ -z ${BUS_NOW:-} ]] || _bus_moved
+  for ((at = 3; at < $#; at += 2)); do
+    key=${!at} value=$((at + 1))
+    REPLY=${!value}
+    [[ $key != *:json ]] || _bus_document "$REPLY" || return $_bus_elsewhere
+    [[ $key == *'#' ]] || _bus_literal "$REPLY" || return $_bus_elsewhere
+    rows+="), (':${key%%[#:]*}', $REPLY"
+  done
+  # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
+  # is the name it goes by; else a process of its own looks while sqlite3 starts.
+  [[ -e $_bus_file-wal ]] || names='.read /dev/fd/4'
+  if [[ $1 == write ]]; then
+    begin='begin immediate' turn=(flock -w 5 -F -E 75 "$_bus_file.turn")
+    [[ -z ${_bus_no_turn:-} ]] || turn=()
+    _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
+    ((${#rows} + ${#big} <= 65536 && _bus_writes % 16)) ||
+      ! size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((size <= 512 << 10)) || _bus_checkpoint
+    [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
+      ! -f $_bus_file.bells/$_bus_bell ]] || ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
+  fi
+  output=$(
+    umask 077
+    export LC_ALL
+    [[ -z $checkpoint ]] || export BUS_FILE=$_bus_file
+    [[ -z $big ]] || exec 3<<<"$big"
+    [[ -z $names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
+    exec ${turn[@]+"${turn[@]}"} sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
+.timeout 5000
 .output /dev/null
 .dbconfig no_ckpt_on_close on
+$names
 pragma wal_autocheckpoint = 0;
-pragma journal_size_limit = 4194304;
+pragma journal_size_limit = 524288;
 pragma synchronous = $_bus_synchronous;
 .output
+.cd "$operations"
 $checkpoint
-begin${1:+ immediate};
-create temp table this_bus (matches constraint another_version check (matches));
-insert into this_bus
-select user_version = $_bus_newest and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38
-from pragma_user_version, pragma_application_id;
+$begin;
 .parameter init
-insert into temp.sqlite_parameters (key, value) values $3;
-"
-  while IFS= read -r operation; do
-    [[ ! $operation =~ ^[a-z]+/[a-z_]+$ ]] || operation=".read \"${folder//\"/\\\"}/operations/$operation.sql\""
-    REPLY+=$operation$'\n'
-  done <<<"$2"
-  REPLY+=$'commit;\n.print x' # the x keeps the shell from dropping newlines at the end of what comes before it
-}
-
-# _bus_sql [write] OPERATIONS PARAMETERS…: runs them in one transaction; the output, whole, in REPLY. Writers queue on
-# the turnstile. Returns _bus_elsewhere where the bus command must do it.
-_bus_sql() {
-  local writes=${1#read} rows big='' output status=0
-  local -a program=(sqlite3 -batch -bail -init /dev/null)
-  _bus_locate || return
-  _bus_parameters "${@:3}" || return $_bus_elsewhere
-  _bus_script "$writes" "$2" "$rows"
-  [[ -z ${_bus_escape:-} ]] || program+=(-escape "$_bus_escape")
-  [[ -z $writes ]] || ! type -P flock >/dev/null || program=(flock -w 5 -F -E 75 "$_bus_file.turn" "${program[@]}")
-  output=$(umask 077; export BUS_FILE=$_bus_file; exec "${program[@]}" "file://$_bus_file?mode=rw" <<<"$REPLY" 3<<<"$big" 2>&1) || status=$?
-  case $status in
-    0) ;;
-    75) _bus_fail busy; return ;;
-    *)
-      [[ $output != *"constraint failed: another_version"* ]] && _bus_sqlite3_is 38 || return $_bus_elsewhere
-      _bus_explain "$output"
-      return
-      ;;
-  esac
-  REPLY=${output%x}
+insert into temp.sqlite_parameters (key, value) values ((select iif(user_version = $_bus_newest
+  and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38, ':now', json('another ' || user_version))
+  from pragma_user_version, pragma_application_id), $rows);
+$script
+commit;
+.print #
+$ring.exit 3
+END
+  ) || status=$?
+  ((status == 3)) || { _bus_failed $status "$output" || return; _bus_sql "$@"; return; }
+  [[ -z $ring ]] || _bus_bell=''
+  REPLY=${output%'#'*}
 }
 
 # _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
 _bus_ring() {
-  local bell
-  while IFS='|' read -r _ bell _; do
+  local rows=$1 bell
+  while [[ $rows == *'|'* ]]; do
+    bell=${rows%%$'\n'*}'|' rows=${rows#"${rows%%$'\n'*}"}
+    rows=${rows#$'\n'} bell=${bell#*'|'}
+    bell=${bell%%'|'*}
     [[ -z $bell || $bell == */* || ! -f $_bus_file.bells/$bell ]] || : >|"$_bus_file.bells/$bell" || :
-  done <<<"$1" 2>/dev/null
-}
-
-# --- who lives --------------------------------------------------------------------------------------------------------
-
-# _bus_process PID: when it started, in REPLY (clock ticks after the boot); not for a zombie.
-_bus_process() {
-  local stat=
-  local -a fields
-  { read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
-  IFS=' ' read -r -a fields <<<"${stat##*) }" # the command before it may hold spaces and parentheses
-  [[ -n ${fields[19]:-} && ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
-}
-
-# _bus_place: this host, boot and pid namespace, in `host`, `boot` and `namespace`.
-_bus_place() {
-  read -r host </proc/sys/kernel/hostname && read -r boot </proc/sys/kernel/random/boot_id &&
-    namespace=$(readlink /proc/self/ns/pid) || host='' boot='' namespace=''
-} 2>/dev/null
-
-# _bus_is_dead "AGENT|HOST|PID|NAMESPACE|START|BOOT": whether that process is known to be gone.
-_bus_is_dead() {
-  local host boot namespace its_host its_pid its_namespace its_start its_boot
-  IFS='|' read -r _ its_host its_pid its_namespace its_start its_boot <<<"$1"
-  [[ -n $its_pid && -n $its_boot ]] && _bus_place && [[ $its_host == "$host" ]] || return
-  [[ $its_boot == "$boot" ]] || return 0
-  [[ $its_namespace == "$namespace" ]] || return
-  ! _bus_process "$its_pid" || [[ $REPLY != "$its_start" ]]
-}
-
-# What a dead holder had leased goes back, unless it was started again since it was found dead (:was): then :agent is
-# null for a moment, and nobody's is given back.
-_bus_give_back="update temp.sqlite_parameters set value = (select agent_id from agent_registry where agent_id = :agent
-and agent_id || '|' || host || '|' || pid || '|' || pid_namespace || '|' || process_started_at || '|' || boot_id = :was)
-where key = ':agent';
-messages/give_back
-update temp.sqlite_parameters set value = substr(:was, 1, instr(:was, '|') - 1) where key = ':agent';"
-
-# _bus_bury HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
-_bus_bury() {
-  local holder any=1
-  while IFS= read -r holder; do
-    _bus_is_dead "$holder" || continue
-    _bus_sql write "$_bus_give_back" agent "${holder%%|*}" was "$holder" || return
-    _bus_ring "$REPLY"
-    any=0
-  done <<<"$1"
-  return $any
+  done 2>/dev/null
 }
 
 # --- the functions ----------------------------------------------------------------------------------------------------
 
-initialize_agent_coordination() {
-  _bus_else $_bus_elsewhere "" init >/dev/null
-}
-
-# register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]: under an id that is there it is a restart
-register_agent() {
-  _bus_arguments 4 6 "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" "$@" || return
-  local REPLY IFS=' ' host boot namespace former operations=agents/register
-  local -a new=(agent "$1" type "$2" milestone "$3" session "$4")
-  [[ -z ${5:-} ]] || new+=(capabilities:json "$5")
-  if [[ -n ${6:-} ]]; then
-    _bus_number "$6" || return
-    new+=(pid# "$REPLY")
-    _bus_place && _bus_process "$REPLY" ||
-      { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
-    new+=(host "$host" pid_namespace "$namespace" process_started_at# "$REPLY" boot_id "$boot")
-  fi
-  # Of JSON the database judges payloads only: keys that stand twice, NULs and large numbers are for the bus command.
-  if [[ ${5:-} == *[\{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
-    (exit $_bus_elsewhere)
-  elif _bus_sql read agents/identity agent "$1"; then
-    former=${REPLY%$'\n'}
-    ! _bus_is_dead "$former" || operations="$_bus_give_back"$'\n.output /dev/null\nagents/register\n.output'
-    _bus_sql write "$operations" was "$former" "${new[@]}"
-  else
-    (return $?)
-  fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+--capabilities "$5"} \
-    ${6:+--pid "$6"} -- "$1" >/dev/null; return; }
-  [[ $operations == agents/register ]] || _bus_ring "$REPLY"
-}
-
-# update_agent_status ID STATUS: what an agent that has ended held goes back
-update_agent_status() {
-  _bus_arguments 2 2 "ID STATUS" "$@" || return
-  local REPLY operations=$'.output /dev/null\nagents/heartbeat' command=heartbeat
-  case $2 in
-    completed | failed | terminated)
-      operations=$'messages/give_back\n.output /dev/null\nagents/retire' command=retire
-      ;;
-  esac
-  _bus_sql write "$operations"$'\n.output' agent "$1" status "$2" ||
-    { _bus_else $? "" $command --status "$2" -- "$1" >/dev/null; return; }
-  _bus_ring "$REPLY"
-}
-
 # save_agent_state ID KEY VALUE [TYPE] [TTL]
 save_agent_state() {
   _bus_arguments 3 5 "ID KEY VALUE [TYPE] [TTL]" "$@" || return
-  local REPLY IFS=' '
+  local REPLY IFS=' ' _bus_bell=state=$1
   local -a more=()
   [[ -z ${4:-} ]] || more+=(type "$4")
   [[ -z ${5:-} ]] || { _bus_duration "$5" && more+=(ttl# "$REPLY"); } || return
-  _bus_sql write state/save agent "$1" key "$2" value "$3" ${more[@]+"${more[@]}"} ||
+  _bus_sql write '.read state/save.sql' agent "$1" key "$2" value "$3" ${more[@]+"${more[@]}"} ||
     { _bus_else $? "$3" state save ${4:+--type "$4"} ${5:+--ttl "$5"} -- "$1" "$2" - >/dev/null; return; }
-  _bus_ring "|state=$1"
+  _bus_ring "|$_bus_bell"
 }
 
 # load_agent_state ID KEY: prints the value and a newline; 1 when there is none
 load_agent_state() {
   _bus_arguments 2 2 "ID KEY" "$@" || return
-  local REPLY _bus_escape=
-  # From 3.50 on sqlite3 escapes control characters; before, it does not know the option.
-  [[ ${BUS_SHELL_VIA:-} == bus ]] || ! _bus_sqlite3_is 50 || _bus_escape=off
-  # The version comes last, on a line of its own: a value may be empty.
-  _bus_sql read $'.separator "\\n"\nstate/load' agent "$1" key "$2" || { _bus_else $? "" state load -- "$1" "$2"; return; }
-  [[ -n $REPLY ]] || return 1
-  REPLY=${REPLY%$'\n'}
+  local REPLY minor
+  local -a _bus_options=()
+  _bus_load "$@" || { _bus_else $? "" state load -- "$1" "$2"; return; }
+  minor=${REPLY##*$'\n'} minor=${minor#*.}
+  # From 3.50 on sqlite3 writes control characters as ^A, unless told not to; before, it does not know the option.
+  if ((${minor%%.*} >= 50)) && [[ $REPLY == *^* || $REPLY == *$'\xe2\x90'* ]]; then
+    _bus_options=(-escape off)
+    _bus_load "$@" || return
+  fi
+  [[ $REPLY == *$'\n'* ]] || return 1
+  REPLY=${REPLY%$'\n'*}
   printf '%s\n' "${REPLY%$'\n'*}"
+}
+
+# _bus_load ID KEY: the value, which may be empty, its version and that of SQLite, each on a line.
+_bus_load() {
+  _bus_sql read $'.separator "\\n"\n.read state/load.sql\nselect sqlite_version();' agent "$1" key "$2" || return
+  REPLY=${REPLY%$'\n'}
 }
 
 # The digest of a payload, as bus/digests.py makes it; what is no JSON is refused later, in better words.
 _bus_digest="insert into temp.sqlite_parameters (key, value)
 select ':digest', iif(json_valid(value), substr(lower(hex(sha3(json(value), 256))), 1, 16), null)
-from temp.sqlite_parameters where key = ':payload';"
-
-# What is handed out while this trigger is there, and is not what was sent, is buried at once; then :damaged tells it.
-_bus_verify="create temp table damaged (id);
-create temp trigger damage after update of delivery on main.agent_messages
-when new.digest <> iif(json_valid(new.payload), substr(lower(hex(sha3(json(new.payload), 256))), 1, 16), '')
-begin
-  insert into damaged values (new.id);
-  update agent_messages
-  set status = 'dead', dead_reason = 'damaged', reason = 'the text is not what was sent', due_at = null, leased_by = null
-  where id = new.id;
-end;"
+from temp.sqlite_parameters where key = ':payload';
+"
 
 # send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
   _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
-  local REPLY id priority operation=messages/send
+  local REPLY priority operation=messages/send _bus_bell=$2
   _bus_number "${5:-5}" || return
   priority=$REPLY
-  [[ $2 != '*' ]] || operation=messages/broadcast
-  _bus_sql write "$_bus_digest"$'\n'$operation from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
+  [[ $2 != '*' ]] || operation=messages/broadcast _bus_bell=''
+  _bus_sql write "$_bus_digest.read $operation.sql" from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
     { _bus_else $? "$4" send --from "$1" --priority "$priority" -- "$2" "$3" -; return; }
   [[ -n $REPLY ]] || return 1
-  _bus_ring "$REPLY"
-  while IFS='|' read -r id _; do printf '%s\n' "$id"; done <<<"${REPLY%$'\n'}"
-}
-
-# _bus_array RECORD…: prints a JSON array of them.
-_bus_array() {
-  local IFS=,
-  printf '[%s]\n' "$*"
-}
-
-# _bus_claim ID LIMIT OPERATIONS PARAMETER…: the messages that these lease, in their order, in `records`; 1 when there is
-# none, not even after the leases of the dead came back.
-_bus_claim() {
-  local LC_ALL=C row rest holders damaged
-  for _ in 1 2 3; do
-    _bus_sql write "$_bus_verify"$'\n'"$3"$'\nmessages/holders\nselect \'damaged\', id from damaged;' \
-      agent "$1" limit# "$2" "${@:4}" || return
-    # rank|id|record, and before them what is no number: damaged|id, and the holders
-    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
-    records=() holders='' damaged='|'
-    while IFS= read -r row; do
-      rest=${row#*|}
-      if [[ $row == 'damaged|'* ]]; then
-        damaged+="$rest|"
-      elif [[ ${rest#*|} != '{'* ]]; then
-        holders+=$row$'\n'
-      elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
-        records+=("${rest#*|}")
-      fi
-    done <<<"$REPLY"
-    ((${#records[@]} == 0)) || return 0
-    [[ $damaged != '|' ]] || _bus_bury "$holders" || return
+  [[ $_bus_bell != "$2" && $2 != '*' ]] || _bus_ring "$REPLY"
+  while [[ -n $REPLY ]]; do
+    printf '%s\n' "${REPLY%%'|'*}"
+    REPLY=${REPLY#*$'\n'}
   done
-  return 1
-}
-
-# What is leased anew is what was not leased before: SQL hands no rows from one statement to the next.
-_bus_take="create temp table held as
-select id, delivery from agent_messages where due_at is not null and status = 'leased' and leased_by = :agent;
-messages/receive
-insert into temp.sqlite_parameters (key, value)
-select ':receipts', json_group_array(id || '.' || delivery) from agent_messages
-where due_at is not null and status = 'leased' and leased_by = :agent and (id, delivery) not in (select id, delivery from held);
-.output /dev/null
-messages/ack
-.output"
-
-# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
-get_agent_messages() {
-  _bus_arguments 1 2 "ID [true]" "$@" || return
-  local REPLY status=0 record id LC_ALL=C
-  local -a records=() taken=()
-  if [[ ${2:-} != true ]]; then
-    _bus_sql read messages/pending agent "$1" limit# 1000 ||
-      { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
-    [[ -z $REPLY ]] || mapfile -t taken <<<"${REPLY%$'\n'}"
-  else
-    _bus_claim "$1" 1000 "$_bus_take" || status=$?
-    ((status <= 1)) || { _bus_else $status "" receive --limit 1000 --ack --json -- "$1" || status=$?
-      return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
-    for record in ${records[@]+"${records[@]}"}; do
-      id=${record#*:} && _bus_ring "|message=${id%%,*}"
-      # In a payload the same words come earlier, in texts behind it their quotes are escaped.
-      taken+=("${record%,\"status\":\"leased\",*},\"status\":\"acknowledged\",${record##*,\"status\":\"leased\",}")
-    done
-  fi
-  _bus_array ${taken[@]+"${taken[@]}"}
-}
-
-# receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
-receive_agent_message() {
-  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
-  local REPLY IFS=' ' status=$_bus_elsewhere
-  local -a records=() lease=()
-  [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
-  [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
-  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 messages/receive ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
-  if ((status)); then
-    REPLY=$(_bus_else $status "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
-    REPLY=${REPLY#[} records=("${REPLY%]}")
-  fi
-  printf '%s\n' "${records[0]}"
-}
-
-# ack_agent_message RECEIPT
-ack_agent_message() {
-  _bus_arguments 1 1 RECEIPT "$@" && _bus_receipt "$1" || return
-  local REPLY
-  _bus_sql write messages/ack receipts "[\"$1\"]" || { _bus_else $? "" ack "$1"; return; }
-  _bus_ring "|message=$((10#${1%.*}))"
-}
-
-# release_agent_message RECEIPT [DELAY]
-release_agent_message() {
-  _bus_arguments 1 2 "RECEIPT [DELAY]" "$@" && _bus_receipt "$1" || return
-  local REPLY
-  _bus_duration "${2:-0}" || return
-  _bus_sql write messages/release receipts "[\"$1\"]" delay# "$REPLY" ||
-    { _bus_else $? "" release --delay "${2:-0}" "$1"; return; }
-  _bus_ring "$REPLY"
-  [[ $REPLY != *"|dead"* ]] || _bus_ring "|message=$((10#${1%.*}))"
-}
-
-# create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
-create_agent_checkpoint() {
-  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" "$@" || return
-  local REPLY rows big=x file files='' snapshot=${3-} path digest size
-  local -a options=()
-  [[ -n $snapshot ]] || snapshot='{}'
-  for file in "${@:4}"; do
-    path=$(realpath -s -- "$file" 2>/dev/null && printf x) && digest=$(sha256sum 2>/dev/null <"$file") && size=$(wc -c <"$file") ||
-      { _bus_fail usage "the file $file can't be read" "name a readable file"; return; }
-    options+=(--file "$file")
-    _bus_literal "${path%$'\n'x}" || REPLY=null # a path that is not UTF-8
-    files+="${files:+, }json_object('path', $REPLY, 'sha256', '${digest%% *}', 'size', $((size)))"
-  done
-  _bus_sql write checkpoints/create agent "$1" type "${2:-manual}" snapshot:json "$snapshot" files# "json_array($files)" ||
-    { _bus_else $? "$snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${options[@]+"${options[@]}"} -- "$1"; return; }
-  REPLY=${REPLY#'{"checkpoint_id":"'}
-  printf '%s\n' "${REPLY%%\"*}"
-}
-
-# get_session_status SESSION: a JSON object
-get_session_status() {
-  _bus_arguments 1 1 SESSION "$@" || return
-  local REPLY
-  _bus_sql read sessions/show session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
-  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
-  printf %s "$REPLY"
-}
-
-# list_session_agents SESSION: a JSON array
-list_session_agents() {
-  _bus_arguments 1 1 SESSION "$@" || return
-  local REPLY
-  local -a records
-  _bus_sql read $'sessions/show\nagents/agents' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
-  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
-  mapfile -t records <<<"${REPLY%$'\n'}"
-  _bus_array "${records[@]:1}"
-}
-
-# --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
-
-# detect_interrupted_sessions: a line each, under a head; or one that says there are none
-detect_interrupted_sessions() {
-  _bus_else $_bus_elsewhere "" interrupted
-}
-
-# recover_milestone_session SESSION [OPTION]: says what is left and what can be done; with an OPTION does it
-recover_milestone_session() {
-  _bus_arguments 1 2 "SESSION [OPTION]" "$@" || return
-  _bus_else $_bus_elsewhere "" recover ${2:+--apply "$2"} -- "$1"
-}
-
-# resume_planning_agents SESSION: the dead are marked failed, their messages go back, their commands are started again
-resume_planning_agents() {
-  _bus_arguments 1 1 SESSION "$@" || return
-  _bus_else $_bus_elsewhere "" recover --apply resume --respawn -- "$1"
-}
-
-# complete_planning_session SESSION: when all its artifacts are there
-complete_planning_session() {
-  _bus_arguments 1 1 SESSION "$@" || return
-  _bus_else $_bus_elsewhere "" recover --apply complete -- "$1"
-}
-
-# create_milestone_from_recovered_planning SESSION [ID]: a milestone and .milestones/active/ID.yaml, from milestone-plan
-create_milestone_from_recovered_planning() {
-  _bus_arguments 1 2 "SESSION [ID]" "$@" || return
-  _bus_else $_bus_elsewhere "" recover --apply create-milestone ${2:+--milestone "$2"} -- "$1"
-}
-
-# start_session_monitor [SECONDS]: in the background; it logs to .milestones/logs/session-monitor.log
-start_session_monitor() {
-  _bus_else $_bus_elsewhere "" monitor --detach --interval="${1:-300}"
-}
-
-# stop_session_monitor: 1 when none runs
-stop_session_monitor() {
-  _bus_else $_bus_elsewhere "" monitor --stop
-}
-
-# cleanup_stale_coordination [MINUTES]: marks failed who, and what, was silent for so long (else session_timeout)
-cleanup_stale_coordination() {
-  local REPLY
-  [[ -z ${1:-} ]] || _bus_number "$1" || return
-  _bus_else $_bus_elsewhere "" cleanup --stale${1:+="${REPLY}m"}
-}
-
-# cleanup_failed_sessions [HOURS]: abandons those that failed so long ago (else failed_session_hours)
-cleanup_failed_sessions() {
-  local REPLY
-  [[ -z ${1:-} ]] || _bus_number "$1" || return
-  _bus_else $_bus_elsewhere "" cleanup --failed${1:+="${REPLY}h"}
-}
-
-# get_session_recovery_status: a JSON object: total, active, completed, failed, abandoned, stale, of the last 7 days
-get_session_recovery_status() {
-  _bus_else $_bus_elsewhere "" session counts --json
-}
-
-show_recovery_help() {
-  cat <<'END'
-After a crash:
-  detect_interrupted_sessions                    which sessions do not go on by themselves
-  recover_milestone_session SESSION              what is left of one, and what can be done
-  recover_milestone_session SESSION OPTION       do it: complete, resume, restart, create-milestone, abandon
-Planning sessions:
-  resume_planning_agents SESSION                 give back what the dead held, start their commands again
-  complete_planning_session SESSION              when all artifacts are there
-  create_milestone_from_recovered_planning SESSION [ID]
-                                                 a milestone from milestone-plan, and .milestones/active/ID.yaml
-Before the next one:
-  start_session_monitor [SECONDS]                every 300 s, and when a process dies; logs to
-  stop_session_monitor                           .milestones/logs/session-monitor.log
-  cleanup_stale_coordination [MINUTES]           mark failed what was silent for so long
-  cleanup_failed_sessions [HOURS]                abandon what failed so long ago
-  get_session_recovery_status                    counts of the last 7 days, as JSON
-END
 }

@@ -1,13 +1,16 @@
 """What a waiting receiver does when others write: it looks, and takes the lock for writing only for a reason."""
 
+import asyncio
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from bus import Bus, agents, clock, messages
-from bus.operation import Operation, Pause
+from bus import AsyncBus, Bus, agents, clock, messages, state
+from bus.operation import Operation, Pause, Routine
+from bus.store.blocking import Store
 
 
 @pytest.fixture
@@ -70,3 +73,83 @@ def test_its_heartbeat_goes_on_however_much_others_write(bus: Bus, monkeypatch: 
         (heard,) = [agent.last_heartbeat for agent in bus.agents() if agent.agent_id == "one"]
         assert abs(heard.timestamp() - clock.seconds()) < 5
         assert waiting.go_on(True) == [False]
+
+
+class Roused:
+    """Somebody who waits, and whom others' writing rouses each time: they do one thing after the other."""
+
+    def __init__(self, *acts: Callable[[], object]) -> None:
+        self.acts = list(acts)
+        self._event = os.eventfd(0)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
+        assert seconds
+        assert seconds <= 60
+        self.acts.pop(0)()
+        return True
+        yield  # a generator it is
+
+    def close(self) -> None:
+        os.close(self._event)
+
+
+def until_roused() -> Routine[tuple[object, object]]:
+    yield state.load("one", "k")
+    yield Pause([], 60)
+    before = yield state.load("one", "k")
+    return before, (yield Pause([], 60))
+
+
+def acts(bus: Bus) -> list[Callable[[], object]]:
+    """What concerns the sleeper is the third."""
+    return [
+        lambda: bus.state_save("one", "other", "1"),
+        lambda: bus.send("one", "boss", "progress_update", {}),
+        lambda: bus.state_save("one", "k", "1"),
+        lambda: pytest.fail("it slept on"),
+    ]
+
+
+def test_who_sees_the_same_sleeps_on(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(bus.store, Store)
+    roused = Roused(*acts(bus))
+    monkeypatch.setattr(bus.store.connection(), "listen", lambda bells: roused)
+    assert bus.store.carry_out(until_roused()) == (None, True)
+    assert len(roused.acts) == 1
+
+
+def test_who_sees_the_same_sleeps_on_in_a_task_too(url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    roused = Roused(*acts(bus))
+
+    async def listen(bells: Sequence[str]) -> Roused:
+        return roused
+
+    async def carry_out() -> object:
+        async with await AsyncBus.open(url) as other:
+            monkeypatch.setattr(other.store, "_listen", listen)
+            return await other.store.carry_out(until_roused())
+
+    assert asyncio.run(carry_out()) == (None, True)
+    assert len(roused.acts) == 1
+
+
+def test_an_outlook_is_the_same_as_long_as_nothing_comes_to_pass(bus: Bus) -> None:
+    def outlook() -> agents.Outlook:
+        return bus.store.run(agents.outlook("one"))
+
+    bus.send("boss", "one", "task_assignment", {}, delay="1h")
+    first = outlook()
+    assert 0 < first.seconds <= agents.BEAT
+    assert first == outlook()
+    bus.send("boss", "@milestone-executor", "task_assignment", {}, delay="1s")
+    second = outlook()
+    assert second != first
+    assert 0 < second.seconds <= 1
+    with clock.moved(2):
+        assert outlook() == second
+        assert outlook().seconds < second.seconds
+    bus.send("boss", "one", "task_assignment", {})
+    assert outlook() != second

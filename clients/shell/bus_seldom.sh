@@ -1,0 +1,304 @@
+# shellcheck shell=bash disable=SC2015,SC2016,SC2034,SC2154
+# bus_seldom.sh: the functions of bus.sh that a script calls seldom; and what it says when something is wrong.
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+# _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
+_bus_fail() {
+  local LC_ALL=C code status message hint line # in C, bytes are seen: no control, bidi or invisible sign gets through
+  while IFS=$'\t' read -r code status message hint; do
+    [[ $code == "$1" ]] || continue
+    line="${2:-$message}; ${3:-$hint}"
+    printf 'bus: %s\n' "${line//[^[:print:]]/?}" >&2
+    return "$status"
+  done <"$_bus_schemas/errors.tsv"
+  _bus_fail fault "${2:-$1}"
+}
+
+# _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells.
+_bus_explain() {
+  local line=${1##*$'\n'} text code
+  [[ $line != flock:* && $line != *"unable to open database"* ]] ||
+    { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
+  [[ $line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
+    { _bus_fail fault "SQLite failed: ${line:-without a word}"; return; }
+  text=${BASH_REMATCH[2]}
+  case ${BASH_REMATCH[3]} in
+    5 | 6) _bus_fail busy ;;
+    8 | 14) _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder" ;;
+    10) _bus_fail io_error ;;
+    11) _bus_fail damaged ;;
+    13) _bus_fail disk_full ;;
+    18) _bus_fail payload_too_large ;;
+    26) _bus_fail not_a_bus "$_bus_file is not a bus" ;;
+    19)
+      text=${text#CHECK constraint failed: }
+      code=${text%%: *}
+      [[ $code =~ ^[a-z_]+$ ]] || { _bus_fail invalid_value "$text"; return; }
+      [[ $text == *": "* ]] && text=${text#*: } || text=
+      [[ $code != invalid_payload || $text == *" "* ]] || text="the payload is no $text"
+      _bus_fail "$code" "$text"
+      ;;
+    *) _bus_fail fault "SQLite failed: $text" ;;
+  esac
+}
+
+# --- what is seldom ---------------------------------------------------------------------------------------------------
+
+# Says what is wrong with the file that _bus_locate found.
+_bus_unsafe() {
+  [[ ! -L $_bus_file ]] || { _bus_fail unsafe_file "$_bus_file is a symbolic link" "name the file itself"; return; }
+  [[ -e $_bus_file ]] || { _bus_fail no_bus "there is no bus at $_bus_file"; return; }
+  [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
+  [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
+    { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
+  _bus_fail unsafe_file "$_bus_file has several names (hard links)" "SQLite would lose data"
+}
+
+# The moment that BUS_NOW gives, or moves by seconds, in `rows`.
+_bus_moved() {
+  if [[ $BUS_NOW == [+-]* ]]; then
+    [[ ! $BUS_NOW =~ ^[+-][0-9]+ ]] || rows="strftime('%Y-%m-%d %H:%M:%f', 'now', '${BASH_REMATCH[0]} seconds')"
+  else
+    _bus_literal "$BUS_NOW"
+    rows=$REPLY
+  fi
+}
+
+# _bus_sqlite3_is MINOR: whether sqlite3 is 3.MINOR or newer; asked once for a process and its children.
+_bus_sqlite3_is() {
+  local path
+  path=$(type -P sqlite3) || return
+  [[ ${BUS_SQLITE3:-} == "$path="* ]] || BUS_SQLITE3=$path=$(sqlite3 -version 2>/dev/null || :)
+  export BUS_SQLITE3
+  [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
+}
+
+# _bus_failed STATUS OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it may go without a turn.
+_bus_failed() {
+  (($1 != 75)) || { _bus_fail busy; return; }
+  if (($1 == 127)) && [[ -z ${_bus_no_turn:-} ]] && ! type -P flock >/dev/null; then
+    _bus_no_turn=1
+    return 0
+  fi
+  [[ $2 != *"malformed JSON"* ]] && _bus_sqlite3_is 38 || return "$_bus_elsewhere"
+  _bus_explain "$2"
+}
+
+# What keeps the WAL small, in `checkpoint`, before a transaction: one connection holds the write lock while another
+# checkpoints, because before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it,
+# in the same process, begins the WAL anew; the next process to open the file would not know that it was checkpointed.
+_bus_checkpoint() {
+  checkpoint="begin immediate;
+.system set -f;IFS=;sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1
+rollback;"
+}
+
+# --- who lives --------------------------------------------------------------------------------------------------------
+
+# _bus_process PID: when it started, in REPLY (clock ticks after the boot); not for a zombie.
+_bus_process() {
+  local stat=
+  local -a fields
+  { read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
+  IFS=' ' read -r -a fields <<<"${stat##*) }" # the command before it may hold spaces and parentheses
+  [[ -n ${fields[19]:-} && ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
+}
+
+# _bus_place: this host, boot and pid namespace, in `host`, `boot` and `namespace`.
+_bus_place() {
+  read -r host </proc/sys/kernel/hostname && read -r boot </proc/sys/kernel/random/boot_id &&
+    namespace=$(readlink /proc/self/ns/pid) || host='' boot='' namespace=''
+} 2>/dev/null
+
+# _bus_is_dead "AGENT|HOST|PID|NAMESPACE|START|BOOT": whether that process is known to be gone.
+_bus_is_dead() {
+  local host boot namespace its_host its_pid its_namespace its_start its_boot
+  IFS='|' read -r _ its_host its_pid its_namespace its_start its_boot <<<"$1"
+  [[ -n $its_pid && -n $its_boot ]] && _bus_place && [[ $its_host == "$host" ]] || return
+  [[ $its_boot == "$boot" ]] || return 0
+  [[ $its_namespace == "$namespace" ]] || return
+  ! _bus_process "$its_pid" || [[ $REPLY != "$its_start" ]]
+}
+
+# What a dead holder had leased goes back, unless it was started again since it was found dead (:was): then :agent is
+# null for a moment, and nobody's is given back.
+_bus_give_back="update temp.sqlite_parameters set value = (select agent_id from agent_registry where agent_id = :agent
+and agent_id || '|' || host || '|' || pid || '|' || pid_namespace || '|' || process_started_at || '|' || boot_id = :was)
+where key = ':agent';
+.read messages/give_back.sql
+update temp.sqlite_parameters set value = substr(:was, 1, instr(:was, '|') - 1) where key = ':agent';"
+
+# _bus_bury HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
+_bus_bury() {
+  local holder any=1
+  while IFS= read -r holder; do
+    _bus_is_dead "$holder" || continue
+    _bus_sql write "$_bus_give_back" agent "${holder%%|*}" was "$holder" || return
+    _bus_ring "$REPLY"
+    any=0
+  done <<<"$1"
+  return $any
+}
+
+# --- the functions that are called seldom -----------------------------------------------------------------------------
+
+# register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]: under an id that is there it is a restart
+register_agent() {
+  _bus_arguments 4 6 "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" "$@" || return
+  local REPLY IFS=' ' host boot namespace former operations='.read agents/register.sql'
+  local -a new=(agent "$1" type "$2" milestone "$3" session "$4")
+  [[ -z ${5:-} ]] || new+=(capabilities:json "$5")
+  if [[ -n ${6:-} ]]; then
+    _bus_number "$6" || return
+    new+=(pid# "$REPLY")
+    _bus_place && _bus_process "$REPLY" ||
+      { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
+    new+=(host "$host" pid_namespace "$namespace" process_started_at# "$REPLY" boot_id "$boot")
+  fi
+  # Of JSON the database judges payloads only: keys that stand twice, NULs and large numbers are for the bus command.
+  if [[ ${5:-} == *[\{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
+    (exit "$_bus_elsewhere")
+  elif _bus_sql read '.read agents/identity.sql' agent "$1"; then
+    former=${REPLY%$'\n'}
+    ! _bus_is_dead "$former" || operations="$_bus_give_back"$'\n.output /dev/null\n.read agents/register.sql\n.output'
+    _bus_sql write "$operations" was "$former" "${new[@]}"
+  else
+    (return $?)
+  fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+--capabilities "$5"} \
+    ${6:+--pid "$6"} -- "$1" >/dev/null; return; }
+  [[ $operations == .read* ]] || _bus_ring "$REPLY"
+}
+
+# update_agent_status ID STATUS: what an agent that has ended held goes back
+update_agent_status() {
+  _bus_arguments 2 2 "ID STATUS" "$@" || return
+  local REPLY operations=$'.output /dev/null\n.read agents/heartbeat.sql' command=heartbeat
+  case $2 in
+    completed | failed | terminated)
+      operations=$'.read messages/give_back.sql\n.output /dev/null\n.read agents/retire.sql' command=retire
+      ;;
+  esac
+  _bus_sql write "$operations"$'\n.output' agent "$1" status "$2" ||
+    { _bus_else $? "" $command --status "$2" -- "$1" >/dev/null; return; }
+  _bus_ring "$REPLY"
+}
+
+# create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
+create_agent_checkpoint() {
+  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" "$@" || return
+  local REPLY LC_ALL=C rows big=x file files='' snapshot=${3-} path digest size
+  local -a options=()
+  [[ -n $snapshot ]] || snapshot='{}'
+  for file in "${@:4}"; do
+    path=$(realpath -s -- "$file" 2>/dev/null && printf x) && digest=$(sha256sum 2>/dev/null <"$file") && size=$(wc -c <"$file") ||
+      { _bus_fail usage "the file $file can't be read" "name a readable file"; return; }
+    options+=(--file "$file")
+    _bus_literal "${path%$'\n'x}" || REPLY=null # a path that is not UTF-8
+    files+="${files:+, }json_object('path', $REPLY, 'sha256', '${digest%% *}', 'size', $((size)))"
+  done
+  _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$snapshot" files# "json_array($files)" ||
+    { _bus_else $? "$snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${options[@]+"${options[@]}"} -- "$1"; return; }
+  REPLY=${REPLY#'{"checkpoint_id":"'}
+  printf '%s\n' "${REPLY%%\"*}"
+}
+
+# get_session_status SESSION: a JSON object
+get_session_status() {
+  _bus_arguments 1 1 SESSION "$@" || return
+  local REPLY
+  _bus_sql read '.read sessions/show.sql' session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
+  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
+  printf %s "$REPLY"
+}
+
+# list_session_agents SESSION: a JSON array
+list_session_agents() {
+  _bus_arguments 1 1 SESSION "$@" || return
+  local REPLY
+  local -a lines
+  _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
+  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
+  _bus_split "$REPLY"
+  _bus_array "${lines[@]:1}"
+}
+
+# --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
+
+# detect_interrupted_sessions: a line each, under a head; or one that says there are none
+detect_interrupted_sessions() {
+  _bus_else "$_bus_elsewhere" "" interrupted
+}
+
+# recover_milestone_session SESSION [OPTION]: says what is left and what can be done; with an OPTION does it
+recover_milestone_session() {
+  _bus_arguments 1 2 "SESSION [OPTION]" "$@" || return
+  _bus_else "$_bus_elsewhere" "" recover ${2:+--apply "$2"} -- "$1"
+}
+
+# resume_planning_agents SESSION: the dead are marked failed, their messages go back, their commands are started again
+resume_planning_agents() {
+  _bus_arguments 1 1 SESSION "$@" || return
+  _bus_else "$_bus_elsewhere" "" recover --apply resume --respawn -- "$1"
+}
+
+# complete_planning_session SESSION: when all its artifacts are there
+complete_planning_session() {
+  _bus_arguments 1 1 SESSION "$@" || return
+  _bus_else "$_bus_elsewhere" "" recover --apply complete -- "$1"
+}
+
+# create_milestone_from_recovered_planning SESSION [ID]: a milestone and .milestones/active/ID.yaml, from milestone-plan
+create_milestone_from_recovered_planning() {
+  _bus_arguments 1 2 "SESSION [ID]" "$@" || return
+  _bus_else "$_bus_elsewhere" "" recover --apply create-milestone ${2:+--milestone "$2"} -- "$1"
+}
+
+# start_session_monitor [SECONDS]: in the background; it logs to .milestones/logs/session-monitor.log
+start_session_monitor() {
+  _bus_else "$_bus_elsewhere" "" monitor --detach --interval="${1:-300}"
+}
+
+# stop_session_monitor: 1 when none runs
+stop_session_monitor() {
+  _bus_else "$_bus_elsewhere" "" monitor --stop
+}
+
+# cleanup_stale_coordination [MINUTES]: marks failed who, and what, was silent for so long (else session_timeout)
+cleanup_stale_coordination() {
+  local REPLY
+  [[ -z ${1:-} ]] || _bus_number "$1" || return
+  _bus_else "$_bus_elsewhere" "" cleanup --stale${1:+="${REPLY}m"}
+}
+
+# cleanup_failed_sessions [HOURS]: abandons those that failed so long ago (else failed_session_hours)
+cleanup_failed_sessions() {
+  local REPLY
+  [[ -z ${1:-} ]] || _bus_number "$1" || return
+  _bus_else "$_bus_elsewhere" "" cleanup --failed${1:+="${REPLY}h"}
+}
+
+# get_session_recovery_status: a JSON object: total, active, completed, failed, abandoned, stale, of the last 7 days
+get_session_recovery_status() {
+  _bus_else "$_bus_elsewhere" "" session counts --json
+}
+
+show_recovery_help() {
+  cat <<'END'
+After a crash:
+  detect_interrupted_sessions                    which sessions do not go on by themselves
+  recover_milestone_session SESSION              what is left of one, and what can be done
+  recover_milestone_session SESSION OPTION       do it: complete, resume, restart, create-milestone, abandon
+Planning sessions:
+  resume_planning_agents SESSION                 give back what the dead held, start their commands again
+  complete_planning_session SESSION              when all artifacts are there
+  create_milestone_from_recovered_planning SESSION [ID]
+                                                 a milestone from milestone-plan, and .milestones/active/ID.yaml
+Before the next one:
+  start_session_monitor [SECONDS]                every 300 s, and when a process dies; logs to
+  stop_session_monitor                           .milestones/logs/session-monitor.log
+  cleanup_stale_coordination [MINUTES]           mark failed what was silent for so long
+  cleanup_failed_sessions [HOURS]                abandon what failed so long ago
+  get_session_recovery_status                    counts of the last 7 days, as JSON
+END
+}
