@@ -38,11 +38,11 @@ def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
         rows = yield Shortcut("messages/sources", parameters)
         if not rows:
             return None
-        now, own_due, queue_due, last_activity, aging, lease, id, delivery, record = rows[0]
+        now, own_due, queue_due, last_activity, aging, lease, *holders, id, delivery, record = rows[0]
         timers = [moment for moment in (own_due, queue_due) if moment]
         if aging or lease is None or (timers and (min(timers) <= now or last_activity > clock.later(now, AHEAD))):
             return None
-        if timers and (yield from agents.holder_has_died(agent)):
+        if any(holders) and (yield from agents.holder_has_died(agent, " ".join(filter(None, holders)).split())):
             return None
         yield agents.at_work(agent)
         if id is None:

@@ -1,8 +1,10 @@
 """A payload schema as PostgreSQL checks it: expressions over `jsonb`, where keys are decoded and stand once.
 
 The schema has been read already by `payloads.triggers`, which refuses what is none. An expression is true of a value
-that breaks the schema, false or null of others; a value that is not there is null. What an array holds is searched only
-when there is an array, so that the usual payload costs a few comparisons.
+that breaks the schema, false or null of others; a value that is not there is null. Most of what schemas say, types and
+bounds of numbers, is told in one SQL/JSON path (strict: what is not there is neither true nor false), which costs a
+tenth of as many comparisons in SQL; so the usual payload costs a single call. What else an array holds is searched only
+when there is an array.
 """
 
 from __future__ import annotations
@@ -17,9 +19,8 @@ KINDS = {
     "integer": "(jsonb_typeof({v}) = 'number' and case when jsonb_typeof({v}) = 'number' then"
     " ({v} #>> '{{}}')::numeric = trunc(({v} #>> '{{}}')::numeric) end)",
 }
+LIMITS = {"minimum": "<", "maximum": ">"}
 KEYWORDS = {
-    "minimum": "case when jsonb_typeof({v}) = 'number' then ({v} #>> '{{}}')::numeric < {n} end",
-    "maximum": "case when jsonb_typeof({v}) = 'number' then ({v} #>> '{{}}')::numeric > {n} end",
     "minLength": "case when jsonb_typeof({v}) = 'string' then length({v} #>> '{{}}') < {n} end",
     "maxLength": "case when jsonb_typeof({v}) = 'string' then length({v} #>> '{{}}') > {n} end",
     "minItems": "case when jsonb_typeof({v}) = 'array' then jsonb_array_length({v}) < {n} end",
@@ -27,24 +28,59 @@ KEYWORDS = {
 }
 
 
-def statements(name: str, trigger: str, schema: Schema) -> str:
-    """The statements that make the database refuse payloads of message type `name` against `schema`."""
-    message = _literal(f"invalid_payload: {name}")
-    refusing = f"then raise exception using errcode = 'AB000', message = {message}; end if;"
-    lines = "".join(f"  if ({wrong}) {refusing}\n" for wrong in _own(schema, "document"))
-    lines += "".join(
-        f"  if jsonb_typeof({array}) = 'array' then if ({wrong}) {refusing} end if;\n"
-        for array, wrong in _inside(schema, "document", 1)
-    )
-    body = f"declare\n  document jsonb := new.payload;\nbegin\n{lines}  return new;\nend"
+def statements(function: str, schema: Schema) -> str:
+    """The statements that make the database refuse payloads of a message type against `schema`: a function that tells
+    whether a document breaks it, and its place among those of the other types."""
+    told = list(_told(schema, "@"))
+    own = [f"document @? {_literal(f'strict $ ? ({_either(told)})')}"] if told else []
+    own = [*own, *_own(schema, "document")] or ["false"]
+    arrays = list(_inside(schema, "document", 1))
+    language, body = ("plpgsql", _body(own, arrays)) if arrays else ("sql", f"select {' or '.join(own)}")
     mark = "$check$"
     while mark in body:
         mark = f"$x{mark[1:]}"
     return (
-        f"create or replace function {trigger}() returns trigger language plpgsql as {mark}\n{body} {mark};\n"
-        f"create trigger {trigger} before insert on agent_messages\n"
-        f"for each row when (new.message_type = {_literal(name)}) execute function {trigger}()"
+        f"create or replace function {function}(document jsonb) returns boolean language {language} immutable as\n"
+        f"{mark}{body}{mark};\nselect payload_checks()"
     )
+
+
+def _body(own: list[str], arrays: list[tuple[str, str]]) -> str:
+    lines = f"  if ({' or '.join(own)}) then return true; end if;\n"
+    lines += "".join(
+        f"  if jsonb_typeof({array}) = 'array' then if ({wrong}) then return true; end if; end if;\n"
+        for array, wrong in arrays
+    )
+    return f"\nbegin\n{lines}  return false;\nend "
+
+
+def _told(schema: Schema, path: str) -> Iterator[str]:
+    """What can be wrong with what lies at a path, as far as paths can tell it."""
+    for keyword, given in schema.items():
+        if keyword in LIMITS:
+            yield f"{path} {LIMITS[keyword]} {given!r}"
+        if keyword == "type" and _is_plain(given):
+            yield "(" + " && ".join(f'{path}.type() != "{kind}"' for kind in _kinds(given)) + ")"
+    for key, inner in schema.get("properties", {}).items():
+        yield from _told(inner, f"{path}.{json.dumps(key)}")
+    if (items := schema.get("items")) and (inside := list(_told(items, "@"))):
+        yield f"exists({path}[*] ? ({_either(inside)}))"
+
+
+def _either(tests: list[str]) -> str:
+    """Whether any holds; as a balanced tree, since there may be thousands."""
+    if len(tests) < 3:
+        return " || ".join(tests)
+    half = len(tests) // 2
+    return f"({_either(tests[:half])}) || ({_either(tests[half:])})"
+
+
+def _kinds(given: Any) -> list[str]:
+    return given if isinstance(given, list) else [given]
+
+
+def _is_plain(given: Any) -> bool:
+    return KINDS.keys().isdisjoint(_kinds(given))
 
 
 def _own(schema: Schema, value: str) -> Iterator[str]:
@@ -75,7 +111,9 @@ def _test(keyword: str, given: Any, schema: Schema, v: str) -> str:
 
 
 def _type(given: Any, schema: Schema, v: str) -> str:
-    kinds = given if isinstance(given, list) else [given]
+    if _is_plain(given):
+        return ""
+    kinds = _kinds(given)
     plain = ", ".join(_literal(kind) for kind in kinds if kind not in KINDS)
     tests = [f"jsonb_typeof({v}) in ({plain})"] if plain else []
     tests += [KINDS[kind].format(v=v) for kind in kinds if kind in KINDS]

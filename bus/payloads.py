@@ -88,12 +88,12 @@ def triggers(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
         f"when new.message_type = {_literal(name)} and ({_any(wrong)})\n"
         f"begin\n  select raise(abort, {_literal('invalid_payload: ' + name)});\nend"
     )
-    return {"sqlite": sqlite, "postgres": jsonb_checks.statements(name, _short(name), schema)}
+    return {"sqlite": sqlite, "postgres": jsonb_checks.statements(_short(name), schema)}
 
 
 def drop(name: str) -> dict[str, str]:
     """What lifts the check of a message type, in each dialect."""
-    postgres = f"drop trigger if exists {_short(name)} on agent_messages"
+    postgres = f"drop function if exists {_short(name)}(jsonb); select payload_checks()"
     return {"sqlite": f"drop trigger if exists {_trigger(name)}", "postgres": postgres}
 
 
@@ -253,7 +253,7 @@ def _trigger(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """The name of a type's trigger on PostgreSQL, which cuts off what is longer than 63 bytes."""
+    """The name of a type's check on PostgreSQL, which cuts off what is longer than 63 bytes."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:40]
     return _quoted(f"payload_{name}" if len(name) <= 50 else f"payload {digest}", '"')
 

@@ -132,9 +132,8 @@ class Listener:
 
     def _watch_bell(self, path: str) -> int:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        return self._watch(
-            path, IN_ATTRIB | IN_CLOSE_WRITE
-        )  # not when it is opened: sqlite3 has the turn until it ends
+        # Not when it is opened or written to: sqlite3 has the turn until it ends.
+        return self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE)
 
     def _listen_to_wal(self) -> None:
         self._wal_watch = self._watch(self._wal, IN_MODIFY)

@@ -46,6 +46,9 @@ SETTINGS = {
     "client_min_messages": "warning",
     "timezone": "UTC",
 }
+# glibc gives memory back to the system as soon as 128 kB are free, and every statement here needs more: it would be
+# fetched anew each time, page by page. Having freed one large piece, the server's process keeps twice as much.
+ROOM = "length(repeat(' ', 1000000))"
 
 
 class Connection:
@@ -105,7 +108,7 @@ class Connection:
 
     def _live(self) -> Session:
         found = self._session
-        if found is None or found.driver.closed or (found.idle() and found.wire.broken()):
+        if found is None or found.wire.gone():
             try:
                 return self._open(False)
             except TryAgain as problem:
@@ -166,7 +169,7 @@ class Connection:
             path = {"search_path": postgres_schema.path(self.url)}
             return [(_setting({**SETTINGS, **path, **begun}, "true"), ())]
         read_only = {"default_transaction_read_only": "on" if self._read_only else "off"}
-        found.execute(_setting({**SETTINGS, **read_only}, "false"))
+        found.execute(f"{_setting({**SETTINGS, **read_only}, 'false')}, {ROOM}")
         return []
 
     def _drop(self) -> None:

@@ -20,7 +20,7 @@ from bus import schemas
 
 TYPES = {
     **dict.fromkeys(
-        ("limit", "id", "reply_to", "if_version", "keep", "pid", "process_started_at", "priority"), "bigint"
+        ("limit", "id", "delivery", "reply_to", "if_version", "keep", "pid", "process_started_at", "priority"), "bigint"
     ),
     **dict.fromkeys(
         ("delay", "expires", "lease", "ttl", "retention", "progress", "silence", "age"), "double precision"

@@ -6,16 +6,15 @@ neither, since a pipeline is a transaction by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from bus import clock
 from bus.errors import BusError, error
-from bus.operation import Leap, Load, Operation, Query, Request, Row, Statement, Steps
+from bus.operation import Change, Leap, Load, Operation, Query, Request, Row, Statement, Steps
 from bus.store import postgres_rendering as rendering
 from bus.store.postgres_errors import LOST, Lost, translate
 from bus.store.postgres_wire import Ask, Wire
@@ -39,10 +38,6 @@ class Session:
         self.settings = settings
         self.lately = lately
 
-    def idle(self) -> bool:
-        """Whether there is a connection, and no transaction on it."""
-        return self.driver.info.transaction_status == TransactionStatus.IDLE
-
     def close(self) -> None:
         """Close it; a second time is done."""
         with suppress(psycopg.Error):
@@ -59,6 +54,7 @@ class Transaction:
         # What the next pipeline begins with, if the pipeline is not the transaction.
         self._begin: str | None = None if operation.single and not session.settings else self._kind
         self._closing = operation.closing
+        self._brief = operation.brief
         self._seldom: dict[Key, float] = {}
         self._failed = self._blemished = self._committing = False
 
@@ -114,11 +110,13 @@ class Transaction:
             return result
 
     def _answer(self, request: Request) -> list[Row]:
-        if isinstance(request, Query | Leap):
-            return self._query(request.name, [request.parameters])
-        if isinstance(request, Load):
-            self._query(request.name, request.rows)
-        if isinstance(request, Statement) and (text := request.texts.get("postgres")):
+        if type(request) is Query or type(request) is Leap:
+            return self._query(request.name, [request.parameters], request.name == self._closing)
+        if type(request) is Change:
+            return self._change(request)
+        if type(request) is Load:
+            self._query(request.name, request.rows, False)
+        if type(request) is Statement and (text := request.texts.get("postgres")):
             self._wire.ask([*self._start(), ("select 1", ())])
             self._session.driver.execute(text)
         # Doorbells are rung by the database itself, heartbeats travel with the texts, and a shortcut would be one more
@@ -129,25 +127,49 @@ class Transaction:
         begin, self._begin = self._begin, None
         return [(begin, ()), *self._session.settings] if begin else []
 
-    def _query(self, name: str, rows: Sequence[Mapping[str, object]]) -> list[Row]:
+    def _change(self, change: Change) -> list[Row]:
+        """What may be the whole transaction; where it can't be, the long way is a single call, too."""
+        if not self._brief:
+            return []
+        rows = self._query(change.name, [change.parameters], True)
+        if not rows:
+            self._begin, self._committing = self._kind, False
+        return rows
+
+    def _query(self, name: str, rows: Sequence[Mapping[str, object]], closes: bool) -> list[Row]:
+        self._brief = False
         if self._committing:  # the operation goes on all the same, in another transaction
-            self._begin, self._closing, self._committing = WRITE, None, False
+            self._begin, self._closing, closes = WRITE, None, False
         asks = [ask for parameters in rows for ask in self._statements(name, parameters)]
-        self._committing = name == self._closing and not self._blemished
+        self._committing = closes and not self._blemished
         if self._committing and self._begin and not self._session.settings:
             self._begin = None
-        else:
+        elif self._begin or self._committing:
             asks = [*self._start(), *asks, *([("commit", ())] if self._committing else [])]
         return self._wire.ask(asks) or []
 
-    def _statements(self, name: str, parameters: Mapping[str, object]) -> Iterator[Ask]:
+    def _statements(self, name: str, parameters: Mapping[str, object]) -> list[Ask]:
         moment = clock.given()
-        given, blemished = _storable({**parameters, "now": moment and f"{moment}Z"})
-        self._blemished |= blemished
+        given = self._storable(parameters if moment is None else {**parameters, "now": f"{moment}Z"})
+        found: list[Ask] = []
         for sql, names, unless in rendering.operation(name, moment is not None):
+            if unless and unless != BEATEN and unless in parameters:
+                continue
             values = [given[name] for name in names]
-            if not (self._is_lately((sql, *map(str, values))) if unless == BEATEN else unless in parameters):
-                yield sql, values
+            if unless != BEATEN or not self._is_lately((sql, *map(str, values))):
+                found.append((sql, values))
+        return found
+
+    def _storable(self, parameters: Mapping[str, object]) -> Mapping[str, object]:
+        """Parameters without NULs, which PostgreSQL can't take: the sign in their place is illegal in every id, so that
+        an id is refused as what it is."""
+        if "\0" not in "".join([value for value in parameters.values() if isinstance(value, str)]):
+            return parameters
+        self._blemished = True
+        return {
+            name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
+            for name, value in parameters.items()
+        }
 
     def _is_lately(self, key: Key) -> bool:
         """Whether a statement that is run seldom was run less than a second ago; else it is noted with the commit."""
@@ -158,7 +180,7 @@ class Transaction:
         return False
 
     def _translated(self, problem: Exception) -> BusError:
-        if self._session.driver.closed or getattr(problem, "sqlstate", None) in LOST:
+        if self._wire.closed() or getattr(problem, "sqlstate", None) in LOST:
             self._session.close()
             if self._committing:
                 raise error("outcome_unknown") from problem
@@ -172,14 +194,5 @@ class Transaction:
             self._session.close()
 
     def _end(self, how: str) -> None:
-        if not self._session.driver.closed and not self._session.idle():
+        if not self._wire.closed() and not self._wire.idle():
             self._wire.ask([(how, ())])
-
-
-def _storable(parameters: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Parameters without NULs, which PostgreSQL can't take, and whether there were any: the sign in their place is
-    illegal in every id, so that an id is refused as what it is."""
-    blemished = {name: value for name, value in parameters.items() if isinstance(value, str) and "\0" in value}
-    if not blemished:
-        return parameters, False
-    return {**parameters, **{name: value.replace("\0", "\ufffd") for name, value in blemished.items()}}, True

@@ -1,55 +1,86 @@
 """Statements sent in one go, and their rows: libpq's pipeline, without the layers that a statement each would cost.
 
 Every parameter has its type in the text, so that it travels as text; so do the rows. Statements are prepared when first
-sent, unless a pooler stands between that would hand the next ones to another server process.
+sent, unless a pooler stands between that would hand the next ones to another server process. One that is prepared and
+goes alone, the usual case, needs no pipeline.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from bus.operation import Row
 
 Ask = tuple[str, Sequence[object]]
+Loader = Callable[[bytes], Any]
 
-_LOADERS: dict[int, Any] = {
+_LOADERS: dict[int, Loader] = {
     **dict.fromkeys((20, 21, 23), int),
     **dict.fromkeys((700, 701, 1700), float),
     16: lambda value: value == b"t",
 }
+# As numbers: an enum's comparisons take their time, and this is on every operation's way.
+_OK, _BAD, _IDLE, _UNKNOWN = (
+    int(ConnStatus.OK),
+    int(ConnStatus.BAD),
+    int(TransactionStatus.IDLE),
+    int(TransactionStatus.UNKNOWN),
+)
+_ROWS, _FAILED, _ABORTED, _SYNC = (
+    int(ExecStatus.TUPLES_OK),
+    int(ExecStatus.FATAL_ERROR),
+    int(ExecStatus.PIPELINE_ABORTED),
+    int(ExecStatus.PIPELINE_SYNC),
+)
 
 
 class Wire:
-    """The pipeline of one connection."""
+    """The statements of one connection."""
 
     def __init__(self, pgconn: PGconn, prepare: bool = True) -> None:
         self._pgconn = pgconn
         self._prepare = prepare
         self._names: dict[str, bytes] = {}
+        self._loaders: dict[str, list[Loader]] = {}
         self._prepared = 0
         self._poll = select.poll()
+        self._poll.register(pgconn.socket, select.POLLIN)
 
-    def broken(self) -> bool:
-        """Whether the server has hung up already. What is sent only to find that out has an unknown outcome."""
-        self._poll.register(self._pgconn.socket, select.POLLIN)
+    def idle(self) -> bool:
+        """Whether there is a connection, and no transaction on it."""
+        return self._pgconn.transaction_status == _IDLE
+
+    def closed(self) -> bool:
+        """Whether there is no connection any more."""
+        return self._pgconn.status == _BAD
+
+    def gone(self) -> bool:
+        """Whether the connection is closed, or the server has hung up. (What is sent only to find that out has an
+        unknown outcome.)"""
+        status = self._pgconn.transaction_status
+        return status == _UNKNOWN or (status == _IDLE and bool(self._poll.poll(0)) and self._broken())
+
+    def _broken(self) -> bool:
         with suppress(psycopg.Error):
-            while self._pgconn.status == ConnStatus.OK and self._poll.poll(0):
+            while self._pgconn.status == _OK and self._poll.poll(0):
                 self._pgconn.consume_input()
-        return self._pgconn.status == ConnStatus.BAD
+        return self._pgconn.status == _BAD
 
     def ask(self, asks: Sequence[Ask]) -> list[Row] | None:
         """Run statements in one round trip; the rows of the last one that returns rows, None when none does.
 
         Raises the error of the first that fails; those after it were not run.
         """
+        if len(asks) == 1 and (name := self._names.get(asks[0][0])):
+            return self._one(asks[0][0], name, asks[0][1])
         given = [[_dumped(value) for value in values] for _, values in asks]
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
@@ -60,6 +91,31 @@ class Wire:
         finally:
             with suppress(psycopg.Error):
                 pgconn.exit_pipeline_mode()
+
+    def _one(self, sql: str, name: bytes, values: Sequence[object]) -> list[Row] | None:
+        pgconn = self._pgconn
+        # The usual kinds here: a function call less for each.
+        given = [
+            value.encode() if type(value) is str else None if value is None else _dumped(value) for value in values
+        ]
+        pgconn.send_query_prepared(name, given)
+        last: PGresult | None = None
+        while True:
+            self._ready()
+            result = pgconn.get_result()
+            if result is None:
+                break
+            last = result
+        if last is None:
+            raise psycopg.OperationalError("the connection was lost")
+        if last.status == _ROWS:
+            loaders = self._loaders.get(sql)
+            if loaders is None:
+                loaders = self._loaders[sql] = _loaders(last)
+            return _loaded(last, loaders)
+        if last.status == _FAILED:
+            raise error_from_result(last, "utf-8")
+        return None
 
     def _send(self, sql: str, values: list[bytes | None]) -> list[str | None]:
         """Queue a statement; for each result to come, the statement it prepares, if any."""
@@ -81,23 +137,23 @@ class Wire:
             self._ready()
             result = self._pgconn.get_result()
             if result is not None:
-                if result.status == ExecStatus.PIPELINE_SYNC:
+                if result.status == _SYNC:
                     return found
                 found.append(result)
-            elif self._pgconn.status == ConnStatus.BAD:
+            elif self._pgconn.status == _BAD:
                 raise psycopg.OperationalError("the connection was lost")
 
     def _answer(self, prepares: list[str | None], results: list[PGresult]) -> list[Row] | None:
         rows: list[Row] | None = None
         problem: psycopg.Error | None = None
         for prepared, result in zip(prepares, results, strict=False):
-            if result.status in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED):
+            if result.status in (_FAILED, _ABORTED):
                 if prepared is not None:  # it was not after all
                     self._names.pop(prepared, None)
-                if result.status == ExecStatus.FATAL_ERROR and problem is None:
+                if result.status == _FAILED and problem is None:
                     problem = error_from_result(result, "utf-8")
-            elif result.status == ExecStatus.TUPLES_OK:
-                rows = _loaded(result)
+            elif result.status == _ROWS:
+                rows = _loaded(result, _loaders(result))
         if problem:
             raise problem
         return rows
@@ -106,13 +162,16 @@ class Wire:
         """Wait until a result can be had without waiting."""
         pgconn = self._pgconn
         while pgconn.flush():
-            self._wait(select.POLLIN | select.POLLOUT)
+            self._push()
         while pgconn.is_busy():
-            self._wait(select.POLLIN)
+            self._poll.poll()
+            pgconn.consume_input()
 
-    def _wait(self, events: int) -> None:
-        self._poll.register(self._pgconn.socket, events)
-        ((_, happened),) = self._poll.poll()
+    def _push(self) -> None:
+        """Wait until more can be sent, and take in what comes meanwhile: else both sides may wait for each other."""
+        poll = select.poll()
+        poll.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
+        ((_, happened),) = poll.poll()
         if happened != select.POLLOUT:
             self._pgconn.consume_input()
 
@@ -122,19 +181,18 @@ def _dumped(value: object) -> bytes | None:
         return None
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, bool | int | float):
+    if isinstance(value, (bool, int, float)):
         return repr(value).encode()
     raise psycopg.DataError("a value is of a kind that can't be stored here")
 
 
-def _loaded(result: PGresult) -> list[Row]:
-    columns = range(result.nfields)
-    loaders = [_LOADERS.get(result.ftype(column), bytes.decode) for column in columns]
+def _loaders(result: PGresult) -> list[Loader]:
+    return [_LOADERS.get(result.ftype(column), bytes.decode) for column in range(result.nfields)]
+
+
+def _loaded(result: PGresult, loaders: list[Loader]) -> list[Row]:
+    get = result.get_value
     return [
-        tuple(_value(result.get_value(row, column), loaders[column]) for column in columns)
+        tuple([None if (value := get(row, column)) is None else load(value) for column, load in enumerate(loaders)])
         for row in range(result.ntuples)
     ]
-
-
-def _value(found: bytes | None, loader: Any) -> Any:
-    return None if found is None else loader(found)

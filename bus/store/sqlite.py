@@ -12,14 +12,14 @@ from typing import TypeVar
 import msgspec
 
 from bus.errors import BusError, TryAgain, error
-from bus.operation import Change, Operation, Query, Row, Seldom, Shortcut, Statement
-from bus.store import doorbell, facts, files, sqlite_statements
+from bus.operation import Operation
+from bus.store import doorbell, facts, files
 from bus.store.facts import Fact
 from bus.store.seldom import Lately
 from bus.store.sqlite_errors import translate
 from bus.store.sqlite_schema import APPLICATION_ID as APPLICATION_ID
 from bus.store.sqlite_schema import prepare
-from bus.store.sqlite_transaction import Drive
+from bus.store.sqlite_transaction import Transaction
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Url, file
 
@@ -40,8 +40,6 @@ class Connection:
     """One connection to one bus, for one thread. `create` makes the file when it is missing; a `read_only` one can
     change nothing, and needs no upgrade to be made first."""
 
-    errors = sqlite3.Error
-
     def __init__(self, url: Url, create: bool = False, read_only: bool = False) -> None:
         self.url = url
         self._read_only = read_only
@@ -54,8 +52,6 @@ class Connection:
             files.check(url.path, read_only)
         self._process = os.getpid()
         self._open()
-        self._unbegun = False  # whether an operation runs whose transaction begins when it asks for one
-        self._glanced = False  # whether it looked at something before it had its turn
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
@@ -95,7 +91,7 @@ class Connection:
                 raise
         self.sqlite, self._broken = connection, False
         self._cursor = connection.cursor()
-        self._execute = self._cursor.execute
+        self.execute = self._cursor.execute
 
     def _close(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # closed already
@@ -140,87 +136,53 @@ class Connection:
             raise
 
     def _write(self, operation: Operation[T]) -> T:
-        drive = Drive(self)
+        transaction = Transaction(self, operation.brief)
         try:
-            self._unbegun, self._glanced = operation.brief, False
             if not operation.brief:
-                self._begin()
+                transaction.begin()
             try:
-                result = drive.through(operation.steps())
+                result = transaction.carry_out(operation.steps())
             except BaseException:
                 self._rollback()
                 raise
-            self._commit()
+            self._commit(transaction.begun)
             self._commits += 1
             if self._commits % 8 == 0:
                 self._guarded_checkpoint()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
         finally:
-            self._unbegun = False
-            if self._turnstile:
-                self._turnstile.leave()
-        if drive.seldom:
-            self.lately.note(drive.seldom)
-        if drive.bells:
-            self.doorbells.ring(drive.bells)
+            self.leave()
+        if transaction.seldom:
+            self.lately.note(transaction.seldom)
+        if transaction.bells:
+            self.doorbells.ring(transaction.bells)
         return result
 
     def _read(self, operation: Operation[T]) -> T:
         try:
             if operation.single:
-                return Drive(self).through(operation.steps())
-            self._execute("begin")
+                return Transaction(self).carry_out(operation.steps())
+            self.execute("begin")
             try:
-                return Drive(self).through(operation.steps())
+                return Transaction(self).carry_out(operation.steps())
             finally:
                 self._rollback()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
 
-    def _begin(self) -> None:
+    def enter(self) -> bool:
+        """Take the turn to write; whether it was somebody else's before. Raises `busy`."""
+        return self._turnstile is not None and self._turnstile.enter(TIMEOUT)
+
+    def leave(self) -> None:
+        """Let the next one write, if it is our turn."""
         if self._turnstile:
-            self._turnstile.enter(TIMEOUT)
-        self._execute("begin immediate")
-        self._unbegun = False
+            self._turnstile.leave()
 
-    def statement(self, statement: Statement) -> None:
-        """Run a statement whose rows nobody needs."""
-        if text := statement.texts.get("sqlite"):
-            self.sqlite.execute(text).fetchall()
-
-    def query(self, query: Query | Shortcut | Seldom, now: str) -> list[Row]:
-        """Run the statements of an operation's file; their rows."""
-        if self._unbegun:
-            if type(query) is Shortcut:
-                self._glanced = self._turnstile is not None and not self._turnstile.inside
-            else:
-                self._begin()
-        rows: list[Row] = []
-        parameters = {**query.parameters, "now": now}
-        for sql, values, unless in sqlite_statements.operation(query.name):
-            if unless not in parameters:
-                rows += self._execute(sql, values(parameters))
-        return rows
-
-    def change(self, change: Change, now: str) -> list[Row]:
-        """Run the one statement of an operation's file that is not left out. Nothing is done when the operation had to
-        wait for its turn, and looked at something before: it may have changed."""
-        if self._unbegun and self._turnstile and self._turnstile.enter(TIMEOUT) and self._glanced:
-            return [(None, 0)]
-        parameters = {**change.parameters, "now": now}
-        try:
-            for sql, values, unless in sqlite_statements.operation(change.name):
-                if unless not in parameters:
-                    cursor = self._execute(sql, values(parameters))
-        except sqlite3.Error as problem:
-            if self._unbegun and translate(problem, self.url.path).code == "io_error":  # perhaps of its commit
-                self._break()
-                raise error("outcome_unknown") from problem
-            raise
-        if self._unbegun and self._turnstile and cursor.rowcount:
-            self._turnstile.leave()  # it is over, whatever Python does before it says so
-        return [(cursor.lastrowid, cursor.rowcount)]
+    def has_no_turn(self) -> bool:
+        """Whether others may write now."""
+        return self._turnstile is not None and not self._turnstile.inside
 
     def fail(self, problem: Exception) -> BusError:
         """The bus's error for one of the driver's in a transaction."""
@@ -233,12 +195,13 @@ class Connection:
 
     def _rollback(self) -> None:
         if not self._broken and self.sqlite.in_transaction:
-            self._execute("rollback")
+            self.execute("rollback")
 
-    def _commit(self) -> None:
+    def _commit(self, begun: bool) -> None:
+        """End the transaction, if one was begun; else a lone statement has ended its own."""
         try:
-            if not self._unbegun:
-                self._execute("commit")
+            if begun:
+                self.execute("commit")
         except sqlite3.Error as problem:
             translated = translate(problem, self.url.path)
             self._rollback()
@@ -262,17 +225,17 @@ class Connection:
         except OSError:
             return
         with contextlib.suppress(TryAgain):  # what was done is done: the next commit tries again
-            self._turnstile.enter(TIMEOUT)
+            self.enter()
             self.checkpoint()
 
     def tidy(self) -> None:
         """Copy the WAL into the file, whatever its size."""
         if self._turnstile:
-            self._turnstile.enter(TIMEOUT)
+            self.enter()
             try:
                 self.checkpoint()
             finally:
-                self._turnstile.leave()
+                self.leave()
 
     def checkpoint(self) -> None:
         """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads
@@ -280,7 +243,7 @@ class Connection:
         try:
             with contextlib.closing(_bare(self.url)) as guard:
                 guard.execute("begin immediate")
-                self._execute("pragma wal_checkpoint(passive)").fetchall()
+                self.execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error:
             pass  # the next commit tries again; nothing depends on it but the size of the file
 

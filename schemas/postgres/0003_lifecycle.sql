@@ -18,16 +18,14 @@ create trigger agent_messages_trace_context before update of traceparent on agen
 for each row when (new.traceparent is distinct from old.traceparent) execute function agent_messages_envelope();
 
 drop view message_records;
+alter type message_fields add attribute traceparent text, add attribute digest text;
 create or replace function message_record(m agent_messages) returns json language sql stable as $$
-  select json_build_object(
-    'id', m.id, 'session_id', m.session_id, 'from_agent', m.from_agent, 'to_agent', m.to_agent,
-    'message_type', m.message_type, 'payload', m.payload, 'priority', m.priority, 'status', m.status,
-    'created_at', replace(m.created_at, ' ', 'T') || 'Z', 'delivered_at', replace(m.delivered_at, ' ', 'T') || 'Z',
-    'acknowledged_at', replace(m.acknowledged_at, ' ', 'T') || 'Z', 'retry_count', m.retry_count,
-    'due_at', replace(m.due_at, ' ', 'T') || 'Z', 'expires_at', replace(m.expires_at, ' ', 'T') || 'Z',
-    'leased_by', m.leased_by, 'receipt', iif(m.delivery > 0, m.id || '.' || m.delivery, null),
-    'idempotency_key', m.idempotency_key, 'correlation_id', m.correlation_id, 'reply_to', m.reply_to,
-    'dead_reason', m.dead_reason, 'reason', m.reason, 'traceparent', m.traceparent, 'digest', m.digest)
+  select row_to_json(row(
+    m.id, m.session_id, m.from_agent, m.to_agent, m.message_type, m.payload, m.priority, m.status,
+    moment_text(m.created_at), moment_text(m.delivered_at), moment_text(m.acknowledged_at), m.retry_count,
+    moment_text(m.due_at), moment_text(m.expires_at), m.leased_by,
+    case when m.delivery > 0 then m.id || '.' || m.delivery end, m.idempotency_key, m.correlation_id, m.reply_to,
+    m.dead_reason, m.reason, m.traceparent, m.digest)::message_fields)
 $$;
 create view message_records as select *, message_record(m) as record from agent_messages m;
 

@@ -21,9 +21,9 @@ def behind(bus: Bus, text: str, *values: object) -> None:
     if isinstance(bus.url, Server):
         with psycopg.connect(bus.url.conninfo, autocommit=True) as connection:
             connection.execute(f'set search_path to "{bus.url.schema}"')  # type: ignore[arg-type]
-            connection.execute("alter table agent_messages disable trigger user")
+            connection.execute("alter table agent_messages disable trigger agent_messages_envelope")
             connection.execute(text.replace("?", "%s"), values)  # type: ignore[arg-type]
-            connection.execute("alter table agent_messages enable trigger user")
+            connection.execute("alter table agent_messages enable trigger agent_messages_envelope")
     elif bus.url.path == MEMORY:
         _unguarded(_own(bus), text, values)
     else:

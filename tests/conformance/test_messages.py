@@ -464,6 +464,17 @@ def test_what_the_dead_had_leased_is_there_again_at_once(team: Bus, process: Pro
     assert phases(team) == ["x"]
 
 
+def test_the_dead_are_found_among_many_who_live(team: Bus, process: Process) -> None:
+    for agent, pid in (("alpha", os.getpid()), ("mortal", process.pid), ("omega", os.getpid())):
+        team.register(agent, type="milestone-executor", session="s", pid=pid)
+        send(team, "@milestone-executor", phase=agent)
+        take(team, agent, lease="1h")
+    assert team.receive("one") == []
+    process.kill()
+    process.wait()
+    assert phases(team, limit=1) == ["mortal"]
+
+
 def test_registering_again_gives_back_what_a_dead_process_held(team: Bus, process: Process) -> None:
     team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
     send(team, "mortal")

@@ -111,9 +111,9 @@ class Gate:
             self.at("ended")
             return result
 
-        def gated_commit(connection: Connection) -> None:
+        def gated_commit(connection: Connection, begun: bool) -> None:
             self.at("running")
-            commit(connection)
+            commit(connection, begun)
 
         with mock.patch.multiple(Connection, run=gated_run, _commit=gated_commit):
             yield

@@ -27,6 +27,7 @@ from bus import Bus
 from bus.errors import BusError, Conflict
 from bus.store import facts, sqlite
 from bus.store.sqlite import Connection
+from bus.store.sqlite_transaction import Transaction
 from bus.store.turnstile import Turnstile
 from tests.faults import invariants, kill, planted, work
 from tests.faults.crew import Crew
@@ -238,7 +239,7 @@ def timed(name: str) -> Iterator[None]:
 @contextmanager
 def stopping(place: Place, name: str) -> Iterator[None]:
     """Let this process stop itself where it is told to: with the turn, or in the transaction, before its commit."""
-    enter, change, commit = Turnstile.enter, Connection.change, Connection._commit
+    enter, change, commit = Turnstile.enter, Transaction.change, Connection._commit
 
     def told(where: str) -> Path:
         return place.folder / f"{name} {where}"
@@ -253,19 +254,20 @@ def stopping(place: Place, name: str) -> Iterator[None]:
         stop("turn")
         return waited
 
-    def changing(self: Connection, asked: Any, now: str) -> Any:
-        if self._unbegun and os.access(told("transaction"), os.F_OK):
-            self._begin()  # a lone statement would be over before it can be stopped
-        return change(self, asked, now)
+    def changing(self: Transaction, asked: Any) -> Any:
+        if not self.begun and os.access(told("transaction"), os.F_OK):
+            self.begin()  # a lone statement would be over before it can be stopped
+        return change(self, asked)
 
-    def committing(self: Connection) -> None:
-        if not self._unbegun:
+    def committing(self: Connection, begun: bool) -> None:
+        if begun:
             stop("transaction")
-        commit(self)
+        commit(self, begun)
 
     with (
         mock.patch.object(Turnstile, "enter", entering),
-        mock.patch.multiple(Connection, change=changing, _commit=committing),
+        mock.patch.object(Transaction, "change", changing),
+        mock.patch.object(Connection, "_commit", committing),
     ):
         yield
 

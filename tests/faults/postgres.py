@@ -202,7 +202,7 @@ def run(size: int, seed: int) -> str:
 
 def a_claim_that_locks_nothing(seed: int) -> None:
     """Planted: a message is leased without being locked when it is chosen, so that two may choose it."""
-    text = "order by m.priority desc, m.id limit 1 for update skip locked;"
+    text = "order by c.priority desc, c.id limit 1 for update skip locked)"
     defect = {"postgres/0001_core.sql": (text, text.replace(" for update skip locked", ""))}
     with planted.planted(defect), servers.own() as server:
         storm(server, 10, seed)

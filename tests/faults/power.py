@@ -23,6 +23,7 @@ from unittest import mock
 
 from bus import Bus
 from bus.store import sqlite
+from bus.store.sqlite_transaction import Transaction
 from tests.faults import everything, invariants, work
 from tests.faults.invariants import Breach
 from tests.faults.model import Door
@@ -150,17 +151,17 @@ def record(log: Path, defect: str) -> None:
 @contextmanager
 def noted(used: set[Any]) -> Iterator[None]:
     """Note which operations are run."""
-    query, change = sqlite.Connection.query, sqlite.Connection.change
+    query, change = Transaction.query, Transaction.change
 
-    def noting(self: sqlite.Connection, asked: Any, now: str) -> Any:
+    def noting(self: Transaction, asked: Any) -> Any:
         used.add(asked.name)
-        return query(self, asked, now)
+        return query(self, asked)
 
-    def noting_change(self: sqlite.Connection, asked: Any, now: str) -> Any:
+    def noting_change(self: Transaction, asked: Any) -> Any:
         used.add(asked.name)
-        return change(self, asked, now)
+        return change(self, asked)
 
-    with mock.patch.multiple(sqlite.Connection, query=noting, change=noting_change):
+    with mock.patch.multiple(Transaction, query=noting, change=noting_change):
         yield
 
 

@@ -483,10 +483,10 @@ def a_connection_that_stays_broken(seed: int) -> None:
         _with_defect(full_disk, seed)
 
 
-def _break_always(self: store.Connection) -> None:
+def _break_always(self: store.Connection, begun: bool) -> None:
     """A commit after whose failure the connection is given up."""
     try:
-        if self.sqlite.in_transaction:
+        if begun:
             self.sqlite.execute("commit")
     except sqlite3.Error as problem:
         self._break()

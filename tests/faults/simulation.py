@@ -25,8 +25,8 @@ from bus.errors import BusError, Conflict, Fault, TryAgain, error
 from bus.models import Message
 from bus.operation import Operation, Pause, Query, Statement, Steps
 from bus.store import sqlite
+from bus.store.seldom import Lately
 from bus.store.sqlite import Connection
-from bus.store.sqlite_transaction import Lately
 from tests.faults import invariants, planted, work
 from tests.faults.invariants import Breach
 from tests.faults.world import World
@@ -392,7 +392,7 @@ class Stage:
             self.bus.register("one", type=work.EXECUTOR, session=work.SESSION)
         self._sqlite = connection.sqlite
         nested = Nested(self._sqlite)
-        connection.sqlite, connection._execute = nested, nested.execute  # type: ignore[assignment]
+        connection.sqlite, connection.execute = nested, nested.execute  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -310,7 +310,7 @@ def run(size: int, seed: int) -> str:
 # --- planted defects
 
 
-def _careless(connection: Connection) -> None:
+def _careless(connection: Connection, begun: bool) -> None:
     """A commit whose error is taken for a success."""
     try:
         connection.sqlite.execute("commit")

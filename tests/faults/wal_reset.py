@@ -89,8 +89,8 @@ class Sleepy:
 
     def __init__(self, connection: Connection) -> None:
         self._sqlite = connection.sqlite
-        self._execute = connection._execute
-        connection._execute = self.execute  # type: ignore[assignment]
+        self._execute = connection.execute
+        connection.execute = self.execute  # type: ignore[assignment]
         self._shim = Shim()
         self.late = 0
         self._sqlite.execute("pragma mmap_size = 268435456").fetchall()

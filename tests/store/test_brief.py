@@ -92,6 +92,26 @@ def test_who_looked_at_nothing_writes_when_the_turn_comes(bus: Bus, monkeypatch:
     assert (bus.message(first).status, bus.message(second).status) == ("acknowledged", "ready")
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_lease_begins_when_the_turn_comes(bus: Bus, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    enter = Turnstile.enter
+
+    def late(turnstile: Turnstile, timeout: float) -> bool:
+        monkeypatch.setattr(clock, "_shift", 60.0)
+        enter(turnstile, timeout)
+        return True
+
+    bus.send("boss", "one", "task_assignment", {})
+    begun = clock.seconds()
+    with monkeypatch.context() as patched:
+        patched.setattr(Turnstile, "enter", late)
+        (found,) = bus.receive("one", limit=limit, lease=30)
+    assert found.due_at
+    assert found.delivered_at
+    assert found.delivered_at.timestamp() > begun + 59
+    assert (found.due_at - found.delivered_at).total_seconds() == 30
+
+
 def brief() -> list[Callable[[str], Operation[Any]]]:
     return [
         lambda _: messages.send("boss", "one", "task_assignment", {}),

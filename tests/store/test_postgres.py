@@ -649,9 +649,12 @@ def crowd(bus: Bus, hand: Hand, count: int) -> None:
         ("acknowledged", "a", ", acknowledged_at", ", now()"),
         ("dead", "a", ", dead_reason", ", 'rejected'"),
     ):
+        box = f"{to}/s" if to.startswith("@") else to
         rows = (
-            f"insert into {table(bus)} (session_id, from_agent, to_agent, message_type, payload, status{columns}) "
-            f"select 's', 'boss', '{to}', '{TASK}', '{{}}', '{status}'{values} from generate_series(1, {count})"
+            f"insert into {table(bus)} "
+            f"(session_id, from_agent, to_agent, mailbox, message_type, payload, status{columns}) "
+            f"select 's', 'boss', '{to}', '{box}', '{TASK}', '{{}}', '{status}'{values} "
+            f"from generate_series(1, {count})"
         )
         fill(hand, rows)
     bus.send("boss", "a", TASK, {}, priority=10)
@@ -680,8 +683,8 @@ def test_after_many_messages_a_claim_is_as_fast_as_on_an_empty_table(bus: Bus, h
     before = costs(bus, hand)
     name = table(bus)
     insert_many = (
-        f"insert into {name} (session_id, from_agent, to_agent, message_type, payload) "
-        f"select 's', 'boss', 'a', '{TASK}', '{{}}' from generate_series(1, 50000)"
+        f"insert into {name} (session_id, from_agent, to_agent, mailbox, message_type, payload) "
+        f"select 's', 'boss', 'a', 'a', '{TASK}', '{{}}' from generate_series(1, 50000)"
     )
     for _ in range(4):
         fill(hand, insert_many)

@@ -70,8 +70,8 @@ def test_an_unknown_outcome_is_unknown_for_all_who_shared_it_and_nothing_runs_tw
             def prepare(connection: object) -> None:
                 commit = connection._commit  # type: ignore[attr-defined]
 
-                def committed_but_lost() -> None:
-                    commit()
+                def committed_but_lost(begun: bool) -> None:
+                    commit(begun)
                     monkeypatch.undo()
                     raise BusError("outcome_unknown", "")
 

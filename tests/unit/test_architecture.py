@@ -33,7 +33,13 @@ BELOW_ALL = {
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
-    "sqlite3": {"bus.store.sqlite", "bus.store.sqlite_schema", "bus.store.sqlite_async", "bus.store.facts"},
+    "sqlite3": {
+        "bus.store.sqlite",
+        "bus.store.sqlite_transaction",
+        "bus.store.sqlite_schema",
+        "bus.store.sqlite_async",
+        "bus.store.facts",
+    },
     "psycopg": {"bus.store"},
     "aiosqlite": {"bus.store.sqlite_async"},
     "click": {"bus_cli"},

@@ -4,6 +4,8 @@
 /*postgres
 select id from agent_messages
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
+  and leased_by is not null and delivery = any(array(
+    select cast(substr(value, instr(value, '.') + 1) as integer) from json_each(:receipts)))
 order by id for update;
 */
 insert into refusals

@@ -2,4 +2,5 @@
 -- of the clock, which was its holder's heartbeat. Else messages/ack.sql must judge.
 update agent_messages set status = 'acknowledged', acknowledged_at = :now, due_at = null
 where id = :id and delivery = :delivery and status = 'leased'
-  and delivered_at >= substr(:now, 1, 18);
+  /*sqlite*/and delivered_at >= substr(:now, 1, 18)/*end*/
+  /*postgres and delivered_at > :now - interval '5 seconds' returning id, 1*/;

@@ -33,8 +33,14 @@ insert into agent_messages (session_id, from_agent, to_agent, message_type, prio
   expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent, digest)
 values ((select session_id from agent_registry where agent_id = :from), :from, :to, :type, :priority,
   iif(:delay > 0, 'scheduled', 'ready'), :now,
+  /*sqlite*/
   iif(:delay > 0, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), null),
-  iif(:expires is null, null, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds')), :key, :correlation, :reply_to, :payload, :traceparent, :digest)
+  iif(:expires is null, null, strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :expires || ' seconds'))
+  /*end*/
+  /*postgres  -- each part of an expression costs here, used or not
+  case when :delay > 0 then (:now + :delay * interval '1 second')::timestamptz(3) end,
+  (:now + :expires * interval '1 second')::timestamptz(3)
+  */, :key, :correlation, :reply_to, :payload, :traceparent, :digest)
 on conflict (from_agent, to_agent, idempotency_key) where idempotency_key is not null
 do update set idempotency_key = excluded.idempotency_key
 /*postgres returning id, to_agent */;
