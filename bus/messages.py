@@ -19,6 +19,7 @@ from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, S
 
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
+LATELY = 5.0  # seconds for which a claim is its holder's heartbeat
 ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
@@ -253,7 +254,8 @@ def _ack(receipts: list[str], once: bool) -> Steps[None]:
 def _finish(receipt: str) -> Steps[bool]:
     """Acknowledge one message in the plain case; whether it was one."""
     id, _, delivery = receipt.partition(".")
-    rows = yield Change("messages/finish", {"id": int(id), "delivery": int(delivery)})
+    lately = clock.stamp(clock.seconds() - LATELY)
+    rows = yield Change("messages/finish", {"id": int(id), "delivery": int(delivery), "lately": lately})
     return bool(rows and rows[0][1])
 
 
