@@ -1,8 +1,9 @@
-"""The queue of writers: who had no luck waits in the kernel's queue, who gives up lets the turn pass."""
+"""The queue of writers: who had no luck for long gets the right of way; who gives up leaves nothing behind."""
 
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,81 +14,92 @@ from bus.store.turnstile import Turnstile
 
 
 @pytest.fixture
-def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Turnstile]:
+def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Turnstile]]:
     """Three of them at one file, whose patience is short."""
     monkeypatch.setattr(turnstile, "PATIENCE", 0.001)
-    return [Turnstile(str(tmp_path / "bus.turn")) for _ in range(3)]
+    opened = [Turnstile(str(tmp_path / "bus.turn")) for _ in range(3)]
+    yield opened
+    for gate in opened:
+        gate.close()
 
 
-def test_who_waits_long_gets_the_turn_when_it_is_free(gates: list[Turnstile]) -> None:
-    holder, waiter, other = gates
-    before = len(os.listdir("/proc/self/fd"))
-    holder.enter(1)
-    entered = threading.Event()
-
-    def wait() -> None:
-        waiter.enter(30)
-        entered.set()
-
-    thread = threading.Thread(target=wait)
+def waiting(gate: Turnstile, answers: list[bool]) -> threading.Thread:
+    """A thread that waits at a gate, and has the right of way."""
+    thread = threading.Thread(target=lambda: answers.append(gate.enter(30)))
     thread.start()
-    while not _somebody_waits():
+    return thread
+
+
+def until_somebody_has_the_right_of_way(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.read_bytes().strip(b"\0") and time.monotonic() < deadline:
         time.sleep(0)
+
+
+def test_who_waits_long_goes_before_who_comes(
+    gates: list[Turnstile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turnstile, "RIGHT_OF_WAY", 60.0)
+    holder, waiter, other = gates
+    assert holder.enter(1) is False
+    answers: list[bool] = []
+    thread = waiting(waiter, answers)
+    until_somebody_has_the_right_of_way(tmp_path / "bus.turn")
+    holder.leave()
+    with pytest.raises(BusError) as refused:
+        other.enter(0)  # the turn is free, or the waiter's already; it is not for who comes now
+    assert refused.value.code == "busy"
+    thread.join(30)
+    assert answers == [True]
+    waiter.leave()
+    assert other.enter(1) is False
+
+
+def test_who_dies_with_the_right_of_way_holds_nobody_up(gates: list[Turnstile]) -> None:
+    dead, other, _ = gates
+    dead._say(time.monotonic() + turnstile.RIGHT_OF_WAY)
+    assert other.enter(30) is True
+
+
+def test_a_right_of_way_that_nobody_can_have_is_not_believed(gates: list[Turnstile], tmp_path: Path) -> None:
+    for written in (b"\xff" * 8, (1 << 60).to_bytes(8, "little"), b"\1", b"not a moment"):
+        (tmp_path / "bus.turn").write_bytes(written)
+        assert gates[0].enter(1) is False
+        gates[0].leave()
+
+
+def test_on_a_full_disk_it_is_luck(gates: list[Turnstile], monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, waiter, _ = gates
+    tried = threading.Event()
+
+    def full(*_: object) -> int:
+        tried.set()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    holder.enter(1)
+    answers: list[bool] = []
+    thread = waiting(waiter, answers)
+    assert tried.wait(30)
     holder.leave()
     thread.join(30)
-    assert entered.is_set()
-    with pytest.raises(BusError) as refused:
-        other.enter(0.01)
-    assert refused.value.code == "busy"
-    waiter.leave()
-    _threads_end()
-    assert len(os.listdir("/proc/self/fd")) <= before
-    for gate in gates:
-        gate.close()
+    assert answers == [True]
 
 
-def _somebody_waits() -> bool:
-    """Whether one of this process's threads waits in the kernel's queue."""
-    return any("->" in line and f" {os.getpid()} " in line for line in Path("/proc/locks").read_text().splitlines())
-
-
-def _threads_end() -> None:
-    deadline = time.monotonic() + 30
-    while threading.active_count() > 1 and time.monotonic() < deadline:
-        time.sleep(0)
-
-
-def test_who_gave_up_lets_the_turn_pass(gates: list[Turnstile]) -> None:
-    holder, waiter, other = gates
-    holder.enter(1)
-    with pytest.raises(BusError) as refused:
-        waiter.enter(0.01)
-    assert refused.value.code == "busy"
-    before = len(os.listdir("/proc/self/fd"))
-    holder.leave()
-    other.enter(30)
-    other.leave()
-    _threads_end()
-    assert len(os.listdir("/proc/self/fd")) == before - 1
-    waiter.enter(30)
-    waiter.leave()
-    for gate in gates:
-        gate.close()
-
-
-def test_who_gives_up_again_and_again_has_one_place(gates: list[Turnstile]) -> None:
+def test_who_gives_up_leaves_nothing_behind(gates: list[Turnstile]) -> None:
     holder, waiter, other = gates
     holder.enter(1)
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     for _ in range(20):
-        with pytest.raises(BusError):
+        with pytest.raises(BusError) as refused:
             waiter.enter(0.002)
-    assert (len(os.listdir("/proc/self/fd")) - 1, threading.active_count() - 1) == before
+        assert refused.value.code == "busy"
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
     holder.leave()
-    waiter.enter(30)
+    assert other.enter(30) in (True, False)
+    assert other.inside
     with pytest.raises(BusError):
-        other.enter(0.002)
-    waiter.leave()
-    _threads_end()
-    for gate in gates:
-        gate.close()
+        waiter.enter(0.002)
+    other.leave()
+    waiter.enter(30)
+    assert waiter.inside
