@@ -112,7 +112,7 @@ def crowd(run: Run) -> list[Figure]:
         for contestant, mode in run.entries():
             key = (contestant.name, mode)
             folder = run.place(f"crowd-{contestant.name}-{mode}-{round}")
-            found = exchange(contestant, folder, mode, 4, 4, max(run.scale.count // 2, 20))
+            found = exchange(contestant, folder, mode, 4, 4, run.scale.count)
             rates.setdefault(key, []).append(found["rate"])
             worst[key] = max(worst.get(key, 0), found["worst"])
             samples.setdefault(key, []).extend(found["samples"])
