@@ -146,7 +146,7 @@ def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list
         return [_outcome(bus, operations[0])]
     try:
         return bus.run(Operation(partial(_one_after_the_other, operations), True))
-    except Exception as problem:
+    except Exception as problem:  # whatever it is, the others must not be told it as theirs
         if isinstance(problem, BusError) and problem.code == "outcome_unknown":
             return [problem] * len(operations)
         return [_outcome(bus, operation) for operation in operations]
@@ -162,7 +162,7 @@ def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any
 def _outcome(bus: Connection, operation: Operation[Any]) -> Any | BaseException:
     try:
         return bus.run(operation)
-    except BaseException as problem:
+    except BaseException as problem:  # it is raised where somebody waits for it
         return problem
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from bus import clock
-from bus.errors import error
+from bus.errors import BusError, error
 from bus.operation import Change, Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
 from bus.store import sqlite_statements
 from bus.store.seldom import Key
@@ -53,7 +53,7 @@ class Transaction:
                     else:
                         reply = self._answer(request)
                 except sqlite3.Error as problem:
-                    request = steps.throw(self._connection.fail(problem))
+                    request = steps.throw(self._failed(request, problem))
                 else:
                     request = steps.send(reply)
         except StopIteration as stop:
@@ -83,17 +83,17 @@ class Transaction:
             self._outdated = False
             return [(None, 0)]
         parameters = {**change.parameters, "now": self._now}
-        try:
-            for sql, values, unless in sqlite_statements.operation(change.name):
-                if unless not in parameters:
-                    cursor = self._execute(sql, values(parameters))
-        except sqlite3.Error as problem:
-            if not self.begun and self._connection.fail(problem).code == "io_error":  # perhaps of its commit
-                raise error("outcome_unknown") from problem
-            raise
+        for sql, values, unless in sqlite_statements.operation(change.name):
+            if unless not in parameters:
+                cursor = self._execute(sql, values(parameters))
         if not self.begun and cursor.rowcount:
             self._connection.leave()  # it is over, whatever Python does before it says so
         return [(cursor.lastrowid, cursor.rowcount)]
+
+    def _failed(self, request: Request, problem: sqlite3.Error) -> BusError:
+        failed = self._connection.fail(problem)
+        alone = type(request) is Change and not self.begun  # then it was perhaps the commit that failed
+        return error("outcome_unknown") if alone and failed.code == "io_error" else failed
 
     def _take_turn(self) -> None:
         if self._connection.enter():  # it took a while

@@ -48,7 +48,7 @@ class Turnstile:
             hurried = now > begun + PATIENCE
             if hurried:
                 self._say(now + RIGHT_OF_WAY)
-            time.sleep(HASTE if hurried else PAUSE)
+            time.sleep(HASTE if hurried else PAUSE)  # `flock` can't wait for a limited time
             if (hurried or not self._is_anothers()) and self._taken():
                 if hurried:
                     self._say(0)

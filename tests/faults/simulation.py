@@ -392,7 +392,7 @@ class Stage:
             self.bus.register("one", type=work.EXECUTOR, session=work.SESSION)
         self._sqlite = connection.sqlite
         nested = Nested(self._sqlite)
-        connection.sqlite, connection.execute = nested, nested.execute  # type: ignore[assignment]
+        connection.sqlite, connection.execute = nested, nested.execute  # type: ignore[assignment]  # a stand-in
         return self
 
     def __exit__(self, *_: object) -> None:

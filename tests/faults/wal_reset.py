@@ -90,7 +90,7 @@ class Sleepy:
     def __init__(self, connection: Connection) -> None:
         self._sqlite = connection.sqlite
         self._execute = connection.execute
-        connection.execute = self.execute  # type: ignore[assignment]
+        connection.execute = self.execute  # type: ignore[assignment]  # a stand-in
         self._shim = Shim()
         self.late = 0
         self._sqlite.execute("pragma mmap_size = 268435456").fetchall()

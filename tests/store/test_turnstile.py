@@ -33,7 +33,7 @@ def waiting(gate: Turnstile, answers: list[bool]) -> threading.Thread:
 def until_somebody_has_the_right_of_way(path: Path) -> None:
     deadline = time.monotonic() + 30
     while not path.read_bytes().strip(b"\0") and time.monotonic() < deadline:
-        time.sleep(0)
+        time.sleep(0)  # lets the other thread go on
 
 
 def test_who_waits_long_goes_before_who_comes(

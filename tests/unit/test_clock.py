@@ -29,6 +29,15 @@ def test_written_moments_sort_as_the_moments_do(millis: list[int]) -> None:
     assert [clock.stamp(ms / 1000) for ms in sorted(millis)] == sorted(clock.stamp(ms / 1000) for ms in millis)
 
 
+@given(st.integers(0, 4102444800_000), st.integers(-5000, 100 * 366 * 86400_000))
+def test_a_later_moment_is_so_many_seconds_later(millis: int, after: int) -> None:
+    moment = clock.stamp(millis / 1000)
+    for milliseconds in (after, after // 1000 * 1000):
+        found = clock.later(moment, milliseconds / 1000)
+        assert round((clock.parse(found) - clock.parse(moment)) * 1000) == milliseconds
+        assert len(found) == 23
+
+
 def test_the_clock_is_moved_for_a_block_and_back() -> None:
     before = clock.seconds()
     with clock.moved(3600):
