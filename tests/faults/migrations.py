@@ -19,7 +19,6 @@ import signal
 import sqlite3
 import sys
 import traceback
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -403,7 +402,7 @@ def on_postgres(server: str, count: int, chance: random.Random) -> int:
 
 def _catalogue(server: str, start: int, broken: list[tuple[int, str]] | None) -> set[tuple[Any, ...]]:
     """The catalogue of a schema that was brought from a version to this one, by way of a migration that breaks off."""
-    with servers.schema(server, f"bus_{uuid.uuid4().hex[:12]}") as url:
+    with servers.schema(server) as url:
         if start:
             with knowing(start):
                 Bus.open(url, create=True).close()

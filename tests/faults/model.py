@@ -16,7 +16,6 @@ import os
 import random
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -407,7 +406,7 @@ class Postgres(Door):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        with servers.schema(self.server, f"model_{uuid.uuid4().hex[:12]}") as self.url, super().open() as bus:
+        with servers.schema(self.server) as self.url, super().open() as bus:
             yield bus
 
     def call(self, bus: Any, name: str, given: dict[str, Any]) -> Any:

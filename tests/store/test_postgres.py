@@ -23,6 +23,7 @@ from bus.models import Message
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.url import Server, parse
+from tests import servers
 from tests.conformance.refusal import refused
 from tests.conftest import listening
 from tests.store import test_payload_types as payload_types
@@ -30,6 +31,13 @@ from tests.store.test_by_hand import COLUMNS, LEGAL, STATUSES
 
 TASK = "task_assignment"
 Hand = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture(params=["server", "older_server"])
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A schema on each version that is at hand: what their planners make of the same statements differs."""
+    with servers.schema(request.getfixturevalue(request.param)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 -- come back, expired ones die; ten thousand at a time. Returns id, address and status of each. The mailboxes are found
 -- by jumping from one to the next in the index of timers, so that what is not due yet costs nothing.
 with recursive mailboxes (name) as (
-  select min(mailbox) from agent_messages where due_at is not null
+  select (select mailbox from agent_messages where due_at is not null order by mailbox limit 1)
   union all
-  select (select min(mailbox) from agent_messages where due_at is not null and mailbox > name)
+  select (select mailbox from agent_messages where due_at is not null and mailbox > name order by mailbox limit 1)
   from mailboxes where name is not null)
 update agent_messages set
   status = case

@@ -1,8 +1,8 @@
 -- Differs: whoever moves what is due at the same time is passed over; else as in schemas/operations.
 with recursive mailboxes (name) as (
-  select min(mailbox) from agent_messages where due_at is not null
+  select (select mailbox from agent_messages where due_at is not null order by mailbox limit 1)
   union all
-  select (select min(mailbox) from agent_messages where due_at is not null and mailbox > name)
+  select (select mailbox from agent_messages where due_at is not null and mailbox > name order by mailbox limit 1)
   from mailboxes where name is not null),
 due as materialized (
   select m.id from mailboxes b join agent_messages m on m.mailbox = b.name and m.due_at <= :now

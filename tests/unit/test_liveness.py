@@ -1,0 +1,27 @@
+"""Whether a process runs: by threads at once, and after it ended."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bus import liveness
+from bus.liveness import Life
+
+
+def test_threads_may_ask_after_the_same_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold one lease between them, say, and each asks whether its holder lives."""
+    monkeypatch.setattr(liveness, "_watched", {})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        here = liveness.identity(process.pid)
+        assert liveness.glance(here) is Life.ALIVE
+        assert here in liveness._watched
+
+        def ask(_: int) -> set[Life]:
+            return {liveness.glance(here) for _ in range(10_000)}
+
+        with ThreadPoolExecutor(4) as pool:
+            assert set().union(*pool.map(ask, range(4))) == {Life.ALIVE}
+    assert liveness.glance(here) is Life.DEAD
+    assert here not in liveness._watched
