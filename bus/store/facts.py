@@ -12,6 +12,9 @@ from bus.store.url import MEMORY, Place, Server, Url
 WAL_LARGE = 16 << 20  # four times what starts a checkpoint: some reader holds it up
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for writing
 WHOLE = "0"  # where a lock of a whole file begins
+LOOKS = (
+    5  # at the list of locks, until it is found there; the kernel tells a page at a time, and they change in between
+)
 
 
 Fact = tuple[str, str, str]  # what was looked at; ok, warning or fault; what was seen
@@ -79,11 +82,12 @@ def _holder(path: str, begin: str) -> int | None:
     """The process that holds the lock that begins at a byte of a file."""
     try:
         inode = str(os.stat(path).st_ino)
-        with open("/proc/locks", encoding="ascii") as locks:
-            for line in locks:
-                fields = line.split()
-                if fields[1] != "->" and "WRITE" in fields and fields[-3].endswith(f":{inode}") and fields[-2] == begin:
-                    return int(fields[-4])
+        for _ in range(LOOKS):
+            with open("/proc/locks", encoding="ascii") as locks:
+                for fields in map(str.split, locks):
+                    mine = fields[1] != "->" and fields[-3].endswith(f":{inode}")
+                    if mine and "WRITE" in fields and fields[-2] == begin:
+                        return int(fields[-4])
     except (OSError, ValueError, IndexError):
         pass
     return None

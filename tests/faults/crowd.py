@@ -42,8 +42,18 @@ SHORT_ROUND = 20.0  # seconds; in shorter ones the bus is told to be patient for
 PATIENCE = 0.8  # seconds, then
 GRACE = 3.0  # seconds by which the machine, with all its processes, may be late
 QUIET = 1.0  # seconds between two stops
+GOING_ON = 20.0  # seconds after the last, at most, until all have done something again
 WHERE = ("turn", "transaction")
 PYTHON = [sys.executable, "-c", "import sys; from bus_cli.main import main; sys.exit(main())"]
+
+
+class Call(NamedTuple):
+    """One transaction of one process: when it began, how long it took, what came of it."""
+
+    process: str
+    begin: float
+    took: float
+    code: str
 
 
 class Place(NamedTuple):
@@ -59,14 +69,15 @@ class Place(NamedTuple):
         """Whether it is time to go home."""
         return os.access(self.folder / "over", os.F_OK)
 
+    def note(self, call: Call) -> None:
+        """Put a call on record."""
+        with open(self.folder / f"{call.process}.calls", "a", encoding="utf-8") as record:
+            record.write(json.dumps(call) + "\n")
 
-class Call(NamedTuple):
-    """One transaction of one process: when it began, how long it took, what came of it."""
-
-    process: str
-    begin: float
-    took: float
-    code: str
+    def calls(self) -> list[Call]:
+        """All calls so far."""
+        records = [path.read_text("utf-8") for path in self.folder.glob("*.calls")]
+        return [Call(*json.loads(line)) for record in records for line in record.splitlines()]
 
 
 Role = Callable[[Place, str, Journal, random.Random], None]
@@ -143,7 +154,7 @@ def commanding(place: Place, name: str, journal: Journal, chance: random.Random)
             ["status"],
         ]
         for call in calls:
-            if out := _ran(name, [*PYTHON, *call, "--json"], environment):
+            if out := _ran(place, name, [*PYTHON, *call, "--json"], environment):
                 _told(journal, call[0], task, json.loads(out))
 
 
@@ -163,18 +174,18 @@ def scripting(place: Place, name: str, journal: Journal, chance: random.Random) 
             "save": f"save_agent_state {name} k {number}",
         }
         for what, call in calls.items():
-            if out := _ran(name, ["bash", "-c", f"source '{FUNCTIONS}'; {call}"], environment):
+            if out := _ran(place, name, ["bash", "-c", f"source '{FUNCTIONS}'; {call}"], environment):
                 _told(journal, what, task, json.loads(out) if what in ("send", "receive") else None)
 
 
-def _ran(name: str, command: list[str], environment: dict[str, str]) -> str:
+def _ran(place: Place, name: str, command: list[str], environment: dict[str, str]) -> str:
     """What a command printed; nothing when it was told to try again."""
     begin = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     code = {0: "", 1: "", 75: "busy"}.get(done.returncode)
     if code is None:
         raise Breach([f"{command} ended with {done.returncode}: {done.stderr}"])
-    _calls.append(Call(name, begin, time.monotonic() - begin, code))
+    place.note(Call(name, begin, time.monotonic() - begin, code))
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -201,24 +212,21 @@ CAST: dict[str, Role] = {
 
 # --- a process's life
 
-_calls: list[Call] = []
-
 
 def live(place: Place, name: str, role: Role, seed: int) -> None:
     """Play the role until the end, again from the start when the bus is busy; each call on record."""
     journal, chance = Journal(place.folder / f"{name}.journal"), random.Random(seed)
-    with timed(name), stopping(place, name):
+    with timed(place, name), stopping(place, name):
         while not place.orphaned():
             try:
                 role(place, name, journal, chance)
             except BusError as problem:
                 if problem.code != "busy":
                     raise
-    (place.folder / f"{name}.calls").write_text("".join(json.dumps(call) + "\n" for call in _calls), "utf-8")
 
 
 @contextmanager
-def timed(name: str) -> Iterator[None]:
+def timed(place: Place, name: str) -> Iterator[None]:
     """Note every transaction."""
     run = Connection.run
 
@@ -230,7 +238,7 @@ def timed(name: str) -> Iterator[None]:
             code = problem.code
             raise
         finally:
-            _calls.append(Call(name, begin, time.monotonic() - begin, code))
+            place.note(Call(name, begin, time.monotonic() - begin, code))
 
     with mock.patch.object(Connection, "run", timing):
         yield
@@ -306,6 +314,7 @@ class Crowd:
             while not self.stops or time.monotonic() + length + QUIET < end:
                 self._stop(pids, length)
                 time.sleep(QUIET)
+            self._await_all()
         finally:
             for pid in self.crew.alive:
                 os.kill(pid, signal.SIGCONT)
@@ -325,6 +334,12 @@ class Crowd:
         time.sleep(max(begin + length - time.monotonic(), 0))
         os.kill(pids[name], signal.SIGCONT)
         self.stops.append(Stop(name, where, pids[name], begin, time.monotonic(), doctor))
+
+    def _await_all(self) -> None:
+        """Wait until each has done something after the last stop; on a busy machine that takes its time."""
+        end = time.monotonic() + GOING_ON
+        while any(all_go_on(self.place.calls(), self.stops, list(self.cast))) and time.monotonic() < end:
+            time.sleep(0.1)
 
     def _asked(self) -> str:
         """What `bus doctor` says of who writes, in a process of its own."""
@@ -402,9 +417,7 @@ def crowd(
             bus.register(work.BOSS, type="milestone-coordinator", session=work.SESSION)
         working = Crowd(home, seed, cast)
         working.work(seconds)
-        calls = [
-            Call(*json.loads(line)) for path in folder.glob("*.calls") for line in path.read_text("utf-8").splitlines()
-        ]
+        calls = home.calls()
         if lines := [line for judge in by for line in judge(calls, working.stops, list(cast))]:
             raise Breach(lines)
         world = World.read(sorted(folder.glob("*.journal")))
@@ -466,7 +479,7 @@ def a_doctor_who_does_not_know(seed: int) -> None:
 
 def a_process_that_does_not_go_on(seed: int) -> None:
     """Planted: who was told once that it is busy gives up."""
-    with patience(CONTROL):
+    with patience(CONTROL), mock.patch(f"{__name__}.GOING_ON", 1.0):
         crowd(CONTROL, seed, {**FEW, "counting-0": _giving_up}, by=(all_go_on,))
 
 
