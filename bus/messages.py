@@ -15,7 +15,7 @@ from bus import agents, claims, clock, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, looking
+from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, Tell, looking
 
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
@@ -211,7 +211,9 @@ def claim(
 
 
 def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
-    yield from _ack(receipts, False)
+    if left := (yield from _finish_few(receipts)):
+        yield Tell("messages/ack", {"receipts": inputs.receipts(left)})
+    yield _over_with(receipts)
     return (yield from _claim(parameters, False))
 
 
@@ -240,15 +242,24 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
 
 
 def _ack(receipts: list[str], once: bool) -> Steps[None]:
+    if left := (yield from _finish_few(receipts)):
+        rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
+        if once and len(rows) < len(set(left)):
+            raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
+    yield _over_with(receipts)
+
+
+def _over_with(receipts: list[str]) -> Ring:
+    return Ring([agents.ended(int(receipt.partition(".")[0])) for receipt in receipts])
+
+
+def _finish_few(receipts: list[str]) -> Steps[list[str]]:
+    """Acknowledge a few in the plain case; those that are left."""
     left = receipts if len(receipts) > FEW else []
     for receipt in receipts if not left else []:
         if not (yield from _finish(receipt)):
             left.append(receipt)
-    if left:
-        rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
-        if once and len(rows) < len(set(left)):
-            raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
-    yield Ring([agents.ended(int(receipt.partition(".")[0])) for receipt in receipts])
+    return left
 
 
 def _finish(receipt: str) -> Steps[bool]:

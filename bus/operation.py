@@ -36,6 +36,13 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
     texts: Mapping[str, str]
 
 
+class Tell(msgspec.Struct, frozen=True, gc=False):
+    """As a `Query` whose rows nobody needs: a store may send it along with the next one, and raise its error there."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
 class Seldom(msgspec.Struct, frozen=True, gc=False):
     """As a `Query` whose rows nobody needs; left out when this connection ran the same one less than a second ago."""
 
@@ -91,7 +98,7 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
     pids: Sequence[int] = ()
 
 
-Request = Query | Shortcut | Change | Leap | Statement | Seldom | Load | Ring
+Request = Query | Shortcut | Change | Leap | Tell | Statement | Seldom | Load | Ring
 Steps = Generator[Request, Any, T]
 
 

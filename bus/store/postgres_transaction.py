@@ -14,7 +14,7 @@ import psycopg
 
 from bus import clock
 from bus.errors import BusError, error
-from bus.operation import Change, Leap, Load, Operation, Query, Request, Row, Statement, Steps
+from bus.operation import Change, Leap, Load, Operation, Query, Request, Row, Statement, Steps, Tell
 from bus.store import postgres_rendering as rendering
 from bus.store.postgres_errors import LOST, Lost, translate
 from bus.store.postgres_wire import Ask, Wire
@@ -56,6 +56,7 @@ class Transaction:
         self._closing = operation.closing
         self._brief = operation.brief
         self._seldom: dict[Key, float] = {}
+        self._told: list[Ask] = []  # what goes with the next query
         self._failed = self._blemished = self._committing = False
 
     def write(self, steps: Steps[T]) -> T:
@@ -114,6 +115,8 @@ class Transaction:
             return self._query(request.name, [request.parameters], request.name == self._closing)
         if type(request) is Change:
             return self._change(request)
+        if type(request) is Tell:
+            self._told += self._statements(request.name, request.parameters)
         if type(request) is Load:
             self._query(request.name, request.rows, False)
         if type(request) is Statement and (text := request.texts.get("postgres")):
@@ -140,7 +143,8 @@ class Transaction:
         self._brief = False
         if self._committing:  # the operation goes on all the same, in another transaction
             self._begin, self._closing, closes = WRITE, None, False
-        asks = [ask for parameters in rows for ask in self._statements(name, parameters)]
+        asks = [*self._told, *(ask for parameters in rows for ask in self._statements(name, parameters))]
+        self._told = []
         self._committing = closes and not self._blemished
         if self._committing and self._begin and not self._session.settings:
             self._begin = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bus import clock
 from bus.errors import BusError, error
-from bus.operation import Change, Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps
+from bus.operation import Change, Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps, Tell
 from bus.store import sqlite_statements
 from bus.store.seldom import Key
 
@@ -60,7 +60,7 @@ class Transaction:
             result: T = stop.value
             return result
 
-    def query(self, query: Query | Shortcut | Seldom) -> list[Row]:
+    def query(self, query: Query | Shortcut | Seldom | Tell) -> list[Row]:
         """Run the statements of an operation's file; their rows."""
         if not self.begun:
             if type(query) is Shortcut:
@@ -110,6 +110,8 @@ class Transaction:
             self._seldom(request)
         elif type(request) is Ring:
             self.bells += request.bells
+        elif type(request) is Tell:
+            self.query(request)
         elif type(request) is Statement and (text := request.texts.get("sqlite")):
             self._execute(text).fetchall()
         elif type(request) is Load:

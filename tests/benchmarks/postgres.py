@@ -106,6 +106,25 @@ class Ours:
         self._bus.close()
 
 
+class OursInALoop(Ours):
+    """As agents that work through a queue: one message is acknowledged with the claim of the next."""
+
+    _receipt: str | None = None
+
+    def take(self) -> bool:
+        if self._receipt:
+            found = self._bus.ack_and_receive(self._agent, self._receipt)
+        else:
+            found = self._bus.receive(self._agent)
+        self._receipt = found[0].receipt if found else None
+        return bool(found)
+
+    def close(self) -> None:
+        if self._receipt:
+            self._bus.ack(self._receipt)
+        super().close()
+
+
 def _ours(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}schema=bench_bus"
 
@@ -217,7 +236,13 @@ class Pgqueuer(Coroutines):
         self._runner.close()
 
 
-SUBJECTS: dict[str, Any] = {"floor": Floor, "agent-bus": Ours, "procrastinate": Procrastinate, "pgqueuer": Pgqueuer}
+SUBJECTS: dict[str, Any] = {
+    "floor": Floor,
+    "agent-bus": Ours,
+    "agent-bus in a loop": OursInALoop,
+    "procrastinate": Procrastinate,
+    "pgqueuer": Pgqueuer,
+}
 
 
 def one_by_one(kind: Callable[[str, int], Queue], url: str, count: int) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import Bus, payloads
+from bus import Bus, clock, payloads
 
 STATUSES = ["scheduled", "ready", "leased", "acknowledged", "dead"]
 LEGAL = {
@@ -78,14 +78,17 @@ POISON = {
 }
 
 
+@pytest.mark.parametrize("limit", [1, 5])
 @pytest.mark.parametrize("columns", POISON.values(), ids=POISON)
-def test_no_row_put_in_by_hand_blocks_a_mailbox(hand: sqlite3.Connection, url: str, columns: dict[str, object]) -> None:
+def test_no_row_put_in_by_hand_blocks_a_mailbox(
+    hand: sqlite3.Connection, url: str, columns: dict[str, object], limit: int
+) -> None:
     with suppress(sqlite3.IntegrityError):
         insert(hand, **columns)
     good = insert(hand, payload='{"phase": "good"}')
     with Bus.open(url) as bus:
         seen: list[int] = []
-        while found := bus.receive("a", limit=5):
+        while found := bus.receive("a", limit=limit):
             bus.ack([message.receipt or "" for message in found])
             seen += [message.id for message in found]
         assert good in seen
@@ -276,7 +279,8 @@ def test_the_fencing_token_only_grows_and_the_newest_row_stays(hand: sqlite3.Con
         hand.execute("delete from agent_messages")
 
 
-def test_text_that_is_not_utf8_blocks_nobody(hand: sqlite3.Connection, url: str) -> None:
+@pytest.mark.parametrize("limit", [1, 5])
+def test_text_that_is_not_utf8_blocks_nobody(hand: sqlite3.Connection, url: str, limit: int) -> None:
     hand.execute(
         "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload) "
         "values ('s', 'me', 'a', 'task_assignment', cast(x'7b2261223a22ff227d' as text))"
@@ -284,8 +288,24 @@ def test_text_that_is_not_utf8_blocks_nobody(hand: sqlite3.Connection, url: str)
     insert(hand, payload='{"phase": "good"}')
     with Bus.open(url) as bus:
         assert bus.messages()[1].payload == {"a": "\ufffd"}
-        assert [m.payload["phase"] for m in bus.receive("a", limit=5)] == ["good"]
+        assert [m.payload["phase"] for m in bus.receive("a", limit=limit)] == ["good"]
         assert bus.message(1).dead_reason == "damaged"
+
+
+@pytest.mark.parametrize("priority", [-3, 0, 11, 1000])
+def test_a_priority_that_there_is_not_blocks_nobody(hand: sqlite3.Connection, url: str, priority: int) -> None:
+    hand.execute("pragma ignore_check_constraints = on")
+    odd, good = insert(hand, priority=priority), insert(hand, priority=5)
+    with Bus.open(url) as bus:
+        seen = [bus.receive("a")[0].id, bus.receive("a")[0].id]
+    assert seen == ([good, odd] if priority < 5 else [odd, good])
+
+
+def test_what_is_sent_by_hand_keeps_a_session_active(hand: sqlite3.Connection, url: str) -> None:
+    with Bus.open(url) as bus:
+        before = bus.session_show("s").last_activity
+        insert(hand, created_at=clock.stamp(clock.seconds() + 3600))
+        assert (bus.session_show("s").last_activity - before).total_seconds() > 3500
 
 
 def test_settings_that_are_numbers_stay_numbers_by_hand(hand: sqlite3.Connection) -> None:

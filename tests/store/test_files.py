@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bus import AsyncBus, Bus, BusError, clock, messages, schemas
+from bus.errors import error
 from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
@@ -233,6 +234,23 @@ def test_the_wal_stays_small(url: str) -> None:
             bus.send("a", "a", "task_assignment", {"title": "x" * 2000})
             largest = max(largest, os.stat(f"{url}-wal").st_size)
     assert store.WAL_LIMIT < largest < 2 * store.WAL_LIMIT
+
+
+def test_a_checkpoint_that_has_to_wait_too_long_fails_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent is sent; the next commits try again."""
+    tried = []
+
+    def busy(connection: store.Connection) -> None:
+        tried.append(connection)
+        raise error("busy")
+
+    monkeypatch.setattr(store, "WAL_LIMIT", 1)
+    monkeypatch.setattr(store.Connection, "checkpoint", busy)
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        sent = [bus.send("a", "a", "task_assignment", {}) for _ in range(20)]
+        assert len(tried) > 1
+        assert [message.id for message in bus.pending("a")] == sent
 
 
 @pytest.mark.parametrize("where", ["inside a transaction", "at the turnstile"])

@@ -22,6 +22,7 @@ from bus import AsyncBus, Bus, BusError, agents, messages, schemas, state
 from bus.models import Message
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
+from bus.store.postgres_wire import Wire
 from bus.store.url import Server, parse
 from tests import servers
 from tests.conformance.refusal import refused
@@ -379,6 +380,20 @@ def test_a_queue_gives_each_message_to_one(bus: Bus, postgres: str) -> None:
         taken = [n for part in pool.map(work, range(6)) for n in part]
     assert sorted(taken) == list(range(count))
     assert {message.receipt and message.receipt.endswith(".1") for message in bus.messages(limit=count)} == {True}
+
+
+def test_to_acknowledge_and_receive_takes_one_round_trip(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [bus.send("boss", "a", TASK, {"n": n}) for n in range(3)]
+    (first,) = bus.receive("a")
+    (second,) = bus.ack_and_receive("a", first.receipt or "")
+    asked: list[object] = []
+    ask = Wire.ask
+    monkeypatch.setattr(Wire, "ask", lambda wire, asks: asked.append(asks) or ask(wire, asks))
+    (third,) = bus.ack_and_receive("a", second.receipt or "")
+    assert len(asked) == 1
+    monkeypatch.undo()
+    assert [first.id, second.id, third.id] == ids
+    assert [bus.message(id).status for id in ids] == ["acknowledged", "acknowledged", "leased"]
 
 
 def test_compare_and_set_loses_no_update(bus: Bus, postgres: str) -> None:
