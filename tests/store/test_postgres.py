@@ -364,24 +364,6 @@ def test_hosts_whose_clocks_differ_share_leases(bus: Bus, postgres: str, monkeyp
 # --- at the same time
 
 
-def test_a_queue_gives_each_message_to_one(bus: Bus, postgres: str) -> None:
-    count = 200
-    bus.apply([messages.send("boss", "@milestone-executor", TASK, {"n": n}) for n in range(count)])
-
-    def work(number: int) -> list[int]:
-        taken: list[int] = []
-        with Bus.open(postgres) as mine:
-            while found := mine.receive("ab"[number % 2], limit=1 + number % 3):
-                mine.ack([message.receipt or "" for message in found])
-                taken += [message.payload["n"] for message in found]
-        return taken
-
-    with ThreadPoolExecutor(6) as pool:
-        taken = [n for part in pool.map(work, range(6)) for n in part]
-    assert sorted(taken) == list(range(count))
-    assert {message.receipt and message.receipt.endswith(".1") for message in bus.messages(limit=count)} == {True}
-
-
 def test_to_acknowledge_and_receive_takes_one_round_trip(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [bus.send("boss", "a", TASK, {"n": n}) for n in range(3)]
     (first,) = bus.receive("a")
@@ -394,21 +376,6 @@ def test_to_acknowledge_and_receive_takes_one_round_trip(bus: Bus, monkeypatch: 
     monkeypatch.undo()
     assert [first.id, second.id, third.id] == ids
     assert [bus.message(id).status for id in ids] == ["acknowledged", "acknowledged", "leased"]
-
-
-def test_compare_and_set_loses_no_update(bus: Bus, postgres: str) -> None:
-    def count(_: int) -> None:
-        with Bus.open(postgres) as mine:
-            for _ in range(10):
-                while True:
-                    value, version = mine.state_load_versioned("x", "n") or ("0", 0)
-                    with contextlib.suppress(BusError):
-                        mine.state_save("x", "n", str(int(value) + 1), if_version=version)
-                        break
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(count, range(4)))
-    assert bus.state_load_versioned("x", "n") == ("40", 40)
 
 
 def test_the_same_key_at_the_same_time_is_one_message(bus: Bus, postgres: str) -> None:
