@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import AsyncBus, Bus, BusError, agents, messages, schemas, state
+from bus import AsyncBus, Bus, BusError, agents, schemas, state
 from bus.models import Message
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
