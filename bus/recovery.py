@@ -276,13 +276,19 @@ def _begins(session: Session) -> bool:
 
 
 def _milestone(found: Plan, id: str | None) -> Steps[str]:
+    name = found.session.session_id
+    already = milestones.decode((yield Query("milestones/of_session", {"session": name})))
+    if already:
+        if id not in (None, already[0].id):
+            raise error("milestone_exists", f"session {name} has made milestone {already[0].id}", "it makes one")
+        return already[0].id
     source = _planned(found)
     assert source  # or the option would not fit
     rows = yield Query("state/load", {"agent": source.saved_by, "key": PLAN_KEY})
     phases = yield Query("types/artifacts", {"name": "execution"})
     parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id)
     made = milestones.decode((yield Query("milestones/create", parameters)))[0]
-    if made.data.get("planning_session") != found.session.session_id:
+    if made.data.get("planning_session") != name:
         raise error("milestone_exists", f"milestone {made.id} is there already, and is not this session's")
     return made.id
 

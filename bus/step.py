@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bus import agents, checkpoints, messages, sessions, state
+from bus import agents, checkpoints, messages, sessions, state, trace_context
 from bus.errors import BusError, error
 from bus.operation import Operation, Steps, writing
 
@@ -47,7 +47,8 @@ def apply(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
 
 
 def named(line: Mapping[str, Any]) -> Operation[Any]:
-    """The operation that a mapping names: `op`, and the long options of the command as keys.
+    """The operation that a mapping names: `op`, and the long options of the command as keys. What is sent is sent in
+    the trace context around, as the command does.
 
     `{"op": "messages.ack", "receipt": "42.3"}`. Raises `usage` for what is no operation or lacks an argument.
     """
@@ -55,11 +56,17 @@ def named(line: Mapping[str, Any]) -> Operation[Any]:
         raise error("usage", "a line of a step is an object with an op", f"the operations are {', '.join(OPERATIONS)}")
     listed = {key: [line[key]] for key in REPEATED if isinstance(line.get(key), str)}
     arguments = {SPELLINGS.get(key, key.replace("-", "_")): value for key, value in {**line, **listed}.items()}
+    if len(arguments) < len(line):
+        raise error("usage", "an argument stands twice, by two names", "give it once")
     del arguments["op"]
-    name = line["op"]
+    name = line["op"] if line["op"] in OPERATIONS else line["op"].replace(".", "s.", 1)
+    if name == "messages.redrive" and bool(arguments.pop("all", False)) == (arguments.get("ids") is not None):
+        raise error("usage", "name ids, or all", '{"op": "messages.redrive", "all": true}')
     if name == "messages.send" and arguments.get("to") == messages.EVERYBODY:
         name, _ = "messages.broadcast", arguments.pop("to")
-    function = OPERATIONS.get(name) or OPERATIONS.get(name.replace(".", "s.", 1))
+    if name in ("messages.send", "messages.broadcast") and arguments.get("traceparent") is None:
+        arguments["traceparent"] = trace_context.surrounding()
+    function = OPERATIONS.get(name)
     if not function:
         raise error("usage", f"a step has no operation {name[:60]!r}", f"the operations are {', '.join(OPERATIONS)}")
     try:

@@ -229,6 +229,22 @@ def test_a_step_that_is_repeated_happens_once(team: Bus) -> None:
     team.ack(message.receipt)  # by itself an acknowledgement may be repeated
 
 
+def test_a_step_redrives_all_when_it_is_told_so(team: Bus) -> None:
+    ids = [team.send("boss", "one", TASK, {}) for _ in range(2)]
+    for id in ids:
+        team.cancel(id)
+    assert team.apply([step.named({"op": "messages.redrive", "ids": ids[:1]})]) == [ids[:1]]
+    assert team.apply([step.named({"op": "messages.redrive", "all": True})]) == [ids[1:]]
+
+
+def test_a_step_sends_in_the_trace_context_around(team: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    around, given = (f"00-{digit * 32}-{digit * 16}-01" for digit in "12")
+    monkeypatch.setenv("TRACEPARENT", around)
+    line = {"op": "messages.send", "from": "boss", "to": "one", "type": TASK, "payload": {}}
+    ids = team.apply([step.named(line), step.named({**line, "traceparent": given})])
+    assert [team.message(id).traceparent for id in ids] == [around, given]
+
+
 def test_a_step_whose_lease_was_lost_changes_nothing(team: Bus) -> None:
     team.send("boss", "@milestone-executor", TASK, {})
     (mine,) = team.receive("one", lease=10)

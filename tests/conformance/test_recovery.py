@@ -215,6 +215,10 @@ def test_a_milestone_is_made_once_and_never_over_another(planned: Bus) -> None:
     assert planned.recovery_apply("p", "create-milestone", by="me", milestone="mine").milestone_id == "mine"
     again = planned.recovery_apply("p", "create-milestone", by="me", milestone="mine")
     assert (again.changed, again.milestone_id, len(planned.milestone_list())) == (False, "mine", 1)
+    assert planned.recovery_apply("p", "create-milestone", by="me").milestone_id == "mine"
+    with refused("milestone_exists", 76):
+        planned.recovery_apply("p", "create-milestone", by="me", milestone="another")
+    assert [milestone.id for milestone in planned.milestone_list()] == ["mine"]
     planned.register("q", type="milestone-planner", session="q", operation="planning")
     planned.state_save("q", "milestone-plan", "just words")
     with refused("milestone_exists", 76):
