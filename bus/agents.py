@@ -199,8 +199,17 @@ def relieve_the_dead(agent: str) -> Steps[bool]:
     """Give back what holders that are known to be dead have leased of what an agent could take; whether any was."""
     dead = [holder for holder, life in (yield from _holders(agent)).items() if life is Life.DEAD]
     for holder in dead:
-        yield from give_back(holder.agent_id)
+        yield from relieve(holder)
     return bool(dead)
+
+
+def relieve(holder: Holder) -> Steps[Returned]:
+    """Give back what a dead process has leased, unless its agent was started again meanwhile."""
+    yield Query("recovery/hold", {"session": None, "agent": holder.agent_id})
+    rows = yield Query("agents/identity", {"agent": holder.agent_id})
+    if not rows or Identity(*rows[0][1:]) != holder.identity or liveness.life(holder.identity) is not Life.DEAD:
+        return Returned([], [])
+    return (yield from give_back(holder.agent_id))
 
 
 def at_work(agent: str) -> Seldom:

@@ -79,10 +79,7 @@ def _processes() -> Steps[tuple[list[int], dict[str, int]]]:
 @writing
 def _relieve(holder: Holder, by: str) -> Steps[agents.Returned]:
     """Give back what a dead process has leased, unless its agent was started again meanwhile."""
-    rows = yield Query("agents/identity", {"agent": holder.agent_id})
-    if not rows or Identity(*rows[0][1:]) != holder.identity or liveness.life(holder.identity) is not Life.DEAD:
-        return agents.Returned([], [])
-    returned = yield from agents.give_back(holder.agent_id)
+    returned = yield from agents.relieve(holder)
     if any(returned):
         details = {"given_back": returned.ready, "buried": returned.dead, "pid": holder.identity.pid, "by": by}
         yield from recovery.log(holder.agent_id, "unresponsive", details)
@@ -141,9 +138,10 @@ def clean(*, stale: Duration | None = None, failed: Duration | None = None, by: 
 
 def _clean_stale(silence: float, by: str) -> Steps[Cleaned]:
     failed, given_back, buried = yield from _bury_silent(silence, by)
-    sessions_failed = yield from _stale(silence)
-    for name in sessions_failed:
-        yield Query("sessions/fail", {"session": name})
+    sessions_failed = []
+    for name in (yield from _stale(silence)):
+        rows = yield Query("sessions/fail", {"session": name, "silence": silence})
+        sessions_failed += [name for (name,) in rows]
     return Cleaned(failed_agents=failed, failed_sessions=sessions_failed, given_back=given_back, buried=buried)
 
 

@@ -190,6 +190,7 @@ def apply(session: str, option: str, *, by: str, milestone: str | None = None) -
 
 
 def _apply(session: str, option: str, by: str, milestone: str | None) -> Steps[Recovered]:
+    yield Query("recovery/hold", {"session": session, "agent": None})
     found = yield from _survey(session)
     _fits(found, option)
     made = None

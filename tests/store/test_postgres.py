@@ -26,7 +26,7 @@ from bus.store.postgres_wire import Wire
 from bus.store.url import Server, parse
 from tests import servers
 from tests.conformance.refusal import refused
-from tests.conftest import listening
+from tests.conftest import Process, listening
 from tests.store import test_payload_types as payload_types
 from tests.store.test_by_hand import COLUMNS, LEGAL, STATUSES
 
@@ -362,6 +362,44 @@ def test_hosts_whose_clocks_differ_share_leases(bus: Bus, postgres: str, monkeyp
 
 
 # --- at the same time
+
+
+def until_they_wait_for_locks(hand: Hand, number: int) -> None:
+    """Wait until so many of the server's processes wait for somebody's lock."""
+    text = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    deadline = time.monotonic() + 20
+    while (hand.execute(text).fetchone() or (0,))[0] < number:  # type: ignore[operator]
+        assert time.monotonic() < deadline
+
+
+def test_two_who_recover_at_once_have_one_effect(bus: Bus, hand: Hand, process: Process) -> None:
+    bus.register("dead", type="milestone-executor", session="s", pid=process.pid)
+    bus.send("boss", "dead", TASK, {})
+    bus.receive("dead")
+    process.kill()
+    process.wait()
+    with ThreadPoolExecutor(2) as pool, hand.transaction():
+        hand.execute(f"select 1 from {table(bus, 'agent_registry')} for update")  # type: ignore[arg-type]
+        told = [pool.submit(bus.recovery_apply, "s", "resume", by=name) for name in ("me", "you")]
+        with psycopg.connect(hand.info.dsn, autocommit=True) as watching:
+            until_they_wait_for_locks(watching, 2)
+    assert sorted(one.result().changed for one in told) == [False, True]
+    assert sorted(one.result().failed for one in told) == [[], ["dead"]]
+
+
+def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, hand: Hand) -> None:
+    bus.send("boss", "a", TASK, {})
+    bus.receive("a", lease=3600)
+    beat = f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval"
+    hand.execute(f"{beat} '1 hour' where agent_id = 'a'")  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as pool:
+        with hand.transaction():
+            hand.execute(f"{beat} '1 second' where agent_id = 'a'")  # type: ignore[arg-type]
+            check = pool.submit(bus.monitor_check)
+            with psycopg.connect(hand.info.dsn, autocommit=True) as watching:
+                until_they_wait_for_locks(watching, 1)
+        assert check.result().failed == []
+    assert bus.message(1).status == "leased"
 
 
 def test_to_acknowledge_and_receive_takes_one_round_trip(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
