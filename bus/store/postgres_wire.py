@@ -79,8 +79,18 @@ class Wire:
 
         Raises the error of the first that fails; those after it were not run.
         """
-        if len(asks) == 1 and (name := self._names.get(asks[0][0])):
-            return self._one(asks[0][0], name, asks[0][1])
+        try:
+            if len(asks) == 1 and (name := self._names.get(asks[0][0])):
+                return self._one(asks[0][0], name, asks[0][1])
+            return self._several(asks)
+        except (psycopg.Error, UnicodeEncodeError):
+            raise
+        except BaseException:
+            # Out of a signal handler, say. What is still to come would be taken for the answer to what is asked next.
+            self._pgconn.finish()
+            raise
+
+    def _several(self, asks: Sequence[Ask]) -> list[Row] | None:
         given = [[_dumped(value) for value in values] for _, values in asks]
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()

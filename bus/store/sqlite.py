@@ -140,11 +140,7 @@ class Connection:
         try:
             if not operation.brief:
                 transaction.begin()
-            try:
-                result = transaction.carry_out(operation.steps())
-            except BaseException:
-                self._rollback()
-                raise
+            result = transaction.carry_out(operation.steps())
             self._commit(transaction.begun)
             self._commits += 1
             if self._commits % 8 == 0:
@@ -152,7 +148,11 @@ class Connection:
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
         finally:
-            self.leave()
+            try:
+                self._let_go()
+            except BaseException:  # one out of a signal handler may come before it has let go
+                self._let_go()
+                raise
         if transaction.seldom:
             self.lately.note(transaction.seldom)
         if transaction.bells:
@@ -163,13 +163,22 @@ class Connection:
         try:
             if operation.single:
                 return Transaction(self).carry_out(operation.steps())
-            self.execute("begin")
             try:
+                self.execute("begin")
                 return Transaction(self).carry_out(operation.steps())
             finally:
-                self._rollback()
+                try:
+                    self._let_go()
+                except BaseException:
+                    self._let_go()
+                    raise
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
+
+    def _let_go(self) -> None:
+        """Leave no transaction open, and the turn to others."""
+        self._rollback()
+        self.leave()
 
     def enter(self) -> bool:
         """Take the turn to write; whether it was somebody else's before. Raises `busy`."""
@@ -195,7 +204,10 @@ class Connection:
 
     def _rollback(self) -> None:
         if not self._broken and self.sqlite.in_transaction:
-            self.execute("rollback")
+            try:
+                self.execute("rollback")
+            except sqlite3.Error:
+                self._break()
 
     def _commit(self, begun: bool) -> None:
         """End the transaction, if one was begun; else a lone statement has ended its own."""
@@ -231,8 +243,8 @@ class Connection:
     def tidy(self) -> None:
         """Copy the WAL into the file, whatever its size."""
         if self._turnstile:
-            self.enter()
             try:
+                self.enter()
                 self.checkpoint()
             finally:
                 self.leave()

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import time
+import weakref
 
 from bus.errors import error, of_system
 
@@ -25,22 +26,39 @@ HASTE = 0.0001  # seconds between two tries of one with the right of way
 RIGHT_OF_WAY = 0.05  # seconds that it lasts, unless it is renewed; who has it may be killed
 
 
+_all: weakref.WeakSet[Turnstile] = weakref.WeakSet()
+
+
+def _leave_it_to_the_parent() -> None:
+    """A child has its parent's descriptors, and with them the turn: were the parent killed, it would never end."""
+    for turnstile in list(_all):
+        turnstile.close()
+
+
+os.register_at_fork(after_in_child=_leave_it_to_the_parent)
+
+
 class Turnstile:
     """The queue before the write lock of one bus; one descriptor, for one thread."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = _open(path)
         self.inside = False  # whether it is our turn
+        _all.add(self)
 
     def enter(self, timeout: float) -> bool:
         """Take the turn, unless we have it; whether it was somebody else's before. Raises `busy` when it does not come
         for `timeout` seconds (a stopped process holds it)."""
         if self.inside:
             return False
-        waited = self._is_anothers() or not self._taken()
-        if waited:
-            self._wait(timeout)
-        self.inside = True
+        try:
+            waited = self._is_anothers() or not self._taken()
+            if waited:
+                self._wait(timeout)
+            self.inside = True
+        except BaseException:  # one out of a signal handler may come just after it was taken
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            raise
         return waited
 
     def _wait(self, timeout: float) -> None:
@@ -88,11 +106,13 @@ class Turnstile:
     def leave(self) -> None:
         """Let the next one through, if we are inside."""
         if self.inside:
-            self.inside = False
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.inside = False
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _open(path: str) -> int:
