@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import time
-import weakref
 
 from bus.errors import error, of_system
 
@@ -26,12 +25,12 @@ HASTE = 0.0001  # seconds between two tries of one with the right of way
 RIGHT_OF_WAY = 0.05  # seconds that it lasts, unless it is renewed; who has it may be killed
 
 
-_all: weakref.WeakSet[Turnstile] = weakref.WeakSet()
+_open_ones: set[Turnstile] = set()
 
 
 def _leave_it_to_the_parent() -> None:
     """A child has its parent's descriptors, and with them the turn: were the parent killed, it would never end."""
-    for turnstile in list(_all):
+    for turnstile in list(_open_ones):
         turnstile.close()
 
 
@@ -44,7 +43,7 @@ class Turnstile:
     def __init__(self, path: str) -> None:
         self._descriptor = _open(path)
         self.inside = False  # whether it is our turn
-        _all.add(self)
+        _open_ones.add(self)
 
     def enter(self, timeout: float) -> bool:
         """Take the turn, unless we have it; whether it was somebody else's before. Raises `busy` when it does not come
@@ -113,6 +112,7 @@ class Turnstile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+            _open_ones.discard(self)
 
 
 def _open(path: str) -> int:
