@@ -75,11 +75,10 @@ class Run:
         return lifecycle.KILLED - status if status < 0 else status
 
     def _environment(self) -> dict[str, str]:
-        url = self.bus.url
         settings = {setting.key: setting.value for setting in self.bus.config_list()}
         context = trace_context.life(settings["bus_id"], self.id, self.session, self.parent)
         found = {
-            "BUS_URL": f"{url.path}?synchronous=normal" if url.synchronous == "normal" else url.path,
+            "BUS_URL": self.bus.url.address(),
             "BUS_TRACE": str(self.id),
             "TRACEPARENT": context.header(),
         }
