@@ -106,6 +106,20 @@ def test_the_identity_may_come_from_the_environment(here: str) -> None:
     bus("heartbeat", status=64)
 
 
+def test_a_value_is_never_saved_in_a_place_that_was_not_meant(here: str) -> None:
+    assert bus("state", "save", "k", "-", stdin="one", BUS_AGENT="a") == "1\n"
+    assert bus("state", "save", "k", stdin="two", BUS_AGENT="a") == "2\n"
+    assert bus("state", "save", "b", "k", "three", BUS_AGENT="a") == "1\n"
+    assert bus("state", "save", "b", "k", "-", stdin="four", BUS_AGENT="a") == "2\n"
+    assert bus("state", "save", "b", "k", stdin="five") == "3\n"
+    bus("state", "save", "kk", "vv", stdin="", status=64, BUS_AGENT="a")
+    bus("state", "save", "kk", stdin="", status=64)
+    with Bus.open(here) as opened:
+        assert [(v.state_key, v.state_value) for v in opened.state_list("a")] == [("k", "two")]
+        assert [(v.state_key, v.state_value) for v in opened.state_list("b")] == [("k", "five")]
+        assert opened.state_list("kk") == []
+
+
 def test_values_pass_through_unchanged(here: str) -> None:
     value = "'\"\\\r\n $(x) `y` 007 é\u202e\x1b[31m\n\n"
     assert bus("state", "save", "a", "k", "-", stdin=value) == "1\n"
