@@ -143,7 +143,13 @@ def me(agent: str | None) -> str:
 
 
 def on_whose_word() -> str:
-    """Who runs this command: $BUS_AGENT, else the user."""
+    """Who runs this command: $BUS_AGENT, else the user; by number where that has no name, as in many containers."""
     import getpass
 
-    return os.environ.get("BUS_AGENT") or f"{getpass.getuser()}@{os.uname().nodename}"
+    if named := os.environ.get("BUS_AGENT"):
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{os.uname().nodename}"
