@@ -17,7 +17,6 @@ COLUMNS = ("id", "to", "from", "type", "priority", "status", "sent", "redelivere
 
 
 def _row(m: Message) -> tuple[object, ...]:
-    why = f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
     return (
         m.id,
         m.to_agent,
@@ -28,8 +27,12 @@ def _row(m: Message) -> tuple[object, ...]:
         m.created_at,
         m.retry_count,
         m.leased_by,
-        why,
+        _why(m),
     )
+
+
+def _why(m: Message) -> str | None:
+    return f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
 
 
 @click.command()
@@ -74,8 +77,7 @@ def _outcome(message: Message) -> int:
     if message.status == "acknowledged":
         return 0
     if message.status == "dead":
-        why = f"{message.dead_reason}{': ' + message.reason if message.reason else ''}"
-        raise error("already_ended", f"message {message.id} is dead: {why}", "see `bus dead`")
+        raise error("already_ended", f"message {message.id} is dead: {_why(message)}", "see `bus dead`")
     raise error("not_acknowledged", f"message {message.id} is {message.status}, not acknowledged")
 
 
@@ -186,7 +188,7 @@ def _story(message: Message) -> str:
     if message.acknowledged_at:
         lines.append(f"acknowledged  {at(message.acknowledged_at)}")
     elif message.status == "dead":
-        lines.append(f"dead          {message.dead_reason}{': ' + message.reason if message.reason else ''}")
+        lines.append(f"dead          {_why(message)}")
     else:
         until = f" until {at(message.due_at)}" if message.due_at else ""
         lines.append(f"{message.status:<13} {until.strip()}".rstrip())
@@ -215,7 +217,12 @@ def dead(out: Output, session: str | None) -> None:
     """The dead messages, each with the reason."""
     with out.open() as bus:
         found = bus.dead(session=session)
-    out.table(found, COLUMNS, map(_row, found))
+    columns = ("id", "to", "from", "type", "priority", "sent", "redelivered", "why")
+    rows = [
+        (m.id, m.to_agent, m.from_agent, m.message_type, m.priority, m.created_at, m.retry_count, _why(m))
+        for m in found
+    ]
+    out.table(found, columns, rows)
 
 
 @click.command()
