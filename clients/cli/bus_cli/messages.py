@@ -10,6 +10,7 @@ from bus import trace_context
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me
 from bus_cli.text import safe
 
@@ -42,11 +43,11 @@ def _why(m: Message) -> str | None:
 @click.option(
     "--from", "sender", envvar="BUS_AGENT", required=True, metavar="AGENT", help="The sender (else $BUS_AGENT)."
 )
-@click.option("--priority", type=int, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
+@click.option("--priority", type=WHOLE, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
 @click.option("--delay", metavar="DURATION", help="Hold it back so long: 30s, 5m, 2h, 7d.")
 @click.option("--expires", metavar="DURATION", help="It is dead when nobody took it within this time.")
 @click.option("--key", help="Idempotency key: sent twice under it, it is there once.")
-@click.option("--reply-to", type=int, metavar="ID", help="The message this one answers.")
+@click.option("--reply-to", type=WHOLE, metavar="ID", help="The message this one answers.")
 @click.option("--correlation", help="An id of your own that ties messages together.")
 @click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it is sent in (else $TRACEPARENT).")
 @click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
@@ -83,7 +84,7 @@ def _outcome(message: Message) -> int:
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--limit", type=int, default=1, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=1, show_default=True, help="How many at most.")
 @click.option("--wait", metavar="DURATION", help="Sleep until there is one, so long at most.")
 @click.option("--lease", metavar="DURATION", help="How long they are ours (else the setting lease_seconds).")
 @click.option("--type", help="Only messages of this type.")
@@ -201,7 +202,7 @@ def _story(message: Message) -> str:
 @click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
 @click.option("--session", help="Of this session.")
 @click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
-@click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=100, show_default=True, help="How many at most.")
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""

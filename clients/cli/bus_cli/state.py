@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bus.errors import error
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me, who
 
 
@@ -22,7 +23,9 @@ def state() -> None:
 @click.argument("value", required=False)
 @click.option("--type", help="The state type (else user_data).")
 @click.option("--ttl", metavar="DURATION", help="It is gone after this time.")
-@click.option("--if-version", type=int, metavar="N", help="Only when it has this version; 0: only when there is none.")
+@click.option(
+    "--if-version", type=WHOLE, metavar="N", help="Only when it has this version; 0: only when there is none."
+)
 @command
 def save(out: Output, agent: str, key: str | None, value: str | None, **options: Any) -> None:
     """Keep VALUE under KEY; `-`, or leaving it out, reads it from stdin. Prints its version.
@@ -96,7 +99,7 @@ def delete(out: Output, agent: str, key: str | None) -> int:
 @state.command()
 @click.argument("agent")
 @click.argument("key", required=False)
-@click.option("--after", type=int, metavar="VERSION", help="Until it has another version than this (else than now).")
+@click.option("--after", type=WHOLE, metavar="VERSION", help="Until it has another version than this (else than now).")
 @click.option("--wait", metavar="DURATION", default="1d", show_default=True, help="So long at most.")
 @command
 def watch(out: Output, agent: str, key: str | None, after: int | None, wait: str) -> int:

@@ -20,6 +20,7 @@ from rich.text import Text
 from bus import Bus, clock, liveness
 from bus.liveness import Identity, Life
 from bus.overview import Overview
+from bus_cli.numbers import Number
 from bus_cli.output import Output, command
 from bus_cli.tables import picture
 from bus_cli.text import safe
@@ -29,7 +30,7 @@ COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 
 
 @click.command()
-@click.option("--interval", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Show it once; so it is, too, when this is no terminal.")
 @command
 def top(out: Output, interval: float, once: bool) -> None:
