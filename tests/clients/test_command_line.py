@@ -305,6 +305,16 @@ ODD = {
         ["types", "add", "message", "m", "--schema", "missing.json"],
         ["types", "add", "operation", "o", "--artifact", "a=b"],
         ["types", "add", "operation", "o", "--artifact", "a=1", "--artifact", "b"],
+        ["session", "counts", "--days", "nan"],
+        ["session", "counts", "--days", "-5"],
+        ["session", "counts", "--days", "inf"],
+        ["session", "counts", "--days", "1e300"],
+        ["session", "counts", "--days", "1_0"],
+        ["trace", "velocity", "--days", "0"],
+        ["top", "--once", "--interval", "nan"],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--priority", "1_0"],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--priority", "٣"],
+        ["receive", "a", "--limit", "+1"],
         ["--bus", "mysql://x", "status"],
         ["--bus", "x.db?mode=rw", "status"],
     ],
@@ -333,6 +343,8 @@ ODD = {
         ["checkpoint", "create", "a", "--type", "weekly"],
         ["checkpoint", "create", "a", "--snapshot", "{"],
         ["config", "set", "lease_seconds", "soon"],
+        ["config", "set", "failed_session_hours", "878401"],
+        ["config", "set", "message_retry_limit", "1.5"],
         ["types", "add", "message", "m", "--schema", "{"],
         ["types", "add", "operation", "o", "--artifact", "bad key"],
         ["types", "add", "agent", "a b"],
@@ -363,6 +375,18 @@ def test_bad_input_is_one_line_and_its_status(here: str, status: int, capfd: pyt
         if (found, out) != (status, "") or errors.count("\n") != 1 or "Traceback" in errors:
             wrong.append((arguments, found, out, errors))
     assert not wrong
+
+
+def test_a_hint_names_what_can_be_given(here: str) -> None:
+    for arguments, words in (
+        (["checkpoint", "create", "a", "--type", "foo"], "manual, automatic, phase_completion, error_recovery"),
+        (["heartbeat", "a", "--status", "asleep"], "spawning, active, paused, completed, failed or terminated"),
+        (["update", "a", "--capabilities", "{}"], "capabilities are a JSON array"),
+        (["register", "c", "--type", "validation", "--session", "s", "--capabilities", "{}"], "a JSON array"),
+    ):
+        done = subprocess.run([*BUS, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 65, done
+        assert words in done.stderr
 
 
 def inside(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
