@@ -15,6 +15,7 @@ import pytest
 from bus import Bus
 from bus.store.url import Server, Url, parse
 from tests.clients.test_command_line import BUS, bus
+from tests.store.test_files import read_only
 
 ECHO = [sys.executable, "-c", "import os; print(os.environ['BUS_URL'])"]
 RUN = ["run", "--type", "validation", "--task", "t"]
@@ -195,6 +196,19 @@ def test_what_can_not_be_logged_is_not_done_and_the_file_is_named(barred: str, a
     assert (done.returncode, done.stdout) == (70, "")
     assert done.stderr.startswith(f"bus: {os.getcwd()}/.milestones")
     assert done.stderr.count("\n") == 1
+    with closing(sqlite3.connect(barred)) as hand:
+        assert hand.execute("select count(*) from agent_health_log").fetchone() == (0,)
+
+
+def test_nothing_is_restarted_whose_log_could_not_be_written(barred: str) -> None:
+    Path(".milestones").unlink()
+    logs = Path(".milestones", "logs")
+    logs.mkdir(parents=True)
+    with read_only(logs):
+        arguments = ["recover", "s", "--apply", "restart", "--respawn"]
+        done = subprocess.run([*BUS, "--bus", barred, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr.startswith(f"bus: {logs.absolute()} can't be read or written: ")
     with closing(sqlite3.connect(barred)) as hand:
         assert hand.execute("select count(*) from agent_health_log").fetchone() == (0,)
 
