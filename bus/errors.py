@@ -126,7 +126,12 @@ CATALOG: dict[str, Entry] = {
         Refused, "not a legal priority", "priorities are whole numbers from 1 to 10, 10 the most urgent"
     ),
     "invalid_progress": Entry(Refused, "not a legal progress", "progress is a number from 0 to 100"),
-    "invalid_status": Entry(Refused, "not a legal status", "see the statuses in README"),
+    "invalid_status": Entry(
+        Refused,
+        "not a legal status",
+        "agents are spawning, active, paused, completed, failed or terminated (retired: one of the last three), "
+        "records of their lives completed, failed or killed",
+    ),
     "invalid_moment": Entry(Refused, "not a moment", "write UTC as YYYY-MM-DD HH:MM:SS.SSS"),
     "future_time": Entry(Refused, "that is in the future", "give a time that has come"),
     "invalid_duration": Entry(

@@ -38,6 +38,13 @@ def duration(given: Duration | None) -> float | None:
     return float(given)
 
 
+def days(given: float | None) -> float | None:
+    """A number of days, more than 0 and at most 100 years, or None. Raises `usage`."""
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= 36600):
+        raise error("usage", f"not a number of days: {str(given)[:40]}", "give more than 0, at most 36600")
+    return given
+
+
 def moment(given: str | datetime | None) -> str | None:
     """A moment as the database writes it: RFC 3339, the database's own text, or a datetime; what names no zone is UTC.
     Raises `invalid_moment`."""

@@ -159,8 +159,9 @@ def _stale(silence: float) -> Steps[list[str]]:
 @reading
 def session_counts(*, days: float = 7) -> Steps[SessionCounts]:
     """How many sessions were active within some days, by status; `stale` are those of the active in which nothing
-    happened for the setting session_timeout and nobody lives."""
-    found: dict[str, int] = dict((yield Query("sessions/recent", {"age": days * DAY})))
+    happened for the setting session_timeout and nobody lives. Raises `usage` for what is no number of days."""
+    age = (inputs.days(days) or 0) * DAY
+    found: dict[str, int] = dict((yield Query("sessions/recent", {"age": age})))
     silence = yield from config.number("session_timeout")
     stale = yield from _stale(silence)
     numbers = {status: found.get(status, 0) for status in sessions.STATUSES}

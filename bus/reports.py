@@ -163,7 +163,7 @@ def _shown(found: Lifecycle, elapsed: int, life: Life) -> Active:
 
 def velocity(*, type: str | None = None, days: float | None = None) -> Routine[list[Velocity]]:
     """How fast the agents are, by type; of one type, or of those spawned in the last `days`, when given."""
-    return _truthful(by_type(type, some_days(days)))
+    return _truthful(by_type(type, inputs.days(days)))
 
 
 def by_type(type: str | None = None, days: float | None = None) -> Operation[list[Velocity]]:
@@ -209,7 +209,7 @@ def throughput(*, by: str = "hour", days: float | None = None) -> Routine[list[P
     first; periods without any are left out."""
     if by not in PERIODS:
         raise error("usage", f"throughput is by hour or by day, not {by[:20]!r}")
-    return _truthful(_throughput(by, some_days({"hour": 1, "day": 30}[by] if days is None else days)))
+    return _truthful(_throughput(by, inputs.days({"hour": 1, "day": 30}[by] if days is None else days)))
 
 
 @reading
@@ -259,13 +259,6 @@ def _reason(kind: str, owner: str, registered: bool, dead: bool, type: str, free
     if not registered:
         return "person", f"nobody is registered as {owner}"
     return "agent", f"{owner} has not taken it"
-
-
-def some_days(days: float | None) -> float | None:
-    """A number of days, or None. Raises `usage`."""
-    if days is not None and (isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 36600):
-        raise error("usage", f"not a number of days: {str(days)[:40]}", "give more than 0, at most 36600")
-    return days
 
 
 def _days_ago(days: float | None) -> Steps[str | None]:

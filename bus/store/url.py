@@ -28,8 +28,10 @@ class Url(NamedTuple):
     synchronous: str = "full"
 
     def address(self) -> str:
-        """What another process is given to open the same bus."""
-        return f"{self.path}?synchronous={self.synchronous}"
+        """What another process is given to open the same bus: the path as it is, where it can be read back so (the
+        shell functions open no other address themselves)."""
+        place = f"sqlite:///{_quoted(self.path)}" if "?" in self.path else self.path
+        return place if self.synchronous == "full" else f"{place}?synchronous={self.synchronous}"
 
 
 class Server:
@@ -58,8 +60,11 @@ Place = Url | Server
 
 def file(path: str, mode: str) -> str:
     """A path as the URI that SQLite takes, whatever its name."""
-    named = "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in os.fsencode(path))
-    return f"file:{named}?mode={mode}"
+    return f"file:{_quoted(path)}?mode={mode}"
+
+
+def _quoted(path: str) -> str:
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in os.fsencode(path))
 
 
 def parse(text: str) -> Place:
@@ -77,7 +82,7 @@ def parse(text: str) -> Place:
     parts = urlsplit(text)
     if parts.netloc or not parts.path.startswith("/"):
         raise error("usage", "not a bus address", "write sqlite:///relative or sqlite:////absolute")
-    return _options(unquote(parts.path[1:]), parts.query)
+    return _options(unquote(parts.path[1:], errors="surrogateescape"), parts.query)
 
 
 def _options(path: str, query: str) -> Url:

@@ -222,11 +222,16 @@ insert into agent_coordination_config (key, value, description) values
   ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
   ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
 
+-- 100 years at most, in the unit of the key: so long a duration may be. What is counted is whole.
 create function agent_coordination_config_numbers() returns trigger language plpgsql as $$
 begin
   if old.value ~ '^[0-9.]+$' and (new.value !~ '^([0-9]+\.?[0-9]*|\.[0-9]+)$' or length(new.value) > 40
-      or new.value::numeric > 3162240000 or (new.key = 'lease_seconds' and new.value::numeric < 0.001)) then
-    raise exception 'invalid_value: this setting is a number, 0 to 100 years, and a lease takes some time'
+      or new.value::numeric > case when new.key like '%\_days' then 36600 when new.key like '%\_hours' then 878400
+        else 3162240000 end
+      or (new.key = 'lease_seconds' and new.value::numeric < 0.001)
+      or (new.value like '%.%' and new.key in ('message_retry_limit', 'max_payload_bytes', 'advise_milestones',
+        'advise_milestones_strongly', 'advise_agents', 'advise_agents_strongly'))) then
+    raise exception 'invalid_value: this setting is a number, 0 to 100 years; counts are whole, and a lease takes some time'
       using errcode = 'AB000';
   end if;
   return new;

@@ -103,12 +103,17 @@ insert into agent_coordination_config (key, value, description) values
   ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
   ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
 
+-- 100 years at most, in the unit of the key: so long a duration may be. What is counted is whole.
 create trigger agent_coordination_config_numbers before update of value on agent_coordination_config
 when old.value <> '' and old.value not glob '*[^0-9.]*'
   and (new.value = '' or new.value glob '*[^0-9.]*' or new.value glob '*.*.*' or new.value not glob '*[0-9]*'
-    or cast(new.value as real) > 3162240000 or (new.key = 'lease_seconds' and cast(new.value as real) < 0.001))
+    or cast(new.value as real) > case when new.key glob '*_days' then 36600 when new.key glob '*_hours' then 878400
+      else 3162240000 end
+    or (new.key = 'lease_seconds' and cast(new.value as real) < 0.001)
+    or (new.value glob '*.*' and new.key in ('message_retry_limit', 'max_payload_bytes', 'advise_milestones',
+      'advise_milestones_strongly', 'advise_agents', 'advise_agents_strongly')))
 begin
-  select raise(abort, 'invalid_value: this setting is a number, 0 to 100 years, and a lease takes some time');
+  select raise(abort, 'invalid_value: this setting is a number, 0 to 100 years; counts are whole, and a lease takes some time');
 end;
 
 -- Refusals: `insert into refusals select 'code' where …` stops the operation that runs it.

@@ -106,6 +106,20 @@ def test_the_identity_may_come_from_the_environment(here: str) -> None:
     bus("heartbeat", status=64)
 
 
+def test_a_value_is_never_saved_in_a_place_that_was_not_meant(here: str) -> None:
+    assert bus("state", "save", "k", "-", stdin="one", BUS_AGENT="a") == "1\n"
+    assert bus("state", "save", "k", stdin="two", BUS_AGENT="a") == "2\n"
+    assert bus("state", "save", "b", "k", "three", BUS_AGENT="a") == "1\n"
+    assert bus("state", "save", "b", "k", "-", stdin="four", BUS_AGENT="a") == "2\n"
+    assert bus("state", "save", "b", "k", stdin="five") == "3\n"
+    bus("state", "save", "kk", "vv", stdin="", status=64, BUS_AGENT="a")
+    bus("state", "save", "kk", stdin="", status=64)
+    with Bus.open(here) as opened:
+        assert [(v.state_key, v.state_value) for v in opened.state_list("a")] == [("k", "two")]
+        assert [(v.state_key, v.state_value) for v in opened.state_list("b")] == [("k", "five")]
+        assert opened.state_list("kk") == []
+
+
 def test_values_pass_through_unchanged(here: str) -> None:
     value = "'\"\\\r\n $(x) `y` 007 é\u202e\x1b[31m\n\n"
     assert bus("state", "save", "a", "k", "-", stdin=value) == "1\n"
@@ -291,6 +305,16 @@ ODD = {
         ["types", "add", "message", "m", "--schema", "missing.json"],
         ["types", "add", "operation", "o", "--artifact", "a=b"],
         ["types", "add", "operation", "o", "--artifact", "a=1", "--artifact", "b"],
+        ["session", "counts", "--days", "nan"],
+        ["session", "counts", "--days", "-5"],
+        ["session", "counts", "--days", "inf"],
+        ["session", "counts", "--days", "1e300"],
+        ["session", "counts", "--days", "1_0"],
+        ["trace", "velocity", "--days", "0"],
+        ["top", "--once", "--interval", "nan"],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--priority", "1_0"],
+        ["send", "b", "task_assignment", "{}", "--from", "a", "--priority", "٣"],
+        ["receive", "a", "--limit", "+1"],
         ["--bus", "mysql://x", "status"],
         ["--bus", "x.db?mode=rw", "status"],
     ],
@@ -319,6 +343,8 @@ ODD = {
         ["checkpoint", "create", "a", "--type", "weekly"],
         ["checkpoint", "create", "a", "--snapshot", "{"],
         ["config", "set", "lease_seconds", "soon"],
+        ["config", "set", "failed_session_hours", "878401"],
+        ["config", "set", "message_retry_limit", "1.5"],
         ["types", "add", "message", "m", "--schema", "{"],
         ["types", "add", "operation", "o", "--artifact", "bad key"],
         ["types", "add", "agent", "a b"],
@@ -349,6 +375,18 @@ def test_bad_input_is_one_line_and_its_status(here: str, status: int, capfd: pyt
         if (found, out) != (status, "") or errors.count("\n") != 1 or "Traceback" in errors:
             wrong.append((arguments, found, out, errors))
     assert not wrong
+
+
+def test_a_hint_names_what_can_be_given(here: str) -> None:
+    for arguments, words in (
+        (["checkpoint", "create", "a", "--type", "foo"], "manual, automatic, phase_completion, error_recovery"),
+        (["heartbeat", "a", "--status", "asleep"], "spawning, active, paused, completed, failed or terminated"),
+        (["update", "a", "--capabilities", "{}"], "capabilities are a JSON array"),
+        (["register", "c", "--type", "validation", "--session", "s", "--capabilities", "{}"], "a JSON array"),
+    ):
+        done = subprocess.run([*BUS, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 65, done
+        assert words in done.stderr
 
 
 def inside(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -192,6 +192,32 @@ def test_settings_are_known_and_numbers_stay_numbers(bus: Bus) -> None:
             bus.config_set("lease_seconds", bad)
 
 
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [("failed_session_hours", "878400"), ("cleanup_retention_days", "36600"), ("stale_after", "3162240000")],
+)
+def test_a_setting_is_100_years_at_most_in_its_own_unit(bus: Bus, key: str, most: str) -> None:
+    bus.config_set(key, most)
+    for more in (f"{int(most) + 1}", f"{most}.5"):
+        with refused("invalid_value", 65):
+            bus.config_set(key, more)
+    bus.clean(failed=f"{settings(bus)['failed_session_hours']}h")
+    bus.prune()
+
+
+@pytest.mark.parametrize("key", ["message_retry_limit", "max_payload_bytes", "advise_agents"])
+def test_a_setting_that_counts_is_whole(bus: Bus, key: str) -> None:
+    bus.config_set(key, "17")
+    for part in ("1.5", "2.", ".5"):
+        with refused("invalid_value", 65):
+            bus.config_set(key, part)
+    assert settings(bus)[key] == "17"
+
+
+def settings(bus: Bus) -> dict[str, str]:
+    return {setting.key: setting.value for setting in bus.config_list()}
+
+
 # --- steps
 
 

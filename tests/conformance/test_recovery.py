@@ -318,6 +318,12 @@ def test_counts_are_of_the_last_days(team: Bus) -> None:
         assert team.session_counts().total == 0
 
 
+@pytest.mark.parametrize("days", [float("nan"), float("inf"), -5, 0, 1e300])
+def test_sessions_are_counted_over_some_days(team: Bus, days: float) -> None:
+    with refused("usage", 64):
+        team.session_counts(days=days)
+
+
 # --- starting again
 
 

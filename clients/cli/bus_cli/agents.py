@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from bus.errors import error
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, me
+
+
+def _array(given: str | None) -> str | None:
+    """Capabilities as JSON; the database refuses other JSON than an array as if it were none."""
+    if given is not None and not given.lstrip().startswith("["):
+        raise error("invalid_json", "capabilities are a JSON array", """write '["bash", "python"]'""")
+    return given
 
 
 @click.command()
@@ -18,7 +26,7 @@ from bus_cli.output import Output, command, me
 @click.option("--capability", "listed", multiple=True, metavar="C", help="Something it can do; may be repeated.")
 @click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
 @click.option("--operation", help="The operation type of a new session (else execution).")
-@click.option("--pid", type=int, help="The process that lives as long as the agent does.")
+@click.option("--pid", type=WHOLE, help="The process that lives as long as the agent does.")
 @click.option("--command", metavar="CMD", help="How to start it again.")
 @command
 def register(out: Output, agent: str | None, listed: tuple[str, ...], capabilities: str | None, **options: Any) -> None:
@@ -26,7 +34,7 @@ def register(out: Output, agent: str | None, listed: tuple[str, ...], capabiliti
     if listed and capabilities:
         raise error("usage", "--capability and --capabilities say the same", "give one of them")
     with out.open() as bus:
-        found = bus.register(me(agent), capabilities=list(listed) or capabilities, **options)
+        found = bus.register(me(agent), capabilities=list(listed) or _array(capabilities), **options)
     out.show(found, f"{found.agent_id} is {found.status} in session {found.session_id}")
 
 
@@ -49,10 +57,10 @@ def heartbeat(out: Output, agent: str | None, **options: Any) -> None:
 @click.option("--error-info", metavar="JSON", help="What went wrong.")
 @click.option("--command", metavar="CMD", help="How to start it again.")
 @command
-def update(out: Output, agent: str | None, **options: Any) -> None:
+def update(out: Output, agent: str | None, capabilities: str | None, **options: Any) -> None:
     """Change what the registry knows of AGENT."""
     with out.open() as bus:
-        out.show(bus.update(me(agent), **options))
+        out.show(bus.update(me(agent), capabilities=_array(capabilities), **options))
 
 
 @click.command()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import click
 
+from bus.errors import error
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me
 from bus_cli.text import safe
+
+TYPES = ("manual", "automatic", "phase_completion", "error_recovery")
 
 
 @click.group()
@@ -15,9 +19,7 @@ def checkpoint() -> None:
 
 @checkpoint.command()
 @click.argument("agent", required=False)
-@click.option(
-    "--type", default="manual", show_default=True, help="automatic, manual, phase_completion, error_recovery."
-)
+@click.option("--type", default="manual", show_default=True, help=f"{', '.join(TYPES)}.")
 @click.option("--snapshot", default="{}", metavar="JSON|-", help="What to remember; `-` reads it from stdin.")
 @click.option("--file", "files", multiple=True, metavar="PATH", help="A file it rests on; may be repeated.")
 @click.option("--retention", metavar="DURATION", help="`prune` may remove it after this time.")
@@ -26,6 +28,8 @@ def create(
     out: Output, agent: str | None, type: str, snapshot: str, files: tuple[str, ...], retention: str | None
 ) -> None:
     """Keep a checkpoint; prints its id."""
+    if type not in TYPES:  # the database says the same, but not which there are
+        raise error("unknown_type", f"no checkpoint has the type {type[:40]!r}", f"name one of {', '.join(TYPES)}")
     text = given(snapshot)
     with out.open() as bus:
         made = bus.checkpoint_create(me(agent), text, type=type, files=files, retention=retention)
@@ -34,7 +38,7 @@ def create(
 
 @checkpoint.command("list")
 @click.argument("agent", required=False)
-@click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=100, show_default=True, help="How many at most.")
 @command
 def list_(out: Output, agent: str | None, limit: int) -> None:
     """The checkpoints of AGENT, newest first."""
@@ -76,7 +80,7 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
 
 @checkpoint.command()
 @click.argument("agent", required=False)
-@click.option("--keep", type=int, metavar="N", help="All but the newest N of each agent too.")
+@click.option("--keep", type=WHOLE, metavar="N", help="All but the newest N of each agent too.")
 @command
 def prune(out: Output, agent: str | None, keep: int | None) -> int:
     """Forget checkpoints past their retention, of AGENT or of all. The newest of an agent always stays."""

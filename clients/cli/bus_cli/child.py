@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -68,6 +69,8 @@ class Child:
                 os.execvpe(self._words[0], self._words, {**os.environb, **{key: value for key, _, value in pairs}})
         except OSError as problem:
             os.write(self._problem[1], str(problem.errno).encode())
+        except ValueError:  # Python itself refuses the empty name
+            os.write(self._problem[1], str(errno.ENOENT).encode())
         finally:
             os._exit(status)
 

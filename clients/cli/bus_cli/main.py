@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from bus.errors import BusError, error
-from bus_cli.output import Output, fail
+from bus_cli.output import Output, fail, unwritable
 
 LONGEST = 300  # characters that are repeated of what can't be read
 
@@ -24,6 +28,15 @@ class Interrupted(BaseException):
 
 def _interrupt(number: int, frame: object) -> None:
     raise Interrupted(number)
+
+
+def _of_system(problem: OSError) -> BusError:
+    """The error for what the operating system refused, with the file's name."""
+    if problem.filename is None and problem.errno == errno.ENOENT:  # only the working directory goes unnamed
+        return error("usage", "the working directory is gone", "go to one that is there")
+    named = "a file or a stream" if problem.filename is None else os.fsdecode(problem.filename)
+    words = f"{named} can't be read or written: {problem.strerror or problem}"
+    return error("fault", words, "check the permissions of file and folder, and the room on the disk")
 
 
 # Each command's module is imported when the command runs, so that none pays for the others.
@@ -84,6 +97,23 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _told_of_readers():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told_of_readers():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told_of_readers() -> Iterator[None]:
+    """Click itself says nothing of a reader who left before the help was out, and ends the process."""
+    try:
+        yield
+    except BrokenPipeError as problem:
+        raise unwritable(problem) from problem
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="agent-bus", message="%(version)s")
@@ -107,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    Output.speak_utf8()
     try:
         status = cli.main(given, prog_name="bus", standalone_mode=False)
         status = status if isinstance(status, int) else 0
@@ -124,9 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Interrupted as asked:
         status = fail(error("interrupted"), as_json, asked.status)
     except OSError as problem:
-        status = fail(
-            error("fault", f"it can't be read or written: {problem.strerror or problem}", "see above"), as_json
-        )
+        status = fail(_of_system(problem), as_json)
     except Exception as problem:
         if os.environ.get("BUS_DEBUG"):
             raise

@@ -10,6 +10,7 @@ from bus import trace_context
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me
 from bus_cli.text import safe
 
@@ -17,7 +18,6 @@ COLUMNS = ("id", "to", "from", "type", "priority", "status", "sent", "redelivere
 
 
 def _row(m: Message) -> tuple[object, ...]:
-    why = f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
     return (
         m.id,
         m.to_agent,
@@ -28,8 +28,12 @@ def _row(m: Message) -> tuple[object, ...]:
         m.created_at,
         m.retry_count,
         m.leased_by,
-        why,
+        _why(m),
     )
+
+
+def _why(m: Message) -> str | None:
+    return f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
 
 
 @click.command()
@@ -39,11 +43,11 @@ def _row(m: Message) -> tuple[object, ...]:
 @click.option(
     "--from", "sender", envvar="BUS_AGENT", required=True, metavar="AGENT", help="The sender (else $BUS_AGENT)."
 )
-@click.option("--priority", type=int, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
+@click.option("--priority", type=WHOLE, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
 @click.option("--delay", metavar="DURATION", help="Hold it back so long: 30s, 5m, 2h, 7d.")
 @click.option("--expires", metavar="DURATION", help="It is dead when nobody took it within this time.")
 @click.option("--key", help="Idempotency key: sent twice under it, it is there once.")
-@click.option("--reply-to", type=int, metavar="ID", help="The message this one answers.")
+@click.option("--reply-to", type=WHOLE, metavar="ID", help="The message this one answers.")
 @click.option("--correlation", help="An id of your own that ties messages together.")
 @click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it is sent in (else $TRACEPARENT).")
 @click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
@@ -74,14 +78,13 @@ def _outcome(message: Message) -> int:
     if message.status == "acknowledged":
         return 0
     if message.status == "dead":
-        why = f"{message.dead_reason}{': ' + message.reason if message.reason else ''}"
-        raise error("already_ended", f"message {message.id} is dead: {why}", "see `bus dead`")
+        raise error("already_ended", f"message {message.id} is dead: {_why(message)}", "see `bus dead`")
     raise error("not_acknowledged", f"message {message.id} is {message.status}, not acknowledged")
 
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--limit", type=int, default=1, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=1, show_default=True, help="How many at most.")
 @click.option("--wait", metavar="DURATION", help="Sleep until there is one, so long at most.")
 @click.option("--lease", metavar="DURATION", help="How long they are ours (else the setting lease_seconds).")
 @click.option("--type", help="Only messages of this type.")
@@ -186,7 +189,7 @@ def _story(message: Message) -> str:
     if message.acknowledged_at:
         lines.append(f"acknowledged  {at(message.acknowledged_at)}")
     elif message.status == "dead":
-        lines.append(f"dead          {message.dead_reason}{': ' + message.reason if message.reason else ''}")
+        lines.append(f"dead          {_why(message)}")
     else:
         until = f" until {at(message.due_at)}" if message.due_at else ""
         lines.append(f"{message.status:<13} {until.strip()}".rstrip())
@@ -199,7 +202,7 @@ def _story(message: Message) -> str:
 @click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
 @click.option("--session", help="Of this session.")
 @click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
-@click.option("--limit", type=int, default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=100, show_default=True, help="How many at most.")
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""
@@ -215,7 +218,12 @@ def dead(out: Output, session: str | None) -> None:
     """The dead messages, each with the reason."""
     with out.open() as bus:
         found = bus.dead(session=session)
-    out.table(found, COLUMNS, map(_row, found))
+    columns = ("id", "to", "from", "type", "priority", "sent", "redelivered", "why")
+    rows = [
+        (m.id, m.to_agent, m.from_agent, m.message_type, m.priority, m.created_at, m.retry_count, _why(m))
+        for m in found
+    ]
+    out.table(found, columns, rows)
 
 
 @click.command()

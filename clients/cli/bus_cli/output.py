@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -41,9 +42,20 @@ class Output:
         elif values:
             from bus_cli import tables
 
-            tables.show(columns, rows)
+            self.write(tables.table(columns, rows, self.terminal()))
         elif sys.stderr is not None:
             print("none", file=sys.stderr)
+
+    @staticmethod
+    def speak_utf8() -> None:
+        """Print in UTF-8 whatever the locale, also what click and rich print by themselves."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+    @staticmethod
+    def terminal() -> bool:
+        """Whether people read it as it is printed."""
+        return sys.stdout is not None and sys.stdout.isatty()
 
     @staticmethod
     def line(text: str) -> None:
@@ -58,7 +70,7 @@ class Output:
         try:
             sys.stdout.buffer.write(data)
         except OSError as problem:
-            raise _unwritable(problem) from problem
+            raise unwritable(problem) from problem
 
     @staticmethod
     def flush() -> None:
@@ -67,7 +79,7 @@ class Output:
             try:
                 sys.stdout.flush()
             except OSError as problem:
-                raise _unwritable(problem) from problem
+                raise unwritable(problem) from problem
 
     @staticmethod
     def leave(status: int) -> NoReturn:
@@ -79,7 +91,8 @@ class Output:
         os._exit(status)
 
 
-def _unwritable(problem: OSError) -> BusError:
+def unwritable(problem: OSError) -> BusError:
+    """The error for what the operating system refused of standard output."""
     return error("fault", f"standard output can't be written: {problem.strerror}", "give it a reader")
 
 
@@ -143,7 +156,13 @@ def me(agent: str | None) -> str:
 
 
 def on_whose_word() -> str:
-    """Who runs this command: $BUS_AGENT, else the user."""
+    """Who runs this command: $BUS_AGENT, else the user; by number where that has no name, as in many containers."""
     import getpass
 
-    return os.environ.get("BUS_AGENT") or f"{getpass.getuser()}@{os.uname().nodename}"
+    if named := os.environ.get("BUS_AGENT"):
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{os.uname().nodename}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +16,9 @@ from bus.recovery import OPTIONS
 from bus.store.url import folder
 from bus_cli.output import Output, command, on_whose_word
 from bus_cli.text import safe
+
+if TYPE_CHECKING:
+    from bus_client.respawn import Started  # which takes time to load, and most commands start nothing
 
 COLUMNS = (
     "session",
@@ -153,24 +158,41 @@ def _about(member: Member) -> list[str]:
 
 
 def _apply(out: Output, bus: Bus, session: str, option: str, milestone: str | None, respawn: bool) -> None:
+    if respawn:
+        _place_for_logs(bus)
     done = bus.recovery_apply(session, option, by=on_whose_word(), milestone=milestone)
     told: dict[str, Any] = {"recovered": done}
     words = _did(done)
-    if done.milestone_id:
-        path = milestones.export(bus.milestone_show(done.milestone_id), folder(bus.url))
-        told["file"] = str(path)
-        words.append(f"milestone {done.milestone_id} is in {path}")
-    if respawn:
-        from bus_client.respawn import respawn as start
+    try:
+        if done.milestone_id:
+            path = milestones.export(bus.milestone_show(done.milestone_id), folder(bus.url))
+            told["file"] = str(path)
+            words.append(f"milestone {done.milestone_id} is in {path}")
+        if respawn:
+            told["started"] = _respawn(bus, session, words)
+    finally:  # what was applied is told also when the rest fails
+        out.show(told, safe("\n".join(words)).replace("\\x0a", "\n"))
 
-        told["started"] = start(bus, session)
-        words += [
-            f"started {s.agent_id} as process {s.pid}: {s.fate}"
-            + ("" if s.exit_status is None else f" with status {s.exit_status}")
-            + f"; its output is in {s.output}"
-            for s in told["started"]
-        ] or ["nobody to start again: no failed agent of the session has a command"]
-    out.show(told, safe("\n".join(words)).replace("\\x0a", "\n"))
+
+def _place_for_logs(bus: Bus) -> None:
+    """Make sure that what is started again can write its log: before anything is changed."""
+    logs = folder(bus.url) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    if not os.access(logs, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(logs))
+
+
+def _respawn(bus: Bus, session: str, words: list[str]) -> list[Started]:
+    from bus_client.respawn import respawn
+
+    started = respawn(bus, session)
+    words += [
+        f"started {s.agent_id} as process {s.pid}: {s.fate}"
+        + ("" if s.exit_status is None else f" with status {s.exit_status}")
+        + f"; its output is in {s.output}"
+        for s in started
+    ] or ["nobody to start again: no failed agent of the session has a command"]
+    return started
 
 
 def _did(done: Recovered) -> list[str]:

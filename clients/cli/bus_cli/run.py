@@ -54,7 +54,7 @@ class Run:
         self.bus = bus
         self.child = child
         self.session = options["session"]
-        self.words = _shown(words)
+        self.name, self.words = _shown(words[:1]), _shown(words)
         self.parent = trace_context.parse(trace_context.surrounding())
         told = {**options, "worktree": options["worktree"] or os.getcwd(), "traceparent": trace_context.surrounding()}
         launch = bus.trace_launch if self.session else _alone(bus)
@@ -68,30 +68,29 @@ class Run:
             self.bus.trace_abort(self.id, error=str(unforeseen) or type(unforeseen).__name__)
             raise
         if problem:
-            return self._not_started(problem)
+            return self._not_started(out, problem)
         self._record(out, [lifecycle.start(self.id, agent=self.agent or None)])
         status = self.child.wait()
         self._record(out, self._ending(status))
         return lifecycle.KILLED - status if status < 0 else status
 
     def _environment(self) -> dict[str, str]:
-        url = self.bus.url
         settings = {setting.key: setting.value for setting in self.bus.config_list()}
         context = trace_context.life(settings["bus_id"], self.id, self.session, self.parent)
         found = {
-            "BUS_URL": f"{url.path}?synchronous=normal" if url.synchronous == "normal" else url.path,
+            "BUS_URL": self.bus.url.address(),
             "BUS_TRACE": str(self.id),
             "TRACEPARENT": context.header(),
         }
         return {**found, "BUS_AGENT": self.agent, "BUS_SESSION": self.session} if self.session else found
 
-    def _not_started(self, number: int) -> int:
+    def _not_started(self, out: Output, number: int) -> int:
         missing = number in (errno.ENOENT, errno.ENOTDIR)
-        words = f"{self.words.split()[0]} can't be run: {os.strerror(number)}"
+        words = f"{self.name} can't be run: {os.strerror(number)}"
         self.bus.trace_abort(self.id, error=words, exit_code=127 if missing else 126)
         if self.session:
             self.bus.retire(self.agent, status="failed")
-        fail(error("usage", words, "name a command that is there"), False)
+        fail(error("usage", words, "name a command that is there"), out.as_json)
         return 127 if missing else 126
 
     def _ending(self, status: int) -> list[Operation[Any]]:

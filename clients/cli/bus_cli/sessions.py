@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bus.models import Session
+from bus_cli.numbers import NUMBER_OF_DAYS
 from bus_cli.output import Output, command
 from bus_cli.text import safe
 
@@ -73,7 +74,9 @@ def abandon(out: Output, session: str) -> None:
 
 
 @session.command()
-@click.option("--days", type=float, default=7, show_default=True, help="Those that were active within so many days.")
+@click.option(
+    "--days", type=NUMBER_OF_DAYS, default=7, show_default=True, help="Those that were active within so many days."
+)
 @command
 def counts(out: Output, days: float) -> None:
     """How many sessions there are: total, active, completed, failed, abandoned, and how many active ones are stale."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
+from bus.errors import error
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me, who
 
 
@@ -16,18 +19,38 @@ def state() -> None:
 
 @state.command()
 @click.argument("agent")
-@click.argument("key")
+@click.argument("key", required=False)
 @click.argument("value", required=False)
 @click.option("--type", help="The state type (else user_data).")
 @click.option("--ttl", metavar="DURATION", help="It is gone after this time.")
-@click.option("--if-version", type=int, metavar="N", help="Only when it has this version; 0: only when there is none.")
+@click.option(
+    "--if-version", type=WHOLE, metavar="N", help="Only when it has this version; 0: only when there is none."
+)
 @command
-def save(out: Output, agent: str, key: str, value: str | None, **options: Any) -> None:
-    """Keep VALUE under KEY; `-`, or leaving it out, reads it from stdin. Prints its version."""
+def save(out: Output, agent: str, key: str | None, value: str | None, **options: Any) -> None:
+    """Keep VALUE under KEY; `-`, or leaving it out, reads it from stdin. Prints its version.
+
+    With $BUS_AGENT set, AGENT may be left out where the value is read from stdin: KEY, or KEY -.
+    """
+    agent, key = who(agent, key) if value is not None else _who_reads(agent, key)
     text = given(value)
     with out.open() as bus:
         version = bus.state_save(agent, key, text, **options)
     out.show({"version": version}, str(version))
+
+
+def _who_reads(agent: str, key: str | None) -> tuple[str, str]:
+    """The agent and the key of a value that is read from stdin. Two words beside $BUS_AGENT may be AGENT KEY or KEY
+    VALUE: raises `usage`, since a guess would store some in the wrong place."""
+    if key == "-":
+        return who(agent)
+    if key is not None and os.environ.get("BUS_AGENT"):
+        raise error(
+            "usage",
+            "with BUS_AGENT set, two arguments may be AGENT KEY or KEY VALUE",
+            "give AGENT KEY VALUE; the value `-` is read from stdin",
+        )
+    return who(agent, key)
 
 
 @state.command()
@@ -76,7 +99,7 @@ def delete(out: Output, agent: str, key: str | None) -> int:
 @state.command()
 @click.argument("agent")
 @click.argument("key", required=False)
-@click.option("--after", type=int, metavar="VERSION", help="Until it has another version than this (else than now).")
+@click.option("--after", type=WHOLE, metavar="VERSION", help="Until it has another version than this (else than now).")
 @click.option("--wait", metavar="DURATION", default="1d", show_default=True, help="So long at most.")
 @command
 def watch(out: Output, agent: str, key: str | None, after: int | None, wait: str) -> int:

@@ -1,27 +1,37 @@
-"""Tables for people; the one place that needs rich."""
+"""Tables for people; with `bus top` the place that needs rich."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from bus_cli.text import safe
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; off a terminal without colour, and wide enough for all of it."""
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False) if terminal else Console(force_terminal=False, no_color=True, width=10_000)
-    table = Table(*columns, box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], terminal: bool) -> bytes:
+    """A table to be printed: off a terminal wide enough for all of it, on one folded to its width."""
+    drawn = Table(
+        box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, padding=(0, 1, 0, 0) if terminal else (0, 1)
+    )
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console.print(table)
+        drawn.add_row(*(Text(_cell(value)) for value in row))
+    return picture(drawn, terminal, 10_000)
+
+
+def picture(drawn: RenderableType, terminal: bool, width: int) -> bytes:
+    """What rich draws, to be printed; off a terminal without colour, and so wide. Rich's own way of printing ends the
+    process without a word when nobody reads."""
+    console = Console(highlight=False) if terminal else Console(force_terminal=False, no_color=True, width=width)
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().encode("utf-8", "surrogateescape")
 
 
 def _cell(value: object) -> str:

@@ -6,14 +6,13 @@ agents' processes live, is worked out here.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +20,9 @@ from rich.text import Text
 from bus import Bus, clock, liveness
 from bus.liveness import Identity, Life
 from bus.overview import Overview
+from bus_cli.numbers import Number
 from bus_cli.output import Output, command
+from bus_cli.tables import picture
 from bus_cli.text import safe
 from bus_cli.trace.recording import milliseconds
 
@@ -29,7 +30,7 @@ COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 
 
 @click.command()
-@click.option("--interval", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Show it once; so it is, too, when this is no terminal.")
 @command
 def top(out: Output, interval: float, once: bool) -> None:
@@ -37,10 +38,8 @@ def top(out: Output, interval: float, once: bool) -> None:
     with out.open() as bus:
         if out.as_json:
             out.show(_look(bus))
-        elif once or not sys.stdout.isatty():
-            Console(no_color=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120).print(
-                screen(_look(bus))
-            )
+        elif once or not out.terminal():
+            out.write(picture(screen(_look(bus)), out.terminal(), 120))
         else:
             _follow(bus, interval)
 

@@ -8,6 +8,7 @@ import click
 
 from bus import trace_context
 from bus.models import Lifecycle
+from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command
 from bus_cli.text import safe
 
@@ -15,7 +16,7 @@ from bus_cli.text import safe
 @click.command()
 @click.option("--type", required=True, help="The agent's type.")
 @click.option("--task", required=True, help="The id of what it works on.")
-@click.option("--pid", type=int, required=True, help="Its process.")
+@click.option("--pid", type=WHOLE, required=True, help="Its process.")
 @click.option("--command", metavar="CMD", help="How it was started (else as the system knows it).")
 @click.option("--task-type", help="What kind of task that is.")
 @click.option("--priority", help="The task's priority number, as it is written: 7, 1.5, 042.")
@@ -35,8 +36,8 @@ def spawn(out: Output, type: str, task: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("id", type=int)
-@click.option("--pid", type=int, help="Its process, when it is not the one it was spawned as.")
+@click.argument("id", type=WHOLE)
+@click.option("--pid", type=WHOLE, help="Its process, when it is not the one it was spawned as.")
 @click.option("--at", metavar="TIME", help="When it started to work (else now).")
 @command
 def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
@@ -46,8 +47,8 @@ def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
 
 
 @click.command()
-@click.argument("id", type=int)
-@click.option("--exit-code", type=int, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
+@click.argument("id", type=WHOLE)
+@click.option("--exit-code", type=WHOLE, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
 @click.option("--status", help="completed, failed or killed, when the exit status does not tell.")
 @click.option("--error", metavar="TEXT", help="What went wrong.")
 @click.option("--at", metavar="TIME", help="When it ended (else now).")
@@ -60,7 +61,7 @@ def finish(out: Output, id: int, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("id", type=int)
+@click.argument("id", type=WHOLE)
 @command
 def show(out: Output, id: int) -> None:
     """One record."""

@@ -11,12 +11,13 @@ import click
 
 from bus.errors import error
 from bus.reports import Bottleneck, Period, Velocity, Waiting
+from bus_cli.numbers import NUMBER_OF_DAYS, WHOLE
 from bus_cli.output import Output, command
 from bus_cli.trace.recording import milliseconds
 
-DAYS = click.option("--days", type=float, metavar="N", help="Of the last N days.")
+DAYS = click.option("--days", type=NUMBER_OF_DAYS, metavar="N", help="Of the last N days.")
 TYPE = click.option("--type", help="Only agents of this type.")
-LIMIT = click.option("--limit", type=int, default=20, show_default=True, help="How many at most.")
+LIMIT = click.option("--limit", type=WHOLE, default=20, show_default=True, help="How many at most.")
 
 
 @click.command()
@@ -58,7 +59,7 @@ def bottlenecks(out: Output, **options: Any) -> None:
 
 @click.command()
 @click.option("--priority", help="Only of this priority number, as it was written.")
-@click.option("--limit", type=int, default=100, show_default=True, help="The last spawned, so many at most.")
+@click.option("--limit", type=WHOLE, default=100, show_default=True, help="The last spawned, so many at most.")
 @click.option("--svg", metavar="FILE", help="Draw it into FILE.")
 @command
 def timeline(out: Output, priority: str | None, limit: int, svg: str | None) -> None:
@@ -81,7 +82,7 @@ def timeline(out: Output, priority: str | None, limit: int, svg: str | None) -> 
 
 @click.command()
 @click.option("--by", type=click.Choice(["hour", "day"]), default="hour", show_default=True, help="Count by this.")
-@click.option("--days", type=float, metavar="N", help="Of the last N days (else 1 by hour, 30 by day).")
+@click.option("--days", type=NUMBER_OF_DAYS, metavar="N", help="Of the last N days (else 1 by hour, 30 by day).")
 @command
 def throughput(out: Output, **options: Any) -> None:
     """How much work got through in each hour or day (UTC), the last first."""

@@ -1,0 +1,258 @@
+"""The command line in odd surroundings: names of folders, users without a name, readers that leave, small terminals."""
+
+import json
+import os
+import pty
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from bus import Bus
+from bus.store.url import Server, Url, parse
+from tests.clients.test_command_line import BUS, bus
+from tests.store.test_files import read_only
+
+ECHO = [sys.executable, "-c", "import os; print(os.environ['BUS_URL'])"]
+RUN = ["run", "--type", "validation", "--task", "t"]
+
+
+# --- addresses
+
+
+@pytest.mark.parametrize("name", ["what?", "100%", "a#b", "a%3Fb", "a b?synchronous=normal", os.fsdecode(b"\xff?")])
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_an_address_made_of_a_path_is_read_back_as_that_path(name: str, synchronous: str) -> None:
+    url = Url(f"/tmp/{name}/coordination.db", synchronous)
+    assert parse(url.address()) == url
+
+
+@pytest.mark.parametrize("name", ["what?", "100%", "a#b"])
+def test_a_command_that_is_run_finds_the_bus_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    made = bus("init")
+    assert bus(*RUN, "--", *BUS, "where") == made
+
+
+def test_a_command_that_is_run_is_told_the_password_too(postgres: str) -> None:
+    given = postgres.replace("postgres@", "postgres:s%2Fcret@", 1)
+    bus("--bus", given, "init")
+    told = parse(bus("--bus", given, *RUN, "--", *ECHO).strip())
+    meant = parse(given)
+    assert isinstance(told, Server)
+    assert isinstance(meant, Server)
+    assert (told.conninfo, told.schema) == (meant.conninfo, meant.schema)
+    assert "s%2Fcret" in told.conninfo
+
+
+THERE = "name a command that is there"
+
+
+def test_a_command_that_is_not_there_is_named_in_whole() -> None:
+    for words, named in (("", "''"), ("/tmp/no such/command", "'/tmp/no such/command'")):
+        assert told_of_not_starting(words) == f"bus: {named} can't be run: No such file or directory; {THERE}\n"
+        problem = json.loads(told_of_not_starting(words, "--json"))["error"]
+        assert (problem["code"], problem["hint"]) == ("usage", THERE)
+
+
+def told_of_not_starting(name: str, *options: str) -> str:
+    bus("init")
+    done = subprocess.run([*BUS, *options, *RUN, "--", name], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (127, "")
+    return done.stderr
+
+
+# --- users
+
+
+UNNAMED = ["unshare", "--user", "--map-user=12345"]
+NO_USERS = subprocess.run([*UNNAMED, "true"], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.skipif(NO_USERS, reason="no user namespaces here")
+def test_a_user_without_a_name_goes_by_the_number(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with Bus.open(url) as opened:
+        opened.register("a", type="validation", session="s")
+    for arguments in (["monitor", "--once"], ["cleanup", "--stale", "0"], ["recover", "s", "--apply", "abandon"]):
+        done = subprocess.run([*UNNAMED, *BUS, "--bus", url, *arguments], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    with closing(sqlite3.connect(url)) as hand:
+        rows = hand.execute("select agent_id from agent_health_log").fetchall()
+    assert (f"uid-12345@{os.uname().nodename}",) in rows
+
+
+# --- readers and terminals
+
+
+def piped(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """A command whose reader is gone before it prints."""
+    script = 'mkfifo gone; exec 3<>gone 4>gone 3<&-; rm gone; "$@" >&4'
+    return subprocess.run(
+        ["bash", "-c", script, "x", *BUS, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("arguments", ["where", "agents", "top --once", "--help", "agents --help", "--version"])
+def test_a_reader_that_is_gone_is_told_of_in_one_line(agents: str, arguments: str) -> None:
+    done = piped(*arguments.split())
+    assert (done.returncode, done.stderr) == (
+        70,
+        "bus: standard output can't be written: Broken pipe; give it a reader\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", ["agents", "top", "state list a"])
+def test_a_closed_output_is_said_plainly(agents: str, arguments: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$@" >&-', "x", *BUS, *arguments.split()], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (70, 1)
+    assert done.stderr.startswith("bus: standard output is closed")
+
+
+@pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1", "LC_ALL": "C"}])
+def test_tables_are_in_utf8_whatever_the_locale(agents: str, locale: dict[str, str]) -> None:
+    for arguments in ("agents", "state list a", "top --once"):
+        shown = bus(*arguments.split(), **locale)
+        assert "é→" in shown
+    assert "é→" in on_terminal("agents", **locale)
+
+
+def on_terminal(*arguments: str, **environment: str) -> str:
+    """What a command shows on a terminal of 80 columns."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvpe(BUS[0], [*BUS, *arguments], {**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment})
+    seen = b""
+    with suppress(OSError):  # it is gone
+        while data := os.read(terminal, 4096):
+            seen += data
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return seen.decode()
+
+
+@pytest.fixture
+def agents(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bus, named by BUS_URL, with agent a, whose work and words are not ASCII."""
+    monkeypatch.setenv("BUS_URL", url)
+    with Bus.open(url) as opened:
+        opened.register("a", type="validation", session="s")
+        opened.heartbeat("a", task="é→")
+        opened.state_save("a", "k", "é→")
+    return url
+
+
+def test_on_a_small_terminal_nothing_is_cut_off(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUS_URL", url)
+    with Bus.open(url) as opened:
+        opened.register("milestone-executor-001", type="milestone-executor", session="s")
+        for _ in range(2):
+            opened.send("milestone-executor-001", "milestone-executor-002", "task_assignment", {})
+        opened.cancel(1)
+        opened.cancel(2)
+    shown = on_terminal("dead")
+    assert shown.count("cancelled") == 2
+    assert "…" not in on_terminal("dead") + on_terminal("messages") + on_terminal("agents") + on_terminal(
+        "config", "list"
+    )
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines())) <= 80
+
+
+# --- places that can't be used
+
+
+@pytest.fixture
+def barred(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bus with session s, whose agent has failed, and a working directory where nothing can be written beside it."""
+    with Bus.open(url) as opened:
+        opened.register("a", type="validation", session="s", command="true")
+        opened.heartbeat("a", status="failed")
+    (tmp_path / "barred").mkdir()
+    monkeypatch.chdir(tmp_path / "barred")
+    (tmp_path / "barred" / ".milestones").write_text("in the way")
+    return url
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["monitor --once", "monitor --detach", "recover s --apply restart --respawn", "recover s --apply resume --respawn"],
+)
+def test_what_can_not_be_logged_is_not_done_and_the_file_is_named(barred: str, arguments: str) -> None:
+    done = subprocess.run([*BUS, "--bus", barred, *arguments.split()], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr.startswith(f"bus: {os.getcwd()}/.milestones")
+    assert done.stderr.count("\n") == 1
+    with closing(sqlite3.connect(barred)) as hand:
+        assert hand.execute("select count(*) from agent_health_log").fetchone() == (0,)
+
+
+def test_nothing_is_restarted_whose_log_could_not_be_written(barred: str) -> None:
+    Path(".milestones").unlink()
+    logs = Path(".milestones", "logs")
+    logs.mkdir(parents=True)
+    with read_only(logs):
+        arguments = ["recover", "s", "--apply", "restart", "--respawn"]
+        done = subprocess.run([*BUS, "--bus", barred, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr.startswith(f"bus: {logs.absolute()} can't be read or written: ")
+    with closing(sqlite3.connect(barred)) as hand:
+        assert hand.execute("select count(*) from agent_health_log").fetchone() == (0,)
+
+
+def test_what_was_applied_is_told_when_the_rest_fails(barred: str) -> None:
+    with Bus.open(barred) as opened:
+        opened.register("p", type="milestone-planner", session="p", operation="planning", milestone="m9")
+        opened.state_save("p", "milestone-plan", '{"title": "Nine"}')
+        opened.heartbeat("p", status="failed")
+    arguments = ["recover", "p", "--apply", "create-milestone"]
+    done = subprocess.run([*BUS, "--bus", barred, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert done.stdout.startswith("create-milestone: session p is completed\n")
+    assert done.stderr.startswith(f"bus: {os.getcwd()}/.milestones")
+    with Bus.open(barred) as opened:
+        assert opened.milestone_show("m9").title == "Nine"
+
+
+def test_a_working_directory_that_is_gone_is_said_plainly(agents: str) -> None:
+    script = 'mkdir gone; cd gone; rmdir ../gone; "$@"'
+    for arguments in ([*RUN, "true"], ["checkpoint", "create", "a", "--file", "x"], ["monitor", "--once"]):
+        done = subprocess.run(
+            ["bash", "-c", script, "x", *BUS, *arguments], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (64, "")
+        assert done.stderr == "bus: the working directory is gone; go to one that is there\n"
+
+
+# --- a bus that is removed
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_monitor_ends_with_its_bus(tmp_path: Path, again: bool) -> None:
+    bus("init")
+    with subprocess.Popen([*BUS, "monitor", "--interval", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
+        assert one.stdout
+        assert one.stdout.readline()
+        Path(".milestones").rename("removed")
+        if again:
+            bus("init")
+        _, errors = one.communicate(timeout=20)
+    place = tmp_path / ".milestones" / "coordination.db"
+    assert (one.returncode, errors.decode()) == (
+        66,
+        f"bus: {place} was removed or replaced; start a monitor of the new one\n",
+    )
+    assert not (tmp_path / ".milestones" / "logs").exists()
