@@ -112,6 +112,7 @@ def test_a_value_is_never_saved_in_a_place_that_was_not_meant(here: str) -> None
     assert bus("state", "save", "b", "k", "three", BUS_AGENT="a") == "1\n"
     assert bus("state", "save", "b", "k", "-", stdin="four", BUS_AGENT="a") == "2\n"
     assert bus("state", "save", "b", "k", stdin="five") == "3\n"
+    assert bus("state", "save", "b", "k", stdin="six", BUS_AGENT="b") == "4\n"
     bus("state", "save", "kk", "vv", stdin="", status=64, BUS_AGENT="a")
     bus("state", "save", "kk", stdin="", status=64)
     with Bus.open(here) as opened:

@@ -30,7 +30,8 @@ def state() -> None:
 def save(out: Output, agent: str, key: str | None, value: str | None, **options: Any) -> None:
     """Keep VALUE under KEY; `-`, or leaving it out, reads it from stdin. Prints its version.
 
-    With $BUS_AGENT set, AGENT may be left out where the value is read from stdin: KEY, or KEY -.
+    With $BUS_AGENT set, AGENT may be left out where the value is read from stdin: KEY, or KEY -. Another agent's value
+    then needs its place: AGENT KEY VALUE, or AGENT KEY -.
     """
     agent, key = who(agent, key) if value is not None else _who_reads(agent, key)
     text = given(value)
@@ -40,14 +41,15 @@ def save(out: Output, agent: str, key: str | None, value: str | None, **options:
 
 
 def _who_reads(agent: str, key: str | None) -> tuple[str, str]:
-    """The agent and the key of a value that is read from stdin. Two words beside $BUS_AGENT may be AGENT KEY or KEY
-    VALUE: raises `usage`, since a guess would store some in the wrong place."""
+    """The agent and the key of a value that is read from stdin. Two words may be AGENT KEY, or KEY VALUE of $BUS_AGENT:
+    raises `usage` where the first is not the agent that $BUS_AGENT names, since a guess would store some in the wrong
+    place."""
     if key == "-":
         return who(agent)
-    if key is not None and os.environ.get("BUS_AGENT"):
+    if key is not None and os.environ.get("BUS_AGENT") not in (None, "", agent):
         raise error(
             "usage",
-            "with BUS_AGENT set, two arguments may be AGENT KEY or KEY VALUE",
+            "beside BUS_AGENT, two arguments may be AGENT KEY or KEY VALUE",
             "give AGENT KEY VALUE; the value `-` is read from stdin",
         )
     return who(agent, key)
