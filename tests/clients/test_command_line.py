@@ -117,7 +117,7 @@ def test_a_value_is_never_saved_in_a_place_that_was_not_meant(here: str) -> None
     bus("state", "save", "kk", stdin="", status=64)
     with Bus.open(here) as opened:
         assert [(v.state_key, v.state_value) for v in opened.state_list("a")] == [("k", "two")]
-        assert [(v.state_key, v.state_value) for v in opened.state_list("b")] == [("k", "five")]
+        assert [(v.state_key, v.state_value) for v in opened.state_list("b")] == [("k", "six")]
         assert opened.state_list("kk") == []
 
 
