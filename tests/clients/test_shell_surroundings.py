@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -51,6 +52,14 @@ def test_nothing_of_the_caller_is_changed(shell: Shell, tmp_path: Path) -> None:
     diff before after
     """
     assert shell(script) == ""
+
+
+def test_the_callers_read_only_variables_are_in_nobodys_way(shell: Shell, tmp_path: Path) -> None:
+    """Whatever word of the functions' source has the name of one."""
+    (tmp_path / "test").write_text("")
+    sources = "".join(path.read_text("utf-8") for path in FUNCTIONS.parent.glob("*.sh"))
+    words = sorted(set(re.findall(r"\b[a-z][a-z_]*\b", sources)) - {"receipt"})
+    shell(f"readonly {'=mine '.join(words)}=mine\n{{ {EVERY_FUNCTION} }} >output")
 
 
 def test_a_loop_keeps_its_input(shell: Shell) -> None:
