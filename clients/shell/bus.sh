@@ -13,13 +13,12 @@
 # come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
 
 _bus_here=${BASH_SOURCE[0]}
+[[ ! -L $_bus_here ]] || _bus_here=$(readlink -f -- "$_bus_here")
 [[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
 _bus_here=${_bus_here%/*}
 _bus_schemas=$_bus_here/../../schemas
 [[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
-for _bus_newest in "$_bus_schemas"/sqlite/[0-9]*.sql; do :; done
-_bus_newest=${_bus_newest##*/}
-_bus_newest=$((10#${_bus_newest%%_*}))
+_bus_newest=3 # of schemas/sqlite; a caller may have turned off the globbing that would find it
 _bus_elsewhere=125 # answered by a function that could not do it with sqlite3: the bus command must
 
 # Called by a function that is only declared: reads the file, and calls the function again.
@@ -32,13 +31,17 @@ receive_agent_message() { _bus_mailbox "$@"; }
 ack_agent_message() { _bus_mailbox "$@"; }
 release_agent_message() { _bus_mailbox "$@"; }
 _bus_duration() { _bus_mailbox "$@"; }
+_bus_split() { _bus_mailbox "$@"; }
 _bus_fail() { _bus_seldom "$@"; }
+_bus_else() { _bus_seldom "$@"; }
 _bus_explain() { _bus_seldom "$@"; }
 _bus_failed() { _bus_seldom "$@"; }
 _bus_unsafe() { _bus_seldom "$@"; }
+_bus_upward() { _bus_seldom "$@"; }
 _bus_moved() { _bus_seldom "$@"; }
 _bus_checkpoint() { _bus_seldom "$@"; }
 _bus_bury() { _bus_seldom "$@"; }
+initialize_agent_coordination() { _bus_seldom "$@"; }
 register_agent() { _bus_seldom "$@"; }
 update_agent_status() { _bus_seldom "$@"; }
 create_agent_checkpoint() { _bus_seldom "$@"; }
@@ -56,8 +59,6 @@ cleanup_failed_sessions() { _bus_seldom "$@"; }
 get_session_recovery_status() { _bus_seldom "$@"; }
 show_recovery_help() { _bus_seldom "$@"; }
 
-initialize_agent_coordination() { _bus_else $_bus_elsewhere "" init >/dev/null; }
-
 # _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
   (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see the list in README"
@@ -70,46 +71,24 @@ _bus_number() {
   REPLY=$((10#$1))
 }
 
-# _bus_split TEXT: its lines that are not empty, in `_lines`. (`read` and `mapfile` would ask the system for every byte.)
-_bus_split() {
-  local - IFS=$'\n'
-  set -f
-  # shellcheck disable=SC2206,SC2034  # split it shall be
-  _lines=($1)
-}
-
 # _bus_array RECORD…: prints a JSON array of them.
 _bus_array() {
   local IFS=,
   printf '[%s]\n' "$*"
 }
 
-# _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
-# stands. What the caller's own loop reads from stdin is left alone.
-_bus_else() {
-  local _status=$1 _input=$2 _command=${BUS_COMMAND:-$_bus_here/../../bin/bus}
-  ((_status == _bus_elsewhere)) || return "$_status"
-  shift 2
-  [[ -n ${BUS_COMMAND:-} || -x $_command ]] || _command=bus
-  type -P -- "$_command" >/dev/null ||
-    { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
-  (
-    export BUS_URL BUS_NOW BUS_ERRORS=text
-    exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)
-  )
-}
-
 # --- where the bus is -------------------------------------------------------------------------------------------------
 
 # Sets _bus_file and _bus_synchronous when sqlite3 can be used on it; else says what is wrong.
 _bus_locate() {
-  local _file=${BUS_URL:-}
+  local _file=${BUS_URL:-} _up=.
   if [[ -z $_file ]]; then
     _file=$PWD
-    until [[ -e $_file/.milestones/coordination.db || -L $_file/.milestones/coordination.db ]]; do
-      [[ -n $_file ]] || { _bus_fail no_bus; return; }
-      _file=${_file%/*}
+    until [[ -e $_up/.milestones/coordination.db || -L $_up/.milestones/coordination.db ]]; do
+      [[ -e $_up/.. && ! $_up -ef / ]] || { _bus_fail no_bus; return; }
+      _file=${_file%/*} _up+=/..
     done
+    [[ $_file/ -ef $_up ]] || _file=$(readlink -f "$_up") || { _bus_fail no_bus; return; } # $PWD goes through a link
     _file+=/.milestones/coordination.db
   fi
   _bus_synchronous=full
@@ -119,6 +98,7 @@ _bus_locate() {
   # Other schemes, and what means something in a file: URI.
   [[ -n $_file && $_file != *[?%#]* && $_file != sqlite:* && $_file != *://* && $_file != [~:]* &&
     ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] || return $_bus_elsewhere
+  [[ $_file != */../* ]] || _bus_upward
   [[ $_file == /* ]] || _file=$PWD/$_file
   _bus_file=$_file
   [[ -f $_file && ! -L $_file && -O $_file && -r $_file && -w $_file && -w ${_file%/*}/ ]] || _bus_unsafe

@@ -13,6 +13,14 @@ _bus_duration() {
   REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$_factor"
 }
 
+# _bus_split TEXT: its lines that are not empty, in `_lines`. (`read` and `mapfile` would ask the system for every byte.)
+_bus_split() {
+  local - IFS=$'\n'
+  set -f
+  # shellcheck disable=SC2206,SC2034  # split it shall be
+  _lines=($1)
+}
+
 # _bus_receipt TEXT: whether it can be one.
 _bus_receipt() {
   [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
@@ -111,6 +119,7 @@ receive_agent_message() {
   [[ -z ${2:-} ]] || { _bus_duration "$2" && _lease=(lease# "$REPLY"); } || return
   [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
   [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${_lease[@]+"${_lease[@]}"} && _status=0 || _status=$?; }
+  ((_status != 1)) || return 1
   if ((_status)); then
     REPLY=$(_bus_else "$_status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
     REPLY=${REPLY#[} _records=("${REPLY%]}")

@@ -45,6 +45,29 @@ _bus_explain() {
 
 # --- what is seldom ---------------------------------------------------------------------------------------------------
 
+# _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
+# stands. What the caller's own loop reads from stdin is left alone.
+_bus_else() {
+  local _status=$1 _input=$2 _command=${BUS_COMMAND:-$_bus_here/../../bin/bus}
+  ((_status == _bus_elsewhere)) || return "$_status"
+  shift 2
+  [[ -n ${BUS_COMMAND:-} || -x $_command ]] || _command=bus
+  type -P -- "$_command" >/dev/null ||
+    { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
+  (
+    export BUS_URL BUS_NOW BUS_ERRORS=text
+    exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)
+  )
+}
+
+# Takes the steps up in `_file` by the names alone, as bus/store/url.py does: the kernel would go up from where a link
+# leads. Those at the beginning of a relative path are left: what is above the working directory the kernel knows.
+_bus_upward() {
+  while [[ $_file =~ ^(.*/)?[^/]*[^./][^/]*/+(\./+)*\.\./+(.*)$ ]]; do
+    _file=${BASH_REMATCH[1]}${BASH_REMATCH[3]}
+  done
+}
+
 # Says what is wrong with the file that _bus_locate found.
 _bus_unsafe() {
   [[ ! -L $_bus_file ]] || { _bus_fail unsafe_file "$_bus_file is a symbolic link" "name the file itself"; return; }
@@ -142,6 +165,8 @@ _bus_bury() {
 }
 
 # --- the functions that are called seldom -----------------------------------------------------------------------------
+
+initialize_agent_coordination() { _bus_else "$_bus_elsewhere" "" init >/dev/null; }
 
 # register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]: under an id that is there it is a restart
 register_agent() {

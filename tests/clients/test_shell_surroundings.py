@@ -205,8 +205,7 @@ def test_a_receiver_takes_over_from_the_dead(shell: Shell, bus: Bus) -> None:
 def test_a_bus_may_lie_in_any_folder(shell: Shell, tmp_path: Path, name: str) -> None:
     tree = tmp_path / name
     shutil.copytree(FUNCTIONS.parents[2] / "schemas", tree / "schemas")
-    (tree / "clients/shell").mkdir(parents=True)
-    shutil.copy(FUNCTIONS, tree / "clients/shell")
+    shutil.copytree(FUNCTIONS.parent, tree / "clients/shell")
     script = """
     cd "$1"; source clients/shell/bus.sh; initialize_agent_coordination
     mkdir below; cd below; save_agent_state one k "$1"; load_agent_state one k
@@ -221,6 +220,63 @@ def test_addresses_are_read_as_everywhere(shell: Shell, bus: Bus, tmp_path: Path
     address = url.format(folder.format(tmp=tmp_path) + str(FILE))
     assert shell('BUS_URL=$1; save_agent_state one k "$1"; load_agent_state one k', address) == f"{address}\n"
     assert bus.state_load("one", "k") == address
+
+
+def test_the_nearest_bus_is_above_where_one_is_not_above_a_link_to_it(shell: Shell) -> None:
+    script = """
+    mkdir -p project other/folder; ln -s ../other/folder project/link; ln -s other alias
+    for place in project other; do (cd "$place"; initialize_agent_coordination); done
+    for place in project/link alias/folder; do
+      (cd "$place"; save_agent_state any "${place%/*}" v; load_agent_state any "${place%/*}")
+    done
+    """
+    assert shell(script) == "v\nv\n"
+    with Bus.open(f"other/{FILE}") as other:
+        assert [other.state_load("any", key) for key in ("project", "alias")] == ["v", "v"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "url"),
+    [
+        (".", "link/../x.db"),
+        (".", "{tmp}/link/../x.db"),
+        (".", "sqlite:///./link/.//./..//x.db"),
+        (".", "real/folder/../../link/../x.db"),
+        (".", "{tmp}/none/../link/../real/../x.db"),
+        ("link", "../x.db"),
+        ("link", "./../../real/./x.db"),
+        ("link", "folder/../../../link/../x.db"),
+    ],
+)
+def test_steps_up_in_an_address_are_taken_as_everywhere(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, url: str
+) -> None:
+    """By the names alone; the kernel would go up from where a link leads."""
+    (tmp_path / "real/folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/folder")
+    for file in ("x.db", "real/x.db"):
+        Bus.open(file, create=True).close()
+    address = url.format(tmp=tmp_path)
+    shell('cd "$1"; BUS_URL=$2 save_agent_state any k v', folder, address)
+    monkeypatch.chdir(folder)
+    with Bus.open(address) as opened:
+        assert opened.state_load("any", "k") == "v"
+
+
+@pytest.mark.parametrize("options", ["set -f", "GLOBIGNORE=*"])
+def test_the_callers_globbing_is_not_needed(shell: Shell, options: str) -> None:
+    assert shell(f'{options}; source "{FUNCTIONS}"; save_agent_state one k v; load_agent_state one k') == "v\n"
+
+
+@pytest.mark.parametrize("link", ["bus.sh", "$PWD/bus.sh"])
+def test_the_functions_may_be_read_through_a_link(shell: Shell, tmp_path: Path, link: str) -> None:
+    (tmp_path / "bus.sh").symlink_to(FUNCTIONS)
+    assert shell(f'source "{link}"; save_agent_state one k v temp_data 1h; load_agent_state one k') == "v\n"
+
+
+def test_the_functions_know_the_newest_schema(shell: Shell) -> None:
+    newest = max(int(path.name.split("_")[0]) for path in (FUNCTIONS.parents[2] / "schemas/sqlite").glob("*.sql"))
+    assert shell("echo $_bus_newest") == f"{newest}\n"
 
 
 @pytest.mark.parametrize("url", ["missing.db", "sqlite:///missing.db", "missing/missing.db"])
