@@ -263,11 +263,16 @@ from temp.sqlite_parameters where key = ':payload';
 # send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
   _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
-  local REPLY _priority _operation=messages/send _bus_bell=$2
+  local REPLY _priority _operation=messages/send _bus_bell=$2 _digit='[0123456789abcdef]'
+  local -a _context=()
   _bus_number "${5:-5}" || return
   _priority=$REPLY
+  # What is no W3C trace context counts as not there, as the standard says.
+  [[ ${TRACEPARENT:-} != 00-* || ! $TRACEPARENT =~ ^00-($_digit{32})-($_digit{16})-$_digit{2}$ ||
+    -z ${BASH_REMATCH[1]//0} || -z ${BASH_REMATCH[2]//0} ]] || _context=(traceparent "$TRACEPARENT")
   [[ $2 != '*' ]] || _operation=messages/broadcast _bus_bell=''
-  _bus_sql write "$_bus_digest.read $_operation.sql" from "$1" to "$2" type "$3" payload:json "$4" priority# "$_priority" ||
+  _bus_sql write "$_bus_digest.read $_operation.sql" from "$1" to "$2" type "$3" payload:json "$4" priority# "$_priority" \
+    ${_context[@]+"${_context[@]}"} ||
     { _bus_else $? "$4" send --from "$1" --priority "$_priority" -- "$2" "$3" -; return; }
   [[ -n $REPLY ]] || return 1
   [[ $_bus_bell != "$2" && $2 != '*' ]] || _bus_ring "$REPLY"

@@ -55,7 +55,7 @@ _bus_else() {
   type -P -- "$_command" >/dev/null ||
     { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
   (
-    export BUS_URL BUS_NOW BUS_ERRORS=text
+    export BUS_URL BUS_NOW TRACEPARENT BUS_ERRORS=text
     exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)
   )
 }
