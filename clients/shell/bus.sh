@@ -71,11 +71,8 @@ _bus_number() {
   REPLY=$((10#$1))
 }
 
-# _bus_array RECORD…: prints a JSON array of them.
-_bus_array() {
-  local IFS=,
-  printf '[%s]\n' "$*"
-}
+# _bus_print TEXT: a line of it.
+_bus_print() { printf '%s\n' "$1" 2>/dev/null || _bus_fail fault "standard output can't be written" "give it a reader"; }
 
 # --- where the bus is -------------------------------------------------------------------------------------------------
 
@@ -245,7 +242,7 @@ load_agent_state() {
   fi
   [[ $REPLY == *$'\n'* ]] || return 1
   REPLY=${REPLY%$'\n'*}
-  printf '%s\n' "${REPLY%$'\n'*}"
+  _bus_print "${REPLY%$'\n'*}"
 }
 
 # _bus_load ID KEY: the value, which may be empty, its version and that of SQLite, each on a line.
@@ -277,7 +274,7 @@ send_agent_message() {
   [[ -n $REPLY ]] || return 1
   [[ $_bus_bell != "$2" && $2 != '*' ]] || _bus_ring "$REPLY"
   while [[ -n $REPLY ]]; do
-    printf '%s\n' "${REPLY%%'|'*}"
+    _bus_print "${REPLY%%'|'*}" || return
     REPLY=${REPLY#*$'\n'}
   done
 }

@@ -56,7 +56,7 @@ _bus_claim() {
 $_bus_bury_damaged$3.read messages/holders.sql
 select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
     # rank|id|record, and before them what is no number: damaged|id, and the holders
-    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
+    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(LC_ALL=C sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
     _records=() _holders='' _damaged='|'
     _bus_split "$REPLY"
     for _row in ${_lines[@]+"${_lines[@]}"}; do
@@ -108,7 +108,8 @@ get_agent_messages() {
       _taken+=("$REPLY")
     done
   fi
-  _bus_array ${_taken[@]+"${_taken[@]}"}
+  local IFS=,
+  _bus_print "[${_taken[*]}]"
 }
 
 # receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
@@ -124,7 +125,10 @@ receive_agent_message() {
     REPLY=$(_bus_else "$_status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
     REPLY=${REPLY#[} _records=("${REPLY%]}")
   fi
-  printf '%s\n' "${_records[0]}"
+  _bus_print "${_records[0]}" && return || _status=$?
+  # Nobody has read it, so it goes back. The payload comes before the receipt.
+  [[ ${_records[0]} =~ .*,\"receipt\":\"([0-9.]+) ]] && release_agent_message "${BASH_REMATCH[1]}" &>/dev/null || :
+  return "$_status"
 }
 
 # ack_agent_message RECEIPT

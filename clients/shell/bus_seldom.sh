@@ -211,7 +211,7 @@ update_agent_status() {
 
 # create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
 create_agent_checkpoint() {
-  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" "$@" || return
+  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" "$@" || return
   local REPLY LC_ALL=C _rows _big=x _file _files='' _snapshot=${3-} _path _digest _size
   local -a _options=()
   [[ -n $_snapshot ]] || _snapshot='{}'
@@ -225,7 +225,7 @@ create_agent_checkpoint() {
   _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$_snapshot" files# "json_array($_files)" ||
     { _bus_else $? "$_snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${_options[@]+"${_options[@]}"} -- "$1"; return; }
   REPLY=${REPLY#'{"checkpoint_id":"'}
-  printf '%s\n' "${REPLY%%\"*}"
+  _bus_print "${REPLY%%\"*}"
 }
 
 # get_session_status SESSION: a JSON object
@@ -234,7 +234,7 @@ get_session_status() {
   local REPLY
   _bus_sql read '.read sessions/show.sql' session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
-  printf %s "$REPLY"
+  _bus_print "${REPLY%$'\n'}"
 }
 
 # list_session_agents SESSION: a JSON array
@@ -245,7 +245,8 @@ list_session_agents() {
   _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
   _bus_split "$REPLY"
-  _bus_array "${_lines[@]:1}"
+  local IFS=,
+  _bus_print "[${_lines[*]:1}]"
 }
 
 # --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
@@ -309,7 +310,7 @@ get_session_recovery_status() {
 }
 
 show_recovery_help() {
-  cat <<'END'
+  _bus_print "$(cat <<'END'
 After a crash:
   detect_interrupted_sessions                    which sessions do not go on by themselves
   recover_milestone_session SESSION              what is left of one, and what can be done
@@ -326,4 +327,5 @@ Before the next one:
   cleanup_failed_sessions [HOURS]                abandon what failed so long ago
   get_session_recovery_status                    counts of the last 7 days, as JSON
 END
+)"
 }

@@ -320,6 +320,10 @@ def test_what_a_function_says_moves_no_cursor(shell: Shell) -> None:
     assert said[:-1].isprintable()
 
 
+def test_the_words_of_usage_are_readable(shell: Shell) -> None:
+    assert "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" in shell("create_agent_checkpoint 2>&1 || exit 0; exit 9")
+
+
 @pytest.mark.parametrize("capabilities", ['[{"a":1,"a":2}]', '["\\u0000"]', "[9223372036854775808]", "[1e999]"])
 def test_capabilities_are_judged_as_payloads_are(shell: Shell, capabilities: str) -> None:
     shell('register_agent three validation m s "$1" 2>&1 || exit 0; exit 9', capabilities)

@@ -279,10 +279,49 @@ def test_the_functions_know_the_newest_schema(shell: Shell) -> None:
     assert shell("echo $_bus_newest") == f"{newest}\n"
 
 
+@pytest.mark.parametrize(
+    ("script", "after"),
+    [
+        ("receive_agent_message one", "ready"),
+        ("receive_agent_message one 5m 1s", "ready"),
+        ("get_agent_messages one", "ready"),
+        ("get_agent_messages one true", "acknowledged"),
+        ("send_agent_message boss one task_assignment '{}'", "ready"),
+        ("send_agent_message boss '*' task_assignment '{}'", "ready"),
+        ("load_agent_state one k", "ready"),
+        ("create_agent_checkpoint one", "ready"),
+        ("get_session_status s", "ready"),
+        ("list_session_agents s", "ready"),
+        ("show_recovery_help", "ready"),
+    ],
+)
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+def test_what_nobody_can_take_is_said_and_a_message_goes_back(
+    shell: Shell, bus: Bus, script: str, after: str, where: str
+) -> None:
+    bus.send("boss", "one", "task_assignment", {"title": ',"receipt":"9.9"'}, correlation=',"receipt":"9.9"')
+    bus.state_save("one", "k", "v")
+    shell(f"{script} {where}", status=70)
+    assert bus.message(1).status == after
+
+
 @pytest.mark.parametrize("url", ["missing.db", "sqlite:///missing.db", "missing/missing.db"])
 def test_no_file_is_made_by_accident(shell: Shell, tmp_path: Path, url: str) -> None:
     shell("BUS_URL=$1 save_agent_state one k v", url, status=66)
     assert not list(tmp_path.glob("missing*"))
+
+
+@only_sqlite3
+def test_ranks_are_sorted_by_their_points_whatever_the_locale(shell: Shell, bus: Bus, tmp_path: Path) -> None:
+    """Elsewhere a comma is what a point is here."""
+    (tmp_path / "bin").mkdir()
+    sort = tmp_path / "bin" / "sort"
+    sort.write_text(f'#!/bin/sh\necho "${{LC_ALL-}}" >locale\nexec {shutil.which("sort")} "$@"\n')
+    sort.chmod(0o700)
+    for _ in range(2):
+        bus.send("boss", "one", "task_assignment", {})
+    shell("PATH=$PWD/bin:$PATH; unset LC_ALL; get_agent_messages one true >taken")
+    assert (tmp_path / "locale").read_text() == "C\n"
 
 
 @only_sqlite3
