@@ -7,19 +7,18 @@
 #
 # Functions return the exit statuses of the bus command and print errors as one line on stderr. BUS_URL names the bus
 # (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command, BUS_SHELL_VIA=bus|sqlite3 forces a way.
-# Needs bash 4.4 or newer.
+# Needs bash 4.4 or newer. Local variables begin with _, so that a caller may make its own read-only.
 #
 # What bash reads costs time, so that this file has what every script needs. The functions that are declared in a line
 # come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
 
 _bus_here=${BASH_SOURCE[0]}
+[[ ! -L $_bus_here ]] || _bus_here=$(readlink -f -- "$_bus_here")
 [[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
 _bus_here=${_bus_here%/*}
 _bus_schemas=$_bus_here/../../schemas
 [[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
-for _bus_newest in "$_bus_schemas"/sqlite/[0-9]*.sql; do :; done
-_bus_newest=${_bus_newest##*/}
-_bus_newest=$((10#${_bus_newest%%_*}))
+_bus_newest=3 # of schemas/sqlite; a caller may have turned off the globbing that would find it
 _bus_elsewhere=125 # answered by a function that could not do it with sqlite3: the bus command must
 
 # Called by a function that is only declared: reads the file, and calls the function again.
@@ -32,13 +31,17 @@ receive_agent_message() { _bus_mailbox "$@"; }
 ack_agent_message() { _bus_mailbox "$@"; }
 release_agent_message() { _bus_mailbox "$@"; }
 _bus_duration() { _bus_mailbox "$@"; }
+_bus_split() { _bus_mailbox "$@"; }
 _bus_fail() { _bus_seldom "$@"; }
+_bus_else() { _bus_seldom "$@"; }
 _bus_explain() { _bus_seldom "$@"; }
 _bus_failed() { _bus_seldom "$@"; }
 _bus_unsafe() { _bus_seldom "$@"; }
+_bus_upward() { _bus_seldom "$@"; }
 _bus_moved() { _bus_seldom "$@"; }
 _bus_checkpoint() { _bus_seldom "$@"; }
 _bus_bury() { _bus_seldom "$@"; }
+initialize_agent_coordination() { _bus_seldom "$@"; }
 register_agent() { _bus_seldom "$@"; }
 update_agent_status() { _bus_seldom "$@"; }
 create_agent_checkpoint() { _bus_seldom "$@"; }
@@ -56,8 +59,6 @@ cleanup_failed_sessions() { _bus_seldom "$@"; }
 get_session_recovery_status() { _bus_seldom "$@"; }
 show_recovery_help() { _bus_seldom "$@"; }
 
-initialize_agent_coordination() { _bus_else $_bus_elsewhere "" init >/dev/null; }
-
 # _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
   (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see the list in README"
@@ -70,78 +71,54 @@ _bus_number() {
   REPLY=$((10#$1))
 }
 
-# _bus_split TEXT: its lines that are not empty, in `lines`. (`read` and `mapfile` would ask the system for every byte.)
-_bus_split() {
-  local - IFS=$'\n'
-  set -f
-  # shellcheck disable=SC2206,SC2034  # split it shall be
-  lines=($1)
-}
-
-# _bus_array RECORD…: prints a JSON array of them.
-_bus_array() {
-  local IFS=,
-  printf '[%s]\n' "$*"
-}
-
-# _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
-# stands. What the caller's own loop reads from stdin is left alone.
-_bus_else() {
-  local status=$1 input=$2 command=${BUS_COMMAND:-$_bus_here/../../bin/bus}
-  ((status == _bus_elsewhere)) || return "$status"
-  shift 2
-  [[ -n ${BUS_COMMAND:-} || -x $command ]] || command=bus
-  type -P -- "$command" >/dev/null ||
-    { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
-  (
-    export BUS_URL BUS_NOW BUS_ERRORS=text
-    exec "$command" "$@" < <(printf %s "$input" 2>/dev/null)
-  )
-}
+# _bus_print TEXT: a line of it.
+_bus_print() { printf '%s\n' "$1" 2>/dev/null || _bus_fail fault "standard output can't be written" "give it a reader"; }
 
 # --- where the bus is -------------------------------------------------------------------------------------------------
 
 # Sets _bus_file and _bus_synchronous when sqlite3 can be used on it; else says what is wrong.
 _bus_locate() {
-  local file=${BUS_URL:-}
-  if [[ -z $file ]]; then
-    file=$PWD
-    until [[ -e $file/.milestones/coordination.db || -L $file/.milestones/coordination.db ]]; do
-      [[ -n $file ]] || { _bus_fail no_bus; return; }
-      file=${file%/*}
+  local _file=${BUS_URL:-} _up=.
+  if [[ -z $_file ]]; then
+    _file=$PWD
+    until [[ -e $_up/.milestones/coordination.db || -L $_up/.milestones/coordination.db ]]; do
+      [[ -e $_up/.. && ! $_up -ef / ]] || { _bus_fail no_bus; return; }
+      _file=${_file%/*} _up+=/..
     done
-    file+=/.milestones/coordination.db
+    [[ $_file/ -ef $_up ]] || _file=$(readlink -f "$_up") || { _bus_fail no_bus; return; } # $PWD goes through a link
+    _file+=/.milestones/coordination.db
   fi
   _bus_synchronous=full
-  [[ $file != *'?synchronous=normal' ]] || _bus_synchronous=normal
-  file=${file%"?synchronous=$_bus_synchronous"}
-  file=${file#sqlite:///}
+  [[ $_file != *'?synchronous=normal' ]] || _bus_synchronous=normal
+  _file=${_file%"?synchronous=$_bus_synchronous"}
+  _file=${_file#sqlite:///}
   # Other schemes, and what means something in a file: URI.
-  [[ -n $file && $file != *[?%#]* && $file != sqlite:* && $file != *://* && $file != [~:]* &&
+  [[ -n $_file && $_file != *[?%#]* && $_file != sqlite:* && $_file != *://* && $_file != [~:]* &&
     ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] || return $_bus_elsewhere
-  [[ $file == /* ]] || file=$PWD/$file
-  _bus_file=$file
-  [[ -f $file && ! -L $file && -O $file && -r $file && -w $file && -w ${file%/*}/ ]] || _bus_unsafe
+  [[ $_file != */../* ]] || _bus_upward
+  [[ $_file == /* ]] || _file=$PWD/$_file
+  _bus_file=$_file
+  [[ -f $_file && ! -L $_file && -O $_file && -r $_file && -w $_file && -w ${_file%/*}/ ]] || _bus_unsafe
 }
 
 # --- values as SQL ----------------------------------------------------------------------------------------------------
 
 # _bus_literal TEXT: an SQL literal of it, in REPLY; fails for what is not UTF-8, which SQLite would take. The shell of
 # SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
-# is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `big`.
+# is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `_big`.
 _bus_literal() {
-  local text=$1 quote="'" quotes="''" number=0
-  [[ $text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$text" &>/dev/null || return
-  if ((${#text} > 100000)) && [[ -z $big ]]; then # bash passes short ones through a pipe, which readfile() can't read
-    big=$text
-    REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#text}) as text)"
+  local _text=$1 _quote="'" _quotes="''" _number=0
+  [[ $_text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$_text" &>/dev/null || return
+  if ((${#_text} > 100000)) && [[ -z $_big ]]; then # bash passes short ones through a pipe, which readfile() can't read
+    _big=$_text
+    REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#_text}) as text)"
     return
   fi
-  text=${text//$quote/$quotes}
-  REPLY="'$text'"
-  [[ $text == *$'\r'* ]] || return 0
-  while [[ $text == *"<$number>"* ]]; do ((++number)); done
-  REPLY="replace('${text//$'\r'/<$number>}', '<$number>', char(13))"
+  _text=${_text//$_quote/$_quotes}
+  REPLY="'$_text'"
+  [[ $_text == *$'\r'* ]] || return 0
+  while [[ $_text == *"<$_number>"* ]]; do ((++_number)); done
+  REPLY="replace('${_text//$'\r'/<$_number>}', '<$_number>', char(13))"
 }
 
 # _bus_document TEXT: whether SQL can judge this JSON. Lone surrogates and deep nesting are for the bus command.
@@ -149,11 +126,11 @@ _bus_document() {
   [[ $1 != *\\u[dD][89abABc-fC-F]* ]] || return 1
   ((${#1} > 64)) || return 0
   local - IFS='[{'
-  local -a between
+  local -a _between
   set -f
   # shellcheck disable=SC2206,SC2034  # split it shall be
-  between=($1)
-  ((${#between[@]} <= 64))
+  _between=($1)
+  ((${#_between[@]} <= 64))
 }
 
 # --- running the SQL files --------------------------------------------------------------------------------------------
@@ -167,73 +144,73 @@ _bus_document() {
 # of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping newlines at the end of what comes before it. The exit
 # by a status of its own says that the script came to its end; the schema is not taken down piece by piece then.
 _bus_sql() {
-  local LC_ALL=C script=$2 rows big='' at key value begin=begin names='' checkpoint='' ring='' size output status=0
-  local operations=${_bus_schemas//\\/\\\\}/operations
-  operations=${operations//\"/\\\"}
-  local -a turn=()
+  local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin=begin _names='' _checkpoint='' _ring='' _size _output _status=0
+  local _operations=${_bus_schemas//\\/\\\\}/operations
+  _operations=${_operations//\"/\\\"}
+  local -a _turn=()
   _bus_locate || return
-  rows="strftime('%Y-%m-%d %H:%M:%f', 'now')"
+  _rows="strftime('%Y-%m-%d %H:%M:%f', 'now')"
   [[ -z ${BUS_NOW:-} ]] || _bus_moved
-  for ((at = 3; at < $#; at += 2)); do
-    key=${!at} value=$((at + 1))
-    REPLY=${!value}
-    [[ $key != *:json ]] || _bus_document "$REPLY" || return $_bus_elsewhere
-    [[ $key == *'#' ]] || _bus_literal "$REPLY" || return $_bus_elsewhere
-    rows+="), (':${key%%[#:]*}', $REPLY"
+  for ((_at = 3; _at < $#; _at += 2)); do
+    _key=${!_at} _value=$((_at + 1))
+    REPLY=${!_value}
+    [[ $_key != *:json ]] || _bus_document "$REPLY" || return $_bus_elsewhere
+    [[ $_key == *'#' ]] || _bus_literal "$REPLY" || return $_bus_elsewhere
+    _rows+="), (':${_key%%[#:]*}', $REPLY"
   done
   # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this
   # is the name it goes by; else a process of its own looks while sqlite3 starts.
-  [[ -e $_bus_file-wal ]] || names='.read /dev/fd/4'
+  [[ -e $_bus_file-wal ]] || _names='.read /dev/fd/4'
   if [[ $1 == write ]]; then
-    begin='begin immediate' turn=(flock -w 5 -F -E 75 "$_bus_file.turn")
-    [[ -z ${_bus_no_turn:-} ]] || turn=()
+    _begin='begin immediate' _turn=(flock -w 5 -F -E 75 "$_bus_file.turn")
+    [[ -z ${_bus_no_turn:-} ]] || _turn=()
     _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
-    ((${#rows} + ${#big} <= 65536 && _bus_writes % 16)) ||
-      ! size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((size <= 512 << 10)) || _bus_checkpoint
+    ((${#_rows} + ${#_big} <= 65536 && _bus_writes % 16)) ||
+      ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
     [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
-      ! -f $_bus_file.bells/$_bus_bell ]] || ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
+      ! -f $_bus_file.bells/$_bus_bell ]] || _ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
   fi
-  output=$(
+  _output=$(
     umask 077
     export LC_ALL
-    [[ -z $checkpoint ]] || export BUS_FILE=$_bus_file
-    [[ -z $big ]] || exec 3<<<"$big"
-    [[ -z $names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
-    exec ${turn[@]+"${turn[@]}"} sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
+    [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file
+    [[ -z $_big ]] || exec 3<<<"$_big"
+    [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
+    exec ${_turn[@]+"${_turn[@]}"} sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
 .timeout 5000
 .output /dev/null
 .dbconfig no_ckpt_on_close on
-$names
+$_names
 pragma wal_autocheckpoint = 0;
 pragma journal_size_limit = 524288;
 pragma synchronous = $_bus_synchronous;
 .output
-.cd "$operations"
-$checkpoint
-$begin;
+.cd "$_operations"
+$_checkpoint
+$_begin;
 .parameter init
 insert into temp.sqlite_parameters (key, value) values ((select iif(user_version = $_bus_newest
   and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38, ':now', json('another ' || user_version))
-  from pragma_user_version, pragma_application_id), $rows);
-$script
+  from pragma_user_version, pragma_application_id), $_rows);
+$_script
 commit;
 .print #
-$ring.exit 3
+$_ring.exit 3
 END
-  ) || status=$?
-  ((status == 3)) || { _bus_failed $status "$output" || return; _bus_sql "$@"; return; }
-  [[ -z $ring ]] || _bus_bell=''
-  REPLY=${output%'#'*}
+  ) || _status=$?
+  ((_status == 3)) || { _bus_failed $_status "$_output" || return; _bus_sql "$@"; return; }
+  [[ -z $_ring ]] || _bus_bell=''
+  REPLY=${_output%'#'*}
 }
 
 # _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
 _bus_ring() {
-  local rows=$1 bell
-  while [[ $rows == *'|'* ]]; do
-    bell=${rows%%$'\n'*}'|' rows=${rows#"${rows%%$'\n'*}"}
-    rows=${rows#$'\n'} bell=${bell#*'|'}
-    bell=${bell%%'|'*}
-    [[ -z $bell || $bell == */* || ! -f $_bus_file.bells/$bell ]] || : >|"$_bus_file.bells/$bell" || :
+  local _rows=$1 _bell
+  while [[ $_rows == *'|'* ]]; do
+    _bell=${_rows%%$'\n'*}'|' _rows=${_rows#"${_rows%%$'\n'*}"}
+    _rows=${_rows#$'\n'} _bell=${_bell#*'|'}
+    _bell=${_bell%%'|'*}
+    [[ -z $_bell || $_bell == */* || ! -f $_bus_file.bells/$_bell ]] || : >|"$_bus_file.bells/$_bell" || :
   done 2>/dev/null
 }
 
@@ -243,10 +220,10 @@ _bus_ring() {
 save_agent_state() {
   _bus_arguments 3 5 "ID KEY VALUE [TYPE] [TTL]" "$@" || return
   local REPLY IFS=' ' _bus_bell=state=$1
-  local -a more=()
-  [[ -z ${4:-} ]] || more+=(type "$4")
-  [[ -z ${5:-} ]] || { _bus_duration "$5" && more+=(ttl# "$REPLY"); } || return
-  _bus_sql write '.read state/save.sql' agent "$1" key "$2" value "$3" ${more[@]+"${more[@]}"} ||
+  local -a _more=()
+  [[ -z ${4:-} ]] || _more+=(type "$4")
+  [[ -z ${5:-} ]] || { _bus_duration "$5" && _more+=(ttl# "$REPLY"); } || return
+  _bus_sql write '.read state/save.sql' agent "$1" key "$2" value "$3" ${_more[@]+"${_more[@]}"} ||
     { _bus_else $? "$3" state save ${4:+--type "$4"} ${5:+--ttl "$5"} -- "$1" "$2" - >/dev/null; return; }
   _bus_ring "|$_bus_bell"
 }
@@ -254,18 +231,18 @@ save_agent_state() {
 # load_agent_state ID KEY: prints the value and a newline; 1 when there is none
 load_agent_state() {
   _bus_arguments 2 2 "ID KEY" "$@" || return
-  local REPLY minor
+  local REPLY _minor
   local -a _bus_options=()
   _bus_load "$@" || { _bus_else $? "" state load -- "$1" "$2"; return; }
-  minor=${REPLY##*$'\n'} minor=${minor#*.}
+  _minor=${REPLY##*$'\n'} _minor=${_minor#*.}
   # From 3.50 on sqlite3 writes control characters as ^A, unless told not to; before, it does not know the option.
-  if ((${minor%%.*} >= 50)) && [[ $REPLY == *^* || $REPLY == *$'\xe2\x90'* ]]; then
+  if ((${_minor%%.*} >= 50)) && [[ $REPLY == *^* || $REPLY == *$'\xe2\x90'* ]]; then
     _bus_options=(-escape off)
     _bus_load "$@" || return
   fi
   [[ $REPLY == *$'\n'* ]] || return 1
   REPLY=${REPLY%$'\n'*}
-  printf '%s\n' "${REPLY%$'\n'*}"
+  _bus_print "${REPLY%$'\n'*}"
 }
 
 # _bus_load ID KEY: the value, which may be empty, its version and that of SQLite, each on a line.
@@ -283,16 +260,21 @@ from temp.sqlite_parameters where key = ':payload';
 # send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
   _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" || return
-  local REPLY priority operation=messages/send _bus_bell=$2
+  local REPLY _priority _operation=messages/send _bus_bell=$2 _digit='[0123456789abcdef]'
+  local -a _context=()
   _bus_number "${5:-5}" || return
-  priority=$REPLY
-  [[ $2 != '*' ]] || operation=messages/broadcast _bus_bell=''
-  _bus_sql write "$_bus_digest.read $operation.sql" from "$1" to "$2" type "$3" payload:json "$4" priority# "$priority" ||
-    { _bus_else $? "$4" send --from "$1" --priority "$priority" -- "$2" "$3" -; return; }
+  _priority=$REPLY
+  # What is no W3C trace context counts as not there, as the standard says.
+  [[ ${TRACEPARENT:-} != 00-* || ! $TRACEPARENT =~ ^00-($_digit{32})-($_digit{16})-$_digit{2}$ ||
+    -z ${BASH_REMATCH[1]//0} || -z ${BASH_REMATCH[2]//0} ]] || _context=(traceparent "$TRACEPARENT")
+  [[ $2 != '*' ]] || _operation=messages/broadcast _bus_bell=''
+  _bus_sql write "$_bus_digest.read $_operation.sql" from "$1" to "$2" type "$3" payload:json "$4" priority# "$_priority" \
+    ${_context[@]+"${_context[@]}"} ||
+    { _bus_else $? "$4" send --from "$1" --priority "$_priority" -- "$2" "$3" -; return; }
   [[ -n $REPLY ]] || return 1
   [[ $_bus_bell != "$2" && $2 != '*' ]] || _bus_ring "$REPLY"
   while [[ -n $REPLY ]]; do
-    printf '%s\n' "${REPLY%%'|'*}"
+    _bus_print "${REPLY%%'|'*}" || return
     REPLY=${REPLY#*$'\n'}
   done
 }

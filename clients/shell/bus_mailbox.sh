@@ -5,12 +5,20 @@
 _bus_duration() {
   [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
     { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
-  local -A seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
-  local factor=${seconds[${BASH_REMATCH[3]:-s}]}
-  ((10#0${BASH_REMATCH[1]} * factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
+  local -A _seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
+  local _factor=${_seconds[${BASH_REMATCH[3]:-s}]}
+  ((10#0${BASH_REMATCH[1]} * _factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
     { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
-  [[ ${BASH_REMATCH[3]} != ms ]] || factor=0.001
-  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$factor"
+  [[ ${BASH_REMATCH[3]} != ms ]] || _factor=0.001
+  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$_factor"
+}
+
+# _bus_split TEXT: its lines that are not empty, in `_lines`. (`read` and `mapfile` would ask the system for every byte.)
+_bus_split() {
+  local - IFS=$'\n'
+  set -f
+  # shellcheck disable=SC2206,SC2034  # split it shall be
+  _lines=($1)
 }
 
 # _bus_receipt TEXT: whether it can be one.
@@ -38,31 +46,31 @@ _bus_finish="update agent_messages set status = 'acknowledged', acknowledged_at 
 where id in (select id from taken where not damaged);
 "
 
-# _bus_claim ID LIMIT SCRIPT PARAMETER…: the messages that are leased, in their order, in `records`, after the script has
+# _bus_claim ID LIMIT SCRIPT PARAMETER…: the messages that are leased, in their order, in `_records`, after the script has
 # done its part; 1 when there is none, not even after the leases of the dead came back.
 _bus_claim() {
-  local LC_ALL=C row rest holders damaged
-  local -a lines
+  local LC_ALL=C _row _rest _holders _damaged
+  local -a _lines
   for _ in 1 2 3; do
     _bus_sql write "$_bus_verify.read messages/receive.sql
 $_bus_bury_damaged$3.read messages/holders.sql
 select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
     # rank|id|record, and before them what is no number: damaged|id, and the holders
-    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
-    records=() holders='' damaged='|'
+    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(LC_ALL=C sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
+    _records=() _holders='' _damaged='|'
     _bus_split "$REPLY"
-    for row in ${lines[@]+"${lines[@]}"}; do
-      rest=${row#*|}
-      if [[ $row == 'damaged|'* ]]; then
-        damaged+="$rest|"
-      elif [[ ${rest#*|} != '{'* ]]; then
-        holders+=$row$'\n'
-      elif [[ $damaged != *"|${rest%%|*}|"* ]]; then
-        records+=("${rest#*|}")
+    for _row in ${_lines[@]+"${_lines[@]}"}; do
+      _rest=${_row#*|}
+      if [[ $_row == 'damaged|'* ]]; then
+        _damaged+="$_rest|"
+      elif [[ ${_rest#*|} != '{'* ]]; then
+        _holders+=$_row$'\n'
+      elif [[ $_damaged != *"|${_rest%%|*}|"* ]]; then
+        _records+=("${_rest#*|}")
       fi
     done
-    ((${#records[@]} == 0)) || return 0
-    [[ $damaged != '|' ]] || _bus_bury "$holders" || return
+    ((${#_records[@]} == 0)) || return 0
+    [[ $_damaged != '|' ]] || _bus_bury "$_holders" || return
   done
   return 1
 }
@@ -71,51 +79,56 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
 # come earlier, in texts behind it their quotes are escaped. (To remove a
 # prefix or a suffix by a pattern, bash looks through the whole text for each place that it tries.)
 _bus_acknowledged() {
-  local - leased=',"status":"leased",' IFS=$'\x1e'
-  local -a parts
+  local - _leased=',"status":"leased",' IFS=$'\x1e'
+  local -a _parts
   set -f
   # shellcheck disable=SC2206  # split it shall be, at a sign that JSON has only escaped
-  parts=(${1//"$leased"/$IFS})
-  printf -v REPLY "%s$leased" "${parts[@]:0:${#parts[@]}-1}"
-  REPLY="${REPLY%"$leased"},\"status\":\"acknowledged\",${parts[${#parts[@]}-1]}"
+  _parts=(${1//"$_leased"/$IFS})
+  printf -v REPLY "%s$_leased" "${_parts[@]:0:${#_parts[@]}-1}"
+  REPLY="${REPLY%"$_leased"},\"status\":\"acknowledged\",${_parts[${#_parts[@]}-1]}"
 }
 
 # get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
 get_agent_messages() {
   _bus_arguments 1 2 "ID [true]" "$@" || return
-  local REPLY status=0 record id LC_ALL=C
-  local -a records=() taken=() lines=()
+  local REPLY _status=0 _record _id LC_ALL=C
+  local -a _records=() _taken=() _lines=()
   if [[ ${2:-} != true ]]; then
     _bus_sql read '.read messages/pending.sql' agent "$1" limit# 1000 ||
       { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
     _bus_split "$REPLY"
-    taken=(${lines[@]+"${lines[@]}"})
+    _taken=(${_lines[@]+"${_lines[@]}"})
   else
-    _bus_claim "$1" 1000 "$_bus_finish" || status=$?
-    ((status <= 1)) || { _bus_else "$status" "" receive --limit 1000 --ack --json -- "$1" || status=$?
-      return $((status == 1 || status == _bus_elsewhere ? 0 : status)); }
-    for record in ${records[@]+"${records[@]}"}; do
-      id=${record#*:} && _bus_ring "|message=${id%%,*}"
-      _bus_acknowledged "$record"
-      taken+=("$REPLY")
+    _bus_claim "$1" 1000 "$_bus_finish" || _status=$?
+    ((_status <= 1)) || { _bus_else "$_status" "" receive --limit 1000 --ack --json -- "$1" || _status=$?
+      return $((_status == 1 || _status == _bus_elsewhere ? 0 : _status)); }
+    for _record in ${_records[@]+"${_records[@]}"}; do
+      _id=${_record#*:} && _bus_ring "|message=${_id%%,*}"
+      _bus_acknowledged "$_record"
+      _taken+=("$REPLY")
     done
   fi
-  _bus_array ${taken[@]+"${taken[@]}"}
+  local IFS=,
+  _bus_print "[${_taken[*]}]"
 }
 
 # receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
 receive_agent_message() {
   _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
-  local REPLY IFS=' ' status=$_bus_elsewhere
-  local -a records=() lease=()
-  [[ -z ${2:-} ]] || { _bus_duration "$2" && lease=(lease# "$REPLY"); } || return
+  local REPLY IFS=' ' _status=$_bus_elsewhere
+  local -a _records=() _lease=()
+  [[ -z ${2:-} ]] || { _bus_duration "$2" && _lease=(lease# "$REPLY"); } || return
   [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
-  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${lease[@]+"${lease[@]}"} && status=0 || status=$?; }
-  if ((status)); then
-    REPLY=$(_bus_else "$status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
-    REPLY=${REPLY#[} records=("${REPLY%]}")
+  [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${_lease[@]+"${_lease[@]}"} && _status=0 || _status=$?; }
+  ((_status != 1)) || return 1
+  if ((_status)); then
+    REPLY=$(_bus_else "$_status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
+    REPLY=${REPLY#[} _records=("${REPLY%]}")
   fi
-  printf '%s\n' "${records[0]}"
+  _bus_print "${_records[0]}" && return || _status=$?
+  # Nobody has read it, so it goes back. The payload comes before the receipt.
+  [[ ${_records[0]} =~ .*,\"receipt\":\"([0-9.]+) ]] && release_agent_message "${BASH_REMATCH[1]}" &>/dev/null || :
+  return "$_status"
 }
 
 # ack_agent_message RECEIPT

@@ -5,24 +5,24 @@
 
 # _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
 _bus_fail() {
-  local LC_ALL=C code status message hint line # in C, bytes are seen: no control, bidi or invisible sign gets through
-  while IFS=$'\t' read -r code status message hint; do
-    [[ $code == "$1" ]] || continue
-    line="${2:-$message}; ${3:-$hint}"
-    printf 'bus: %s\n' "${line//[^[:print:]]/?}" >&2
-    return "$status"
+  local LC_ALL=C _code _status _message _hint _line # in C, bytes are seen: no control, bidi or invisible sign gets through
+  while IFS=$'\t' read -r _code _status _message _hint; do
+    [[ $_code == "$1" ]] || continue
+    _line="${2:-$_message}; ${3:-$_hint}"
+    printf 'bus: %s\n' "${_line//[^[:print:]]/?}" >&2
+    return "$_status"
   done <"$_bus_schemas/errors.tsv"
   _bus_fail fault "${2:-$1}"
 }
 
 # _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells.
 _bus_explain() {
-  local line=${1##*$'\n'} text code
-  [[ $line != flock:* && $line != *"unable to open database"* ]] ||
+  local _line=${1##*$'\n'} _text _code
+  [[ $_line != flock:* && $_line != *"unable to open database"* ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
-  [[ $line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
-    { _bus_fail fault "SQLite failed: ${line:-without a word}"; return; }
-  text=${BASH_REMATCH[2]}
+  [[ $_line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
+    { _bus_fail fault "SQLite failed: ${_line:-without a word}"; return; }
+  _text=${BASH_REMATCH[2]}
   case ${BASH_REMATCH[3]} in
     5 | 6) _bus_fail busy ;;
     8 | 14) _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder" ;;
@@ -32,18 +32,41 @@ _bus_explain() {
     18) _bus_fail payload_too_large ;;
     26) _bus_fail not_a_bus "$_bus_file is not a bus" ;;
     19)
-      text=${text#CHECK constraint failed: }
-      code=${text%%: *}
-      [[ $code =~ ^[a-z_]+$ ]] || { _bus_fail invalid_value "$text"; return; }
-      [[ $text == *": "* ]] && text=${text#*: } || text=
-      [[ $code != invalid_payload || $text == *" "* ]] || text="the payload is no $text"
-      _bus_fail "$code" "$text"
+      _text=${_text#CHECK constraint failed: }
+      _code=${_text%%: *}
+      [[ $_code =~ ^[a-z_]+$ ]] || { _bus_fail invalid_value "$_text"; return; }
+      [[ $_text == *": "* ]] && _text=${_text#*: } || _text=
+      [[ $_code != invalid_payload || $_text == *" "* ]] || _text="the payload is no $_text"
+      _bus_fail "$_code" "$_text"
       ;;
-    *) _bus_fail fault "SQLite failed: $text" ;;
+    *) _bus_fail fault "SQLite failed: $_text" ;;
   esac
 }
 
 # --- what is seldom ---------------------------------------------------------------------------------------------------
+
+# _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
+# stands. What the caller's own loop reads from stdin is left alone.
+_bus_else() {
+  local _status=$1 _input=$2 _command=${BUS_COMMAND:-$_bus_here/../../bin/bus}
+  ((_status == _bus_elsewhere)) || return "$_status"
+  shift 2
+  [[ -n ${BUS_COMMAND:-} || -x $_command ]] || _command=bus
+  type -P -- "$_command" >/dev/null ||
+    { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
+  (
+    export BUS_URL BUS_NOW TRACEPARENT BUS_ERRORS=text
+    exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)
+  )
+}
+
+# Takes the steps up in `_file` by the names alone, as bus/store/url.py does: the kernel would go up from where a link
+# leads. Those at the beginning of a relative path are left: what is above the working directory the kernel knows.
+_bus_upward() {
+  while [[ $_file =~ ^(.*/)?[^/]*[^./][^/]*/+(\./+)*\.\./+(.*)$ ]]; do
+    _file=${BASH_REMATCH[1]}${BASH_REMATCH[3]}
+  done
+}
 
 # Says what is wrong with the file that _bus_locate found.
 _bus_unsafe() {
@@ -55,21 +78,21 @@ _bus_unsafe() {
   _bus_fail unsafe_file "$_bus_file has several names (hard links)" "SQLite would lose data"
 }
 
-# The moment that BUS_NOW gives, or moves by seconds, in `rows`.
+# The moment that BUS_NOW gives, or moves by seconds, in `_rows`.
 _bus_moved() {
   if [[ $BUS_NOW == [+-]* ]]; then
-    [[ ! $BUS_NOW =~ ^[+-][0-9]+ ]] || rows="strftime('%Y-%m-%d %H:%M:%f', 'now', '${BASH_REMATCH[0]} seconds')"
+    [[ ! $BUS_NOW =~ ^[+-][0-9]+ ]] || _rows="strftime('%Y-%m-%d %H:%M:%f', 'now', '${BASH_REMATCH[0]} seconds')"
   else
     _bus_literal "$BUS_NOW"
-    rows=$REPLY
+    _rows=$REPLY
   fi
 }
 
 # _bus_sqlite3_is MINOR: whether sqlite3 is 3.MINOR or newer; asked once for a process and its children.
 _bus_sqlite3_is() {
-  local path
-  path=$(type -P sqlite3) || return
-  [[ ${BUS_SQLITE3:-} == "$path="* ]] || BUS_SQLITE3=$path=$(sqlite3 -version 2>/dev/null || :)
+  local _path
+  _path=$(type -P sqlite3) || return
+  [[ ${BUS_SQLITE3:-} == "$_path="* ]] || BUS_SQLITE3=$_path=$(sqlite3 -version 2>/dev/null || :)
   export BUS_SQLITE3
   [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
 }
@@ -85,11 +108,11 @@ _bus_failed() {
   _bus_explain "$2"
 }
 
-# What keeps the WAL small, in `checkpoint`, before a transaction: one connection holds the write lock while another
+# What keeps the WAL small, in `_checkpoint`, before a transaction: one connection holds the write lock while another
 # checkpoints, because before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it,
 # in the same process, begins the WAL anew; the next process to open the file would not know that it was checkpointed.
 _bus_checkpoint() {
-  checkpoint="begin immediate;
+  _checkpoint="begin immediate;
 .system set -f;IFS=;sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1
 rollback;"
 }
@@ -98,27 +121,27 @@ rollback;"
 
 # _bus_process PID: when it started, in REPLY (clock ticks after the boot); not for a zombie.
 _bus_process() {
-  local stat=
-  local -a fields
-  { read -r -d '' stat <"/proc/$1/stat" || :; } 2>/dev/null
-  IFS=' ' read -r -a fields <<<"${stat##*) }" # the command before it may hold spaces and parentheses
-  [[ -n ${fields[19]:-} && ${fields[0]} != [ZX] ]] && REPLY=${fields[19]}
+  local _stat=
+  local -a _fields
+  { read -r -d '' _stat <"/proc/$1/stat" || :; } 2>/dev/null
+  IFS=' ' read -r -a _fields <<<"${_stat##*) }" # the command before it may hold spaces and parentheses
+  [[ -n ${_fields[19]:-} && ${_fields[0]} != [ZX] ]] && REPLY=${_fields[19]}
 }
 
-# _bus_place: this host, boot and pid namespace, in `host`, `boot` and `namespace`.
+# _bus_place: this host, boot and pid namespace, in `_host`, `_boot` and `_namespace`.
 _bus_place() {
-  read -r host </proc/sys/kernel/hostname && read -r boot </proc/sys/kernel/random/boot_id &&
-    namespace=$(readlink /proc/self/ns/pid) || host='' boot='' namespace=''
+  read -r _host </proc/sys/kernel/hostname && read -r _boot </proc/sys/kernel/random/boot_id &&
+    _namespace=$(readlink /proc/self/ns/pid) || _host='' _boot='' _namespace=''
 } 2>/dev/null
 
 # _bus_is_dead "AGENT|HOST|PID|NAMESPACE|START|BOOT": whether that process is known to be gone.
 _bus_is_dead() {
-  local host boot namespace its_host its_pid its_namespace its_start its_boot
-  IFS='|' read -r _ its_host its_pid its_namespace its_start its_boot <<<"$1"
-  [[ -n $its_pid && -n $its_boot ]] && _bus_place && [[ $its_host == "$host" ]] || return
-  [[ $its_boot == "$boot" ]] || return 0
-  [[ $its_namespace == "$namespace" ]] || return
-  ! _bus_process "$its_pid" || [[ $REPLY != "$its_start" ]]
+  local _host _boot _namespace _its_host _its_pid _its_namespace _its_start _its_boot
+  IFS='|' read -r _ _its_host _its_pid _its_namespace _its_start _its_boot <<<"$1"
+  [[ -n $_its_pid && -n $_its_boot ]] && _bus_place && [[ $_its_host == "$_host" ]] || return
+  [[ $_its_boot == "$_boot" ]] || return 0
+  [[ $_its_namespace == "$_namespace" ]] || return
+  ! _bus_process "$_its_pid" || [[ $REPLY != "$_its_start" ]]
 }
 
 # What a dead holder had leased goes back, unless it was started again since it was found dead (:was): then :agent is
@@ -131,76 +154,78 @@ update temp.sqlite_parameters set value = substr(:was, 1, instr(:was, '|') - 1) 
 
 # _bus_bury HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
 _bus_bury() {
-  local holder any=1
-  while IFS= read -r holder; do
-    _bus_is_dead "$holder" || continue
-    _bus_sql write "$_bus_give_back" agent "${holder%%|*}" was "$holder" || return
+  local _holder _any=1
+  while IFS= read -r _holder; do
+    _bus_is_dead "$_holder" || continue
+    _bus_sql write "$_bus_give_back" agent "${_holder%%|*}" was "$_holder" || return
     _bus_ring "$REPLY"
-    any=0
+    _any=0
   done <<<"$1"
-  return $any
+  return $_any
 }
 
 # --- the functions that are called seldom -----------------------------------------------------------------------------
 
+initialize_agent_coordination() { _bus_else "$_bus_elsewhere" "" init >/dev/null; }
+
 # register_agent ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]: under an id that is there it is a restart
 register_agent() {
   _bus_arguments 4 6 "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" "$@" || return
-  local REPLY IFS=' ' host boot namespace former operations='.read agents/register.sql'
-  local -a new=(agent "$1" type "$2" milestone "$3" session "$4")
-  [[ -z ${5:-} ]] || new+=(capabilities:json "$5")
+  local REPLY IFS=' ' _host _boot _namespace _former _operations='.read agents/register.sql'
+  local -a _new=(agent "$1" type "$2" milestone "$3" session "$4")
+  [[ -z ${5:-} ]] || _new+=(capabilities:json "$5")
   if [[ -n ${6:-} ]]; then
     _bus_number "$6" || return
-    new+=(pid# "$REPLY")
+    _new+=(pid# "$REPLY")
     _bus_place && _bus_process "$REPLY" ||
       { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
-    new+=(host "$host" pid_namespace "$namespace" process_started_at# "$REPLY" boot_id "$boot")
+    _new+=(host "$_host" pid_namespace "$_namespace" process_started_at# "$REPLY" boot_id "$_boot")
   fi
   # Of JSON the database judges payloads only: keys that stand twice, NULs and large numbers are for the bus command.
   if [[ ${5:-} == *[\{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
     (exit "$_bus_elsewhere")
   elif _bus_sql read '.read agents/identity.sql' agent "$1"; then
-    former=${REPLY%$'\n'}
-    ! _bus_is_dead "$former" || operations="$_bus_give_back"$'\n.output /dev/null\n.read agents/register.sql\n.output'
-    _bus_sql write "$operations" was "$former" "${new[@]}"
+    _former=${REPLY%$'\n'}
+    ! _bus_is_dead "$_former" || _operations="$_bus_give_back"$'\n.output /dev/null\n.read agents/register.sql\n.output'
+    _bus_sql write "$_operations" was "$_former" "${_new[@]}"
   else
     (return $?)
   fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+--capabilities "$5"} \
     ${6:+--pid "$6"} -- "$1" >/dev/null; return; }
-  [[ $operations == .read* ]] || _bus_ring "$REPLY"
+  [[ $_operations == .read* ]] || _bus_ring "$REPLY"
 }
 
 # update_agent_status ID STATUS: what an agent that has ended held goes back
 update_agent_status() {
   _bus_arguments 2 2 "ID STATUS" "$@" || return
-  local REPLY operations=$'.output /dev/null\n.read agents/heartbeat.sql' command=heartbeat
+  local REPLY _operations=$'.output /dev/null\n.read agents/heartbeat.sql' _command=heartbeat
   case $2 in
     completed | failed | terminated)
-      operations=$'.read messages/give_back.sql\n.output /dev/null\n.read agents/retire.sql' command=retire
+      _operations=$'.read messages/give_back.sql\n.output /dev/null\n.read agents/retire.sql' _command=retire
       ;;
   esac
-  _bus_sql write "$operations"$'\n.output' agent "$1" status "$2" ||
-    { _bus_else $? "" $command --status "$2" -- "$1" >/dev/null; return; }
+  _bus_sql write "$_operations"$'\n.output' agent "$1" status "$2" ||
+    { _bus_else $? "" $_command --status "$2" -- "$1" >/dev/null; return; }
   _bus_ring "$REPLY"
 }
 
 # create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
 create_agent_checkpoint() {
-  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE…]" "$@" || return
-  local REPLY LC_ALL=C rows big=x file files='' snapshot=${3-} path digest size
-  local -a options=()
-  [[ -n $snapshot ]] || snapshot='{}'
-  for file in "${@:4}"; do
-    path=$(realpath -s -- "$file" 2>/dev/null && printf x) && digest=$(sha256sum 2>/dev/null <"$file") && size=$(wc -c <"$file") ||
-      { _bus_fail usage "the file $file can't be read" "name a readable file"; return; }
-    options+=(--file "$file")
-    _bus_literal "${path%$'\n'x}" || REPLY=null # a path that is not UTF-8
-    files+="${files:+, }json_object('path', $REPLY, 'sha256', '${digest%% *}', 'size', $((size)))"
+  _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" "$@" || return
+  local REPLY LC_ALL=C _rows _big=x _file _files='' _snapshot=${3-} _path _digest _size
+  local -a _options=()
+  [[ -n $_snapshot ]] || _snapshot='{}'
+  for _file in "${@:4}"; do
+    _path=$(realpath -s -- "$_file" 2>/dev/null && printf x) && _digest=$(sha256sum 2>/dev/null <"$_file") && _size=$(wc -c <"$_file") ||
+      { _bus_fail usage "the file $_file can't be read" "name a readable file"; return; }
+    _options+=(--file "$_file")
+    _bus_literal "${_path%$'\n'x}" || REPLY=null # a path that is not UTF-8
+    _files+="${_files:+, }json_object('path', $REPLY, 'sha256', '${_digest%% *}', 'size', $((_size)))"
   done
-  _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$snapshot" files# "json_array($files)" ||
-    { _bus_else $? "$snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${options[@]+"${options[@]}"} -- "$1"; return; }
+  _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$_snapshot" files# "json_array($_files)" ||
+    { _bus_else $? "$_snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${_options[@]+"${_options[@]}"} -- "$1"; return; }
   REPLY=${REPLY#'{"checkpoint_id":"'}
-  printf '%s\n' "${REPLY%%\"*}"
+  _bus_print "${REPLY%%\"*}"
 }
 
 # get_session_status SESSION: a JSON object
@@ -209,18 +234,19 @@ get_session_status() {
   local REPLY
   _bus_sql read '.read sessions/show.sql' session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
-  printf %s "$REPLY"
+  _bus_print "${REPLY%$'\n'}"
 }
 
 # list_session_agents SESSION: a JSON array
 list_session_agents() {
   _bus_arguments 1 1 SESSION "$@" || return
   local REPLY
-  local -a lines
+  local -a _lines
   _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
   _bus_split "$REPLY"
-  _bus_array "${lines[@]:1}"
+  local IFS=,
+  _bus_print "[${_lines[*]:1}]"
 }
 
 # --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
@@ -284,7 +310,7 @@ get_session_recovery_status() {
 }
 
 show_recovery_help() {
-  cat <<'END'
+  _bus_print "$(cat <<'END'
 After a crash:
   detect_interrupted_sessions                    which sessions do not go on by themselves
   recover_milestone_session SESSION              what is left of one, and what can be done
@@ -301,4 +327,5 @@ Before the next one:
   cleanup_failed_sessions [HOURS]                abandon what failed so long ago
   get_session_recovery_status                    counts of the last 7 days, as JSON
 END
+)"
 }

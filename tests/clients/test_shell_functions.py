@@ -114,6 +114,24 @@ def test_a_broadcast_prints_an_id_a_line(shell: Shell) -> None:
     shell("register_agent alone validation '' t; send_agent_message alone '*' task_assignment '{}'", status=1)
 
 
+CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NO_CONTEXTS = [
+    "", "x", CONTEXT.upper(), f"{CONTEXT}\n", f"{CONTEXT}-", CONTEXT.replace("00-", "01-"),
+    f"00-{'0' * 32}-b7ad6b7169203331-01", f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("told", [CONTEXT, *NO_CONTEXTS])
+def test_a_message_goes_with_the_trace_context_it_is_sent_in(shell: Shell, bus: Bus, told: str) -> None:
+    """What is no context counts as not there."""
+    script = """
+    TRACEPARENT=$1
+    for to in one @milestone-executor '*'; do send_agent_message boss "$to" task_assignment '{}'; done
+    """
+    assert shell(script, told) == "1\n2\n3\n4\n"
+    assert {message.traceparent for message in bus.messages()} == {told if told == CONTEXT else None}
+
+
 def test_what_was_given_back_can_not_be_acknowledged(shell: Shell, bus: Bus) -> None:
     shell("send_agent_message boss one task_assignment '{}'; receive_agent_message one; release_agent_message 1.1")
     shell("ack_agent_message 1.1", status=76)
@@ -300,6 +318,10 @@ def test_what_a_function_says_moves_no_cursor(shell: Shell) -> None:
     assert said.startswith("bus: not a whole number: ")
     assert said.isascii()
     assert said[:-1].isprintable()
+
+
+def test_the_words_of_usage_are_readable(shell: Shell) -> None:
+    assert "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" in shell("create_agent_checkpoint 2>&1 || exit 0; exit 9")
 
 
 @pytest.mark.parametrize("capabilities", ['[{"a":1,"a":2}]', '["\\u0000"]', "[9223372036854775808]", "[1e999]"])

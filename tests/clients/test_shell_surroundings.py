@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -51,6 +52,14 @@ def test_nothing_of_the_caller_is_changed(shell: Shell, tmp_path: Path) -> None:
     diff before after
     """
     assert shell(script) == ""
+
+
+def test_the_callers_read_only_variables_are_in_nobodys_way(shell: Shell, tmp_path: Path) -> None:
+    """Whatever word of the functions' source has the name of one."""
+    (tmp_path / "test").write_text("")
+    sources = "".join(path.read_text("utf-8") for path in FUNCTIONS.parent.glob("*.sh"))
+    words = sorted(set(re.findall(r"\b[a-z][a-z_]*\b", sources)) - {"receipt"})
+    shell(f"readonly {'=mine '.join(words)}=mine\n{{ {EVERY_FUNCTION} }} >output")
 
 
 def test_a_loop_keeps_its_input(shell: Shell) -> None:
@@ -196,8 +205,7 @@ def test_a_receiver_takes_over_from_the_dead(shell: Shell, bus: Bus) -> None:
 def test_a_bus_may_lie_in_any_folder(shell: Shell, tmp_path: Path, name: str) -> None:
     tree = tmp_path / name
     shutil.copytree(FUNCTIONS.parents[2] / "schemas", tree / "schemas")
-    (tree / "clients/shell").mkdir(parents=True)
-    shutil.copy(FUNCTIONS, tree / "clients/shell")
+    shutil.copytree(FUNCTIONS.parent, tree / "clients/shell")
     script = """
     cd "$1"; source clients/shell/bus.sh; initialize_agent_coordination
     mkdir below; cd below; save_agent_state one k "$1"; load_agent_state one k
@@ -214,10 +222,106 @@ def test_addresses_are_read_as_everywhere(shell: Shell, bus: Bus, tmp_path: Path
     assert bus.state_load("one", "k") == address
 
 
+def test_the_nearest_bus_is_above_where_one_is_not_above_a_link_to_it(shell: Shell) -> None:
+    script = """
+    mkdir -p project other/folder; ln -s ../other/folder project/link; ln -s other alias
+    for place in project other; do (cd "$place"; initialize_agent_coordination); done
+    for place in project/link alias/folder; do
+      (cd "$place"; save_agent_state any "${place%/*}" v; load_agent_state any "${place%/*}")
+    done
+    """
+    assert shell(script) == "v\nv\n"
+    with Bus.open(f"other/{FILE}") as other:
+        assert [other.state_load("any", key) for key in ("project", "alias")] == ["v", "v"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "url"),
+    [
+        (".", "link/../x.db"),
+        (".", "{tmp}/link/../x.db"),
+        (".", "sqlite:///./link/.//./..//x.db"),
+        (".", "real/folder/../../link/../x.db"),
+        (".", "{tmp}/none/../link/../real/../x.db"),
+        ("link", "../x.db"),
+        ("link", "./../../real/./x.db"),
+        ("link", "folder/../../../link/../x.db"),
+    ],
+)
+def test_steps_up_in_an_address_are_taken_as_everywhere(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, url: str
+) -> None:
+    """By the names alone; the kernel would go up from where a link leads."""
+    (tmp_path / "real/folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/folder")
+    for file in ("x.db", "real/x.db"):
+        Bus.open(file, create=True).close()
+    address = url.format(tmp=tmp_path)
+    shell('cd "$1"; BUS_URL=$2 save_agent_state any k v', folder, address)
+    monkeypatch.chdir(folder)
+    with Bus.open(address) as opened:
+        assert opened.state_load("any", "k") == "v"
+
+
+@pytest.mark.parametrize("options", ["set -f", "GLOBIGNORE=*"])
+def test_the_callers_globbing_is_not_needed(shell: Shell, options: str) -> None:
+    assert shell(f'{options}; source "{FUNCTIONS}"; save_agent_state one k v; load_agent_state one k') == "v\n"
+
+
+@pytest.mark.parametrize("link", ["bus.sh", "$PWD/bus.sh"])
+def test_the_functions_may_be_read_through_a_link(shell: Shell, tmp_path: Path, link: str) -> None:
+    (tmp_path / "bus.sh").symlink_to(FUNCTIONS)
+    assert shell(f'source "{link}"; save_agent_state one k v temp_data 1h; load_agent_state one k') == "v\n"
+
+
+def test_the_functions_know_the_newest_schema(shell: Shell) -> None:
+    newest = max(int(path.name.split("_")[0]) for path in (FUNCTIONS.parents[2] / "schemas/sqlite").glob("*.sql"))
+    assert shell("echo $_bus_newest") == f"{newest}\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "after"),
+    [
+        ("receive_agent_message one", "ready"),
+        ("receive_agent_message one 5m 1s", "ready"),
+        ("get_agent_messages one", "ready"),
+        ("get_agent_messages one true", "acknowledged"),
+        ("send_agent_message boss one task_assignment '{}'", "ready"),
+        ("send_agent_message boss '*' task_assignment '{}'", "ready"),
+        ("load_agent_state one k", "ready"),
+        ("create_agent_checkpoint one", "ready"),
+        ("get_session_status s", "ready"),
+        ("list_session_agents s", "ready"),
+        ("show_recovery_help", "ready"),
+    ],
+)
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+def test_what_nobody_can_take_is_said_and_a_message_goes_back(
+    shell: Shell, bus: Bus, script: str, after: str, where: str
+) -> None:
+    bus.send("boss", "one", "task_assignment", {"title": ',"receipt":"9.9"'}, correlation=',"receipt":"9.9"')
+    bus.state_save("one", "k", "v")
+    shell(f"{script} {where}", status=70)
+    assert bus.message(1).status == after
+
+
 @pytest.mark.parametrize("url", ["missing.db", "sqlite:///missing.db", "missing/missing.db"])
 def test_no_file_is_made_by_accident(shell: Shell, tmp_path: Path, url: str) -> None:
     shell("BUS_URL=$1 save_agent_state one k v", url, status=66)
     assert not list(tmp_path.glob("missing*"))
+
+
+@only_sqlite3
+def test_ranks_are_sorted_by_their_points_whatever_the_locale(shell: Shell, bus: Bus, tmp_path: Path) -> None:
+    """Elsewhere a comma is what a point is here."""
+    (tmp_path / "bin").mkdir()
+    sort = tmp_path / "bin" / "sort"
+    sort.write_text(f'#!/bin/sh\necho "${{LC_ALL-}}" >locale\nexec {shutil.which("sort")} "$@"\n')
+    sort.chmod(0o700)
+    for _ in range(2):
+        bus.send("boss", "one", "task_assignment", {})
+    shell("PATH=$PWD/bin:$PATH; unset LC_ALL; get_agent_messages one true >taken")
+    assert (tmp_path / "locale").read_text() == "C\n"
 
 
 @only_sqlite3
