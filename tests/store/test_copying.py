@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -177,6 +178,65 @@ def by_hand(bus: Bus, *texts: str) -> None:
         with contextlib.closing(sqlite3.connect(bus.url.path, isolation_level=None)) as file:
             for text in texts:
                 file.execute(text)
+
+
+def test_no_row_is_left_out_whatever_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "CHUNK", 2)
+    with Bus.open(place("sqlite"), create=True) as bus:
+        by_hand(
+            bus,
+            "pragma ignore_check_constraints = on",
+            "delete from agent_coordination_config",
+            "insert into agent_coordination_config (key, value) values ('', ''), ('a', ''), ('b', ''), ('c', '')",
+            "insert into agent_health_log (id, agent_id, health_status) select value, 'a', 'healthy'"
+            " from json_each('[-9223372036854775808, -7, 0, 1, 9223372036854775807]')",
+            "insert into trace_exports_pending (target, kind, id) values ('', 'life', -1), ('', 'life', 0),"
+            " ('x', 'life', 1)",
+        )
+        rows = {digest.table: digest.rows for digest in everything(bus)}
+    assert rows["agent_coordination_config"] == 4
+    assert rows["agent_health_log"] == 5
+    assert rows["trace_exports_pending"] == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_of_the_two_zeros_one_arrives(place: Place, source: str, kind: str) -> None:
+    with Bus.open(place(source), create=True) as old, Bus.open(place(kind), create=True) as new:
+        old.register("a", type="validation", session="s")
+        old.session_progress("s", -0.0)
+        by_hand(
+            old, "insert into agent_health_log (agent_id, health_status, cpu_usage) values ('a', 'healthy', '-0.0')"
+        )
+        old.copy_to(new)
+        assert math.copysign(1, new.session_show("s").progress) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_nul_is_said_with_its_row(place: Place, kind: str) -> None:
+    with Bus.open(place("sqlite"), create=True) as old, Bus.open(place(kind), create=True) as new:
+        old.register("a", type="validation", session="here")
+        by_hand(old, "update coordination_sessions set phase = 'a' || char(0)")
+        with pytest.raises(BusError, match="'here' of coordination_sessions is not UTF-8 text without NUL"):
+            old.copy_to(new)
+        assert new.agents() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_new_bus_refuses_is_said_with_its_table(place: Place, kind: str) -> None:
+    with Bus.open(place("sqlite"), create=True) as old, Bus.open(place(kind), create=True) as new:
+        old.register("a", type="validation", session="s")
+        by_hand(old, "drop trigger agent_registry_type_used", "delete from agent_types where name = 'validation'")
+        with pytest.raises(BusError, match="agent_registry can't be copied: there is no such agent type"):
+            old.copy_to(new)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_schema_that_no_database_enforces_is_said_with_its_type(place: Place, kind: str) -> None:
+    with Bus.open(place(kind), create=True) as old, Bus.open(place("sqlite"), create=True) as new:
+        by_hand(old, "insert into message_types (name, schema) values ('odd', '{\"$ref\": \"#\"}')")
+        with pytest.raises(BusError, match="the message type odd can't be copied"):
+            old.copy_to(new)
 
 
 @pytest.mark.parametrize(
