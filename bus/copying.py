@@ -107,9 +107,10 @@ class Copied(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """What was read, on the disk: a line for each row, under the table's name."""
+    """What was read, on the disk: a line for each row, under the table's name. And the last ids that were given."""
 
     def __init__(self) -> None:
+        self.given: dict[str, int] = {}
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
 
     def __enter__(self) -> Self:
@@ -156,6 +157,7 @@ def put(spool: Spool, taken: list[Digest]) -> Operation[Copied]:
 
 def _take(spool: Spool) -> Steps[list[Digest]]:
     spool.begin()
+    spool.given = dict((yield Query("copying/given", {})))
     found = []
     for name in TABLES:
         found.append((yield from _digest(name, spool)))
@@ -204,7 +206,7 @@ def _put(spool: Spool, taken: list[Digest]) -> Steps[Copied]:
     for name, _, schema in (yield from _rows("message_types")):
         with _naming(f"the message type {name}"):
             yield Statement(payloads.triggers(name, json.loads(schema)))
-    yield Query("copying/finish", {})
+    yield Query("copying/finish", spool.given)
     return Copied(taken, (yield from _verified(taken)))
 
 

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 import pytest
 
-from bus import Bus, BusError, clock, copying, lifecycle
+from bus import Bus, BusError, clock, copying, exports, lifecycle
 from bus.store.url import Server
 from tests import servers
 from tests.conformance.refusal import refused
@@ -178,6 +178,39 @@ def by_hand(bus: Bus, *texts: str) -> None:
         with contextlib.closing(sqlite3.connect(bus.url.path, isolation_level=None)) as file:
             for text in texts:
                 file.execute(text)
+
+
+def live(bus: Bus) -> int:
+    """A life that is over; its id."""
+    id = bus.store.run(lifecycle.spawn("painter", "t", pid=os.getpid()))
+    bus.store.run(lifecycle.abort(id, error="it could not be started"))
+    return id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_ids_whose_rows_are_gone_are_not_given_again(place: Place, source: str, kind: str) -> None:
+    logged = "insert into agent_health_log (agent_id, health_status) values ('a', 'healthy') returning id"
+    with Bus.open(place(source), create=True) as old, Bus.open(place(kind), create=True) as new:
+        last = [live(old) for _ in range(3)][-1]
+        by_hand(old, logged, logged)
+        old.store.run(exports.claim("there"))
+        old.store.run(exports.advance("there", old.store.run(exports.batch("there"))))
+        by_hand(old, "delete from agent_lifecycle", "delete from agent_health_log")
+        old.copy_to(new)
+        assert live(new) == last + 1
+        assert len(new.store.run(exports.batch("there")).lived) == 1
+        by_hand(new, logged)
+        with copying.Spool() as spool:
+            new.store.run(copying.take(spool))
+            assert spool.given["last_health"] == 3
+
+
+def test_a_cursor_alone_tells_which_ids_were_given(place: Place) -> None:
+    with Bus.open(place("postgres"), create=True) as old, Bus.open(place("sqlite"), create=True) as new:
+        by_hand(old, "insert into trace_exports (target, life_id) values ('there', 7)")
+        old.copy_to(new)
+        assert live(new) == 8
 
 
 def test_no_row_is_left_out_whatever_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
