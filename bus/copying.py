@@ -12,7 +12,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import IO, NamedTuple, Self
@@ -20,11 +20,12 @@ from typing import IO, NamedTuple, Self
 import msgspec
 
 from bus import payloads
-from bus.errors import error
+from bus.errors import Refused, error
 from bus.operation import Load, Operation, Query, Row, Statement, Steps
 
 CHUNK = 1000  # rows at a time
 KEYS = "abc"
+LEAST = -(1 << 63)  # of the whole numbers
 FORMAT = "%Y-%m-%d %H:%M:%f"
 
 
@@ -106,9 +107,10 @@ class Copied(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """What was read, on the disk: a line for each row, under the table's name."""
+    """What was read, on the disk: a line for each row, under the table's name. And the last ids that were given."""
 
     def __init__(self) -> None:
+        self.given: dict[str, int] = {}
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
 
     def __enter__(self) -> Self:
@@ -155,6 +157,7 @@ def put(spool: Spool, taken: list[Digest]) -> Operation[Copied]:
 
 def _take(spool: Spool) -> Steps[list[Digest]]:
     spool.begin()
+    spool.given = dict((yield Query("copying/given", {})))
     found = []
     for name in TABLES:
         found.append((yield from _digest(name, spool)))
@@ -163,24 +166,28 @@ def _take(spool: Spool) -> Steps[list[Digest]]:
 
 def _digest(name: str, spool: Spool | None) -> Steps[Digest]:
     digest, rows = hashlib.sha256(), 0
-    table = TABLES[name]
-    after: Row = tuple("" if kind == "t" else 0 for kind, _ in table.pairs()[: table.keys])
+    keys = TABLES[name].keys
+    start: Row = tuple("" if kind == "t" else LEAST for kind, _ in TABLES[name].pairs()[:keys])
     while True:
-        parameters = {f"after_{letter}": value for letter, value in zip(KEYS, after, strict=False)}
-        found = yield Query(f"copying/take_{name}", {**parameters, "limit": CHUNK})
-        if not found:
-            return Digest(name, rows, digest.hexdigest())
-        lines = [_line(name, row) for row in found]
-        digest.update(b"\n".join(lines) + b"\n")
-        rows, after = rows + len(found), found[-1][: table.keys]
+        parameters = {f"from_{letter}": value for letter, value in zip(KEYS, start, strict=False)}
+        # One more than a chunk: the next one begins with it. So the first can begin with the least key that there is.
+        found = yield Query(f"copying/take_{name}", {**parameters, "limit": CHUNK + 1})
+        lines = [_line(name, row) for row in found][:CHUNK]
+        digest.update(b"".join(line + b"\n" for line in lines))
+        rows += len(lines)
         if spool:
             spool.add(name, lines)
+        if len(found) <= CHUNK:
+            return Digest(name, rows, digest.hexdigest())
+        start = found[CHUNK][:keys]
 
 
 def _line(name: str, row: Row) -> bytes:
-    with suppress(UnicodeEncodeError):
-        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
-    raise error("damaged", f"the row {row[0]!r} of {name} is not UTF-8 text", "put it right, or remove it")
+    if not any("\0" in value for value in row if isinstance(value, str)):
+        with suppress(UnicodeEncodeError):
+            return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+    key = ", ".join(map(repr, row[: TABLES[name].keys]))
+    raise error("damaged", f"the row {key} of {name} is not UTF-8 text without NUL", "put it right, or remove it")
 
 
 def _put(spool: Spool, taken: list[Digest]) -> Steps[Copied]:
@@ -194,16 +201,27 @@ def _put(spool: Spool, taken: list[Digest]) -> Steps[Copied]:
         if name == "agent_coordination_config":
             yield Query("copying/empty_config", {})
         columns = [column for _, column in TABLES[name].pairs()]
-        yield Load(f"copying/put_{name}", [dict(zip(columns, row, strict=True)) for row in chunk])
+        with _naming(name):
+            yield Load(f"copying/put_{name}", [dict(zip(columns, row, strict=True)) for row in chunk])
     for name, _, schema in (yield from _rows("message_types")):
-        yield Statement(payloads.triggers(name, json.loads(schema)))
-    yield Query("copying/finish", {})
+        with _naming(f"the message type {name}"):
+            yield Statement(payloads.triggers(name, json.loads(schema)))
+    yield Query("copying/finish", spool.given)
     return Copied(taken, (yield from _verified(taken)))
 
 
 def _rows(name: str) -> Steps[list[Row]]:
-    found: list[Row] = yield Query(f"copying/take_{name}", {"after_a": "", "limit": 1_000_000})
+    found: list[Row] = yield Query(f"copying/take_{name}", {"from_a": "", "limit": 1_000_000})
     return found
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say of what is refused what it is."""
+    try:
+        yield
+    except Refused as problem:
+        raise error(problem.code, f"{what} can't be copied: {problem.message}", problem.hint) from problem
 
 
 def _verified(taken: list[Digest]) -> Steps[list[Digest]]:
@@ -230,12 +248,12 @@ def texts() -> dict[str, str]:
 def _taking(name: str, table: Table) -> str:
     columns = ",\n  ".join(_taken(kind, column) for kind, column in table.pairs())
     keys = [column for _, column in table.pairs()[: table.keys]]
-    after = [_put_value(kind, f"after_{KEYS[n]}") for n, (kind, _) in enumerate(table.pairs()[: table.keys])]
-    left, right = (", ".join(keys), ", ".join(after)) if table.keys > 1 else (keys[0], after[0])
-    beyond = f"({left}) > ({right})" if table.keys > 1 else f"{left} > {right}"
+    start = [_put_value(kind, f"from_{KEYS[n]}") for n, (kind, _) in enumerate(table.pairs()[: table.keys])]
+    left, right = (", ".join(keys), ", ".join(start)) if table.keys > 1 else (keys[0], start[0])
+    behind = f"({left}) >= ({right})" if table.keys > 1 else f"{left} >= {right}"
     return (
-        f"-- Made by bin/generate: the rows of {name} after the one given, by their keys; see bus/copying.py.\n"
-        f"select\n  {columns}\nfrom {name}\nwhere {beyond}\norder by {', '.join(keys)} limit :limit;\n"
+        f"-- Made by bin/generate: the rows of {name} from a key on, by their keys; see bus/copying.py.\n"
+        f"select\n  {columns}\nfrom {name}\nwhere {behind}\norder by {', '.join(keys)} limit :limit;\n"
     )
 
 
@@ -250,6 +268,8 @@ def _putting(name: str, table: Table) -> str:
 
 
 def _taken(kind: str, column: str) -> str:
+    if kind == "f":
+        return f"{column} + 0.0"  # of the two zeros, SQLite keeps one
     return f"replace(strftime('{FORMAT}', {column}), ' ', 'T') || 'Z'" if kind == "m" else column
 
 

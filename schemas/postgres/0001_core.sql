@@ -146,6 +146,7 @@ create table message_types (
   name        identifier primary key,
   description text not null default '',
   schema      json not null default '{"type":"object"}'
+    constraint invalid_json check (json_typeof(schema) = 'object')
 );
 
 create table state_types (
@@ -196,7 +197,7 @@ insert into operation_types (name, description, artifacts) values
   ('cleanup', 'tidy up', '[]');
 
 create table agent_coordination_config (
-  key         text collate "C" primary key,
+  key         text collate "C" primary key constraint invalid_key check (key <> ''),
   value       text not null,
   description text not null default '',
   updated_at  moment not null default clock_timestamp()
@@ -870,7 +871,8 @@ create table agent_checkpoints (
   retention_until moment,
   file_references json not null default '[]' constraint invalid_json check (json_typeof(file_references) = 'array'),
   state_snapshot  json not null default '{}',
-  rowid           bigint generated always as identity  -- the order they were made in, as SQLite has it unasked
+  rowid           bigint generated always as identity unique  -- the order they were made in, as SQLite has it unasked
+    constraint invalid_value check (rowid between 1 and 1000000000000000)
 );
 create index agent_checkpoints_agent on agent_checkpoints (agent_id, rowid);
 
@@ -906,7 +908,9 @@ create table agent_health_log (
   error_count   bigint not null default 0,
   warning_count bigint not null default 0,
   timestamp     moment not null default clock_timestamp(),
-  details       json
+  details       json,
+  constraint invalid_value check (id between 1 and 1000000000000000 and abs(cpu_usage) < 'infinity'
+    and abs(memory_usage) < 'infinity' and abs(response_time) < 'infinity')
 );
 create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
 
@@ -919,6 +923,37 @@ create table milestones (
   created_at moment not null default clock_timestamp(),
   updated_at moment not null default clock_timestamp()
 );
+
+-- A type keeps its name, and stays while something is of it.
+
+create function types_stay() returns trigger language plpgsql set search_path from current as $$
+begin
+  if tg_op = 'UPDATE' or (case tg_table_name
+      when 'agent_types' then exists (select 1 from agent_registry where agent_type = old.name)
+        or exists (select 1 from agent_messages where to_agent = '@' || old.name)
+      when 'message_types' then exists (select 1 from agent_messages where message_type = old.name)
+      when 'state_types' then exists (select 1 from agent_state where state_type = old.name)
+      else exists (select 1 from coordination_sessions where operation_type = old.name) end) then
+    raise exception 'immutable: a type keeps its name, and stays while something is of it' using errcode = 'AB000';
+  end if;
+  return old;
+end $$;
+create trigger agent_registry_type_used before delete on agent_types
+for each row execute function types_stay();
+create trigger agent_registry_type_named before update of name on agent_types
+for each row when (new.name <> old.name) execute function types_stay();
+create trigger agent_messages_type_used before delete on message_types
+for each row execute function types_stay();
+create trigger agent_messages_type_named before update of name on message_types
+for each row when (new.name <> old.name) execute function types_stay();
+create trigger agent_state_type_used before delete on state_types
+for each row execute function types_stay();
+create trigger agent_state_type_named before update of name on state_types
+for each row when (new.name <> old.name) execute function types_stay();
+create trigger coordination_sessions_type_used before delete on operation_types
+for each row execute function types_stay();
+create trigger coordination_sessions_type_named before update of name on operation_types
+for each row when (new.name <> old.name) execute function types_stay();
 
 -- Records: what the doors print, one JSON object a row, times as RFC 3339, payloads as JSON.
 

@@ -60,7 +60,8 @@ create table agent_lifecycle (
   traceparent        text      -- what it was started by
     constraint invalid_traceparent check (traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
       and traceparent !~ '^00-(0{32}|.{32}-0{16})-'),
-  constraint invalid_value check (pid between 1 and 4294967296 and length(agent_type) between 1 and 128
+  constraint invalid_value check (agent_id between 1 and 1000000000000000
+    and pid between 1 and 4294967296 and length(agent_type) between 1 and 128
     and length(task_id) between 1 and 1024 and (priority_number is null or length(priority_number) between 1 and 64)
     and unseen in (0, 1) and origin in ('recorded', 'imported')),
   constraint invalid_status check (status in ('spawned', 'running', 'completed', 'failed', 'killed')
@@ -163,13 +164,16 @@ create table trace_exports (
   life_id    bigint not null default 0,
   holder     json,
   exported   bigint not null default 0,
-  updated_at moment not null default clock_timestamp()
+  updated_at moment not null default clock_timestamp(),
+  constraint invalid_value check (target <> '' and message_id between 0 and 1000000000000000
+    and life_id between 0 and 1000000000000000)
 );
 
 create table trace_exports_pending (
   target   text collate "C" not null,
-  kind     text collate "C" not null constraint invalid_value check (kind in ('message', 'life')),
+  kind     text collate "C" not null,
   id       bigint not null,
   delivery bigint not null default 0,  -- the last delivery of a message whose span was sent: it may be redriven
-  primary key (target, kind, id)
+  primary key (target, kind, id),
+  constraint invalid_value check (target <> '' and kind in ('message', 'life'))
 );

@@ -24,7 +24,8 @@ create table message_types (
   name        text primary key constraint invalid_id check (length(name) between 1 and 128
     and name not glob '*[^A-Za-z0-9._:@-]*' and name not glob '[-.@]*' and instr(name, char(0)) = 0),
   description text not null default '',
-  schema      text not null default '{"type":"object"}' constraint invalid_json check (json_valid(schema))
+  schema      text not null default '{"type":"object"}'
+    constraint invalid_json check (json_valid(schema) and json_type(schema) = 'object')
 ) strict, without rowid;
 
 create table state_types (
@@ -77,10 +78,11 @@ insert into operation_types (name, description, artifacts) values
   ('cleanup', 'tidy up', '[]');
 
 create table agent_coordination_config (
-  key         text primary key,
+  key         text primary key constraint invalid_key check (key <> '' and instr(key, char(0)) = 0),
   value       text not null,
   description text not null default '',
-  updated_at  text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+  updated_at  text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+  constraint invalid_moment check (updated_at is null or coalesce(datetime(updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
 ) strict, without rowid;
 
 insert into agent_coordination_config (key, value, description) values
@@ -408,6 +410,7 @@ create table agent_checkpoints (
   file_references text not null default '[]'
     constraint invalid_json check (json_valid(file_references) and json_type(file_references) = 'array'),
   state_snapshot  text not null default '{}',
+  constraint invalid_value check (rowid between 1 and 1000000000000000),
   constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
   constraint invalid_moment check (retention_until is null or coalesce(datetime(retention_until) = substr(retention_until, 1, 19) and length(retention_until) <= 23 and retention_until >= '0001' and substr(retention_until, 20) not glob '*[^.0-9]*', 0))
 ) strict;
@@ -443,17 +446,19 @@ begin
 end;
 
 create table agent_health_log (
-  id            integer primary key,
+  id            integer primary key autoincrement
+    constraint invalid_value check (id between 1 and 1000000000000000),
   agent_id      text not null,
   health_status text not null constraint invalid_status
     check (health_status in ('healthy', 'degraded', 'failing', 'unresponsive')),
-  cpu_usage     real,
-  memory_usage  real,
-  response_time real,
+  cpu_usage     real constraint invalid_value check (abs(cpu_usage) < 9e999),
+  memory_usage  real constraint invalid_value check (abs(memory_usage) < 9e999),
+  response_time real constraint invalid_value check (abs(response_time) < 9e999),
   error_count   integer not null default 0,
   warning_count integer not null default 0,
   timestamp     text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  details       text constraint invalid_json check (details is null or json_valid(details))
+  details       text constraint invalid_json check (details is null or json_valid(details)),
+  constraint invalid_moment check (timestamp is null or coalesce(datetime(timestamp) = substr(timestamp, 1, 19) and length(timestamp) <= 23 and timestamp >= '0001' and substr(timestamp, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
 
@@ -469,6 +474,50 @@ create table milestones (
   constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
   constraint invalid_moment check (updated_at is null or coalesce(datetime(updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
+
+-- A type keeps its name, and stays while something is of it.
+
+create trigger agent_registry_type_used before delete on agent_types
+when exists (select 1 from agent_registry where agent_type = old.name)
+  or exists (select 1 from agent_messages where to_agent = '@' || old.name)
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger agent_registry_type_named before update of name on agent_types
+when new.name <> old.name
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger agent_messages_type_used before delete on message_types
+when exists (select 1 from agent_messages where message_type = old.name)
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger agent_messages_type_named before update of name on message_types
+when new.name <> old.name
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger agent_state_type_used before delete on state_types
+when exists (select 1 from agent_state where state_type = old.name)
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger agent_state_type_named before update of name on state_types
+when new.name <> old.name
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger coordination_sessions_type_used before delete on operation_types
+when exists (select 1 from coordination_sessions where operation_type = old.name)
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
+create trigger coordination_sessions_type_named before update of name on operation_types
+when new.name <> old.name
+begin
+  select raise(abort, 'immutable: a type keeps its name, and stays while something is of it');
+end;
 
 -- Records: what the doors print, one JSON object a row, times as RFC 3339, payloads as JSON.
 

@@ -64,7 +64,8 @@ begin
 end;
 
 create table agent_lifecycle (
-  agent_id           integer primary key autoincrement,
+  agent_id           integer primary key autoincrement
+    constraint invalid_value check (agent_id between 1 and 1000000000000000),
   pid                integer not null constraint invalid_value check (pid between 1 and 4294967296),
   agent_type         text not null constraint invalid_value check (length(agent_type) between 1 and 128 and instr(agent_type, char(0)) = 0),
   task_id            text not null constraint invalid_value check (length(task_id) between 1 and 1024 and instr(task_id, char(0)) = 0),
@@ -211,16 +212,17 @@ from agent_lifecycle;
 -- had not ended by then are pending. `holder` is the process that exports now, as JSON.
 
 create table trace_exports (
-  target     text primary key,
-  message_id integer not null default 0,
-  life_id    integer not null default 0,
+  target     text primary key constraint invalid_value check (target <> '' and instr(target, char(0)) = 0),
+  message_id integer not null default 0 constraint invalid_value check (message_id between 0 and 1000000000000000),
+  life_id    integer not null default 0 constraint invalid_value check (life_id between 0 and 1000000000000000),
   holder     text constraint invalid_json check (holder is null or json_valid(holder)),
   exported   integer not null default 0,
-  updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+  updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', updated_at is null))
 ) strict, without rowid;
 
 create table trace_exports_pending (
-  target   text not null,
+  target   text not null constraint invalid_value check (target <> '' and instr(target, char(0)) = 0),
   kind     text not null constraint invalid_value check (kind in ('message', 'life')),
   id       integer not null,
   delivery integer not null default 0,  -- the last delivery of a message whose span was sent: it may be redriven

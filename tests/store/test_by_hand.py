@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import Bus, clock, payloads
+from bus import Bus, clock, copying, payloads
 
 STATUSES = ["scheduled", "ready", "leased", "acknowledged", "dead"]
 LEGAL = {
@@ -166,6 +166,24 @@ def test_a_moment_that_is_none_breaks_no_list(hand: sqlite3.Connection, url: str
         assert bus.session_list()
         assert bus.checkpoint_list("a")
         bus.state_list("a")
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [(name, column) for name, table in copying.TABLES.items() for kind, column in table.pairs() if kind == "m"],
+)
+def test_no_moment_may_be_none(hand: sqlite3.Connection, url: str, table: str, column: str) -> None:
+    insert(hand)
+    with Bus.open(url) as bus:
+        bus.state_save("a", "k", "v")
+        bus.checkpoint_create("a", {})
+    insert(hand, "agent_health_log", agent_id="a", health_status="healthy")
+    insert(hand, "agent_lifecycle", pid=1, agent_type="a", task_id="t", command="")
+    insert(hand, "milestones", id="m")
+    insert(hand, "trace_exports", target="x")
+    for text in ("nonsense", "", "2026-01-01"):
+        with pytest.raises(sqlite3.IntegrityError, match=r"invalid_|immutable"):
+            hand.execute(f"update {table} set {column} = ?", [text])
 
 
 def test_an_expiry_given_by_hand_is_kept(hand: sqlite3.Connection, url: str) -> None:

@@ -1,19 +1,24 @@
 """A whole bus copied into another one, from every kind into every kind."""
 
+import contextlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
-from bus import Bus, BusError, clock, copying, lifecycle
+from bus import Bus, BusError, clock, copying, exports, lifecycle
+from bus.store.url import Server
 from tests import servers
 from tests.conformance.refusal import refused
 
 TASK = "task_assignment"
+UNUSED = {"agent": "risk-assessor", "message": "error_report", "state": "temp_data", "operation": "cleanup"}
 KINDS = ["sqlite", "postgres"]
 RED = '{ "name" : "red", "n":1e2, "é":"\\u00e9" }'
 Place = Callable[[str], str]
@@ -156,12 +161,164 @@ def test_what_postgresql_can_not_hold_is_said_and_nothing_is_copied(place: Place
     path = place("sqlite")
     with Bus.open(path, create=True) as old, Bus.open(place("postgres"), create=True) as new:
         old.register("a", type="validation", session="s")
-        hand = sqlite3.connect(path, isolation_level=None)
-        hand.execute("update agent_registry set current_task = cast(x'ff' as text)")
-        hand.close()
+        by_hand(old, "update agent_registry set current_task = cast(x'ff' as text)")
         with refused("damaged", 70):
             old.copy_to(new)
         assert new.agents() == []
+
+
+def by_hand(bus: Bus, *texts: str) -> None:
+    """Run statements as a person at a prompt does."""
+    if isinstance(bus.url, Server):
+        with psycopg.connect(bus.url.conninfo, autocommit=True) as server:
+            server.execute("select set_config('search_path', %s, false)", [bus.url.schema])
+            for text in texts:
+                server.execute(text)  # type: ignore[arg-type]
+    else:
+        with contextlib.closing(sqlite3.connect(bus.url.path, isolation_level=None)) as file:
+            for text in texts:
+                file.execute(text)
+
+
+def live(bus: Bus) -> int:
+    """A life that is over; its id."""
+    id = bus.store.run(lifecycle.spawn("painter", "t", pid=os.getpid()))
+    bus.store.run(lifecycle.abort(id, error="it could not be started"))
+    return id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_ids_whose_rows_are_gone_are_not_given_again(place: Place, source: str, kind: str) -> None:
+    logged = "insert into agent_health_log (agent_id, health_status) values ('a', 'healthy') returning id"
+    with Bus.open(place(source), create=True) as old, Bus.open(place(kind), create=True) as new:
+        last = [live(old) for _ in range(3)][-1]
+        by_hand(old, logged, logged)
+        old.store.run(exports.claim("there"))
+        old.store.run(exports.advance("there", old.store.run(exports.batch("there"))))
+        by_hand(old, "delete from agent_lifecycle", "delete from agent_health_log")
+        old.copy_to(new)
+        assert live(new) == last + 1
+        assert len(new.store.run(exports.batch("there")).lived) == 1
+        by_hand(new, logged)
+        with copying.Spool() as spool:
+            new.store.run(copying.take(spool))
+            assert spool.given["last_health"] == 3
+
+
+def test_a_cursor_alone_tells_which_ids_were_given(place: Place) -> None:
+    with Bus.open(place("postgres"), create=True) as old, Bus.open(place("sqlite"), create=True) as new:
+        by_hand(old, "insert into trace_exports (target, life_id) values ('there', 7)")
+        old.copy_to(new)
+        assert live(new) == 8
+
+
+def test_no_row_is_left_out_whatever_its_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "CHUNK", 2)
+    with Bus.open(place("sqlite"), create=True) as bus:
+        by_hand(
+            bus,
+            "pragma ignore_check_constraints = on",
+            "delete from agent_coordination_config",
+            "insert into agent_coordination_config (key, value) values ('', ''), ('a', ''), ('b', ''), ('c', '')",
+            "insert into agent_health_log (id, agent_id, health_status) select value, 'a', 'healthy'"
+            " from json_each('[-9223372036854775808, -7, 0, 1, 9223372036854775807]')",
+            "insert into trace_exports_pending (target, kind, id) values ('', 'life', -1), ('', 'life', 0),"
+            " ('x', 'life', 1)",
+        )
+        rows = {digest.table: digest.rows for digest in everything(bus)}
+    assert rows["agent_coordination_config"] == 4
+    assert rows["agent_health_log"] == 5
+    assert rows["trace_exports_pending"] == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_of_the_two_zeros_one_arrives(place: Place, source: str, kind: str) -> None:
+    with Bus.open(place(source), create=True) as old, Bus.open(place(kind), create=True) as new:
+        old.register("a", type="validation", session="s")
+        old.session_progress("s", -0.0)
+        by_hand(
+            old, "insert into agent_health_log (agent_id, health_status, cpu_usage) values ('a', 'healthy', '-0.0')"
+        )
+        old.copy_to(new)
+        assert math.copysign(1, new.session_show("s").progress) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_nul_is_said_with_its_row(place: Place, kind: str) -> None:
+    with Bus.open(place("sqlite"), create=True) as old, Bus.open(place(kind), create=True) as new:
+        old.register("a", type="validation", session="here")
+        by_hand(old, "update coordination_sessions set phase = 'a' || char(0)")
+        with pytest.raises(BusError, match="'here' of coordination_sessions is not UTF-8 text without NUL"):
+            old.copy_to(new)
+        assert new.agents() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_new_bus_refuses_is_said_with_its_table(place: Place, kind: str) -> None:
+    with Bus.open(place("sqlite"), create=True) as old, Bus.open(place(kind), create=True) as new:
+        old.register("a", type="validation", session="s")
+        by_hand(old, "drop trigger agent_registry_type_used", "delete from agent_types where name = 'validation'")
+        with pytest.raises(BusError, match="agent_registry can't be copied: there is no such agent type"):
+            old.copy_to(new)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_schema_that_no_database_enforces_is_said_with_its_type(place: Place, kind: str) -> None:
+    with Bus.open(place(kind), create=True) as old, Bus.open(place("sqlite"), create=True) as new:
+        by_hand(old, "insert into message_types (name, schema) values ('odd', '{\"$ref\": \"#\"}')")
+        with pytest.raises(BusError, match="the message type odd can't be copied"):
+            old.copy_to(new)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "insert into message_types (name, schema) values ('odd', '[]')",
+        "insert into message_types (name, schema) values ('odd', 'null')",
+        "insert into agent_coordination_config (key, value) values ('', '')",
+        "insert into trace_exports (target) values ('')",
+        "insert into trace_exports (target, life_id) values ('x', -1)",
+        "insert into trace_exports (target, message_id) values ('x', 9223372036854775807)",
+        "insert into trace_exports_pending (target, kind, id) values ('', 'life', 1)",
+        "insert into agent_health_log (id, agent_id, health_status) {given} values (0, 'a', 'healthy')",
+        "insert into agent_health_log (id, agent_id, health_status) {given} values (-7, 'a', 'healthy')",
+        "insert into agent_health_log (agent_id, health_status, cpu_usage) values ('a', 'healthy', {infinite})",
+        "insert into agent_health_log (agent_id, health_status, memory_usage) values ('a', 'healthy', -{infinite})",
+        "insert into agent_health_log (agent_id, health_status, response_time) values ('a', 'healthy', {infinite})",
+        "insert into agent_checkpoints (rowid, agent_id, session_id) {given} values (-2, 'a', 's')",
+        "insert into agent_lifecycle (agent_id, pid, agent_type, task_id, command) {given}"
+        " values (-3, 1, 'a', 't', '')",
+        "delete from agent_types where name = 'validation'",
+        "delete from agent_types where name = 'retry-handler'",
+        "delete from message_types where name = 'task_assignment'",
+        "delete from state_types where name = 'user_data'",
+        "delete from operation_types where name = 'execution'",
+        *(f"update {kind}_types set name = 'other' where name = (select min(name) from {kind}_types)"
+          for kind in ("agent", "message", "state", "operation")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_no_copy_could_hold_is_refused_by_hand(place: Place, kind: str, text: str) -> None:
+    given, infinite = ("", "9e999") if kind == "sqlite" else ("overriding system value", "'infinity'::float8")
+    with Bus.open(place(kind), create=True) as bus:
+        bus.register("a", type="validation", session="s")
+        bus.send("a", "@retry-handler", TASK, {})
+        bus.state_save("a", "k", "v")
+        before = everything(bus)
+        with pytest.raises((sqlite3.IntegrityError, psycopg.Error), match=r"invalid_|immutable"):
+            by_hand(bus, text.format(given=given, infinite=infinite))
+        assert everything(bus) == before
+
+
+def test_no_number_that_is_none_gets_into_postgresql_by_hand(place: Place) -> None:
+    with Bus.open(place("postgres"), create=True) as bus, pytest.raises(psycopg.Error, match="invalid_value"):
+        by_hand(bus, "insert into agent_health_log (agent_id, health_status, cpu_usage) values ('a', 'healthy', 'NaN')")
+
+
+def test_a_type_of_which_nothing_is_can_go(full: Bus) -> None:
+    by_hand(full, *(f"delete from {kind}_types where name = '{name}'" for kind, name in UNUSED.items()))
 
 
 def test_the_command_prints_what_was_copied(full: Bus, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

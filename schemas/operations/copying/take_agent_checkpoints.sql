@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of agent_checkpoints after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of agent_checkpoints from a key on, by their keys; see bus/copying.py.
 select
   rowid,
   checkpoint_id,
@@ -11,5 +11,5 @@ select
   file_references,
   state_snapshot
 from agent_checkpoints
-where rowid > cast(:after_a as bigint)
+where rowid >= cast(:from_a as bigint)
 order by rowid limit :limit;

@@ -1,9 +1,9 @@
--- Made by bin/generate: the rows of agent_coordination_config after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of agent_coordination_config from a key on, by their keys; see bus/copying.py.
 select
   key,
   value,
   description,
   replace(strftime('%Y-%m-%d %H:%M:%f', updated_at), ' ', 'T') || 'Z'
 from agent_coordination_config
-where key > :after_a
+where key >= :from_a
 order by key limit :limit;

@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of agent_lifecycle after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of agent_lifecycle from a key on, by their keys; see bus/copying.py.
 select
   agent_id,
   pid,
@@ -29,5 +29,5 @@ select
   output_tail,
   traceparent
 from agent_lifecycle
-where agent_id > cast(:after_a as bigint)
+where agent_id >= cast(:from_a as bigint)
 order by agent_id limit :limit;

@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of agent_messages after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of agent_messages from a key on, by their keys; see bus/copying.py.
 select
   id,
   session_id,
@@ -24,5 +24,5 @@ select
   payload,
   traceparent
 from agent_messages
-where id > cast(:after_a as bigint)
+where id >= cast(:from_a as bigint)
 order by id limit :limit;

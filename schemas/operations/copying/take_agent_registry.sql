@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of agent_registry after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of agent_registry from a key on, by their keys; see bus/copying.py.
 select
   agent_id,
   agent_type,
@@ -20,5 +20,5 @@ select
   boot_id,
   command
 from agent_registry
-where agent_id > :after_a
+where agent_id >= :from_a
 order by agent_id limit :limit;

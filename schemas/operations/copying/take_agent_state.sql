@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of agent_state after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of agent_state from a key on, by their keys; see bus/copying.py.
 select
   agent_id,
   state_key,
@@ -9,5 +9,5 @@ select
   replace(strftime('%Y-%m-%d %H:%M:%f', expires_at), ' ', 'T') || 'Z',
   state_value
 from agent_state
-where (agent_id, state_key) > (:after_a, :after_b)
+where (agent_id, state_key) >= (:from_a, :from_b)
 order by agent_id, state_key limit :limit;

@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of coordination_sessions after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of coordination_sessions from a key on, by their keys; see bus/copying.py.
 select
   session_id,
   milestone_id,
@@ -6,12 +6,12 @@ select
   phase,
   coordinator_id,
   agent_count,
-  progress,
+  progress + 0.0,
   status,
   configuration,
   replace(strftime('%Y-%m-%d %H:%M:%f', created_at), ' ', 'T') || 'Z',
   replace(strftime('%Y-%m-%d %H:%M:%f', last_activity), ' ', 'T') || 'Z',
   replace(strftime('%Y-%m-%d %H:%M:%f', completed_at), ' ', 'T') || 'Z'
 from coordination_sessions
-where session_id > :after_a
+where session_id >= :from_a
 order by session_id limit :limit;

@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of milestones after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of milestones from a key on, by their keys; see bus/copying.py.
 select
   id,
   title,
@@ -8,5 +8,5 @@ select
   replace(strftime('%Y-%m-%d %H:%M:%f', created_at), ' ', 'T') || 'Z',
   replace(strftime('%Y-%m-%d %H:%M:%f', updated_at), ' ', 'T') || 'Z'
 from milestones
-where id > :after_a
+where id >= :from_a
 order by id limit :limit;

@@ -1,4 +1,4 @@
--- Made by bin/generate: the rows of trace_exports after the one given, by their keys; see bus/copying.py.
+-- Made by bin/generate: the rows of trace_exports from a key on, by their keys; see bus/copying.py.
 select
   target,
   message_id,
@@ -7,5 +7,5 @@ select
   exported,
   replace(strftime('%Y-%m-%d %H:%M:%f', updated_at), ' ', 'T') || 'Z'
 from trace_exports
-where target > :after_a
+where target >= :from_a
 order by target limit :limit;
