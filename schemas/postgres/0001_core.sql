@@ -333,14 +333,15 @@ begin
   perform session_activity(new.session_id, new.last_heartbeat);
   return null;
 end $$;
--- Whoever was taken for dead, by others, and is heard of again lives.
+-- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how
+-- agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
 create function agent_registry_revives() returns trigger language plpgsql as $$
 begin
-  if json_typeof(new.error_info) = 'object'
-      and coalesce(new.error_info ->> 'silent_since', new.error_info ->> 'recovery') is not null then
+  if new.error_info is not null
+      and coalesce(old.error_info ->> 'silent_since', old.error_info ->> 'recovery') is not null then
     new.status := 'active';
     new.completion_time := null;
-    new.error_info := null;
+    new.error_info := nullif(new.error_info::text, old.error_info::text)::json;
   end if;
   return new;
 end $$;

@@ -226,12 +226,16 @@ begin
   where session_id = new.session_id and last_activity < new.last_heartbeat;
 end;
 
--- Whoever was taken for dead, by others, and is heard of again lives.
+-- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how
+-- agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
 create trigger agent_registry_revives after update of last_heartbeat on agent_registry
 when new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat
-  and coalesce(json_extract(new.error_info, '$.silent_since'), json_extract(new.error_info, '$.recovery')) is not null
+  and new.error_info is not null
+  and coalesce(json_extract(old.error_info, '$.silent_since'), json_extract(old.error_info, '$.recovery')) is not null
 begin
-  update agent_registry set status = 'active', completion_time = null, error_info = null where agent_id = new.agent_id;
+  update agent_registry set status = 'active', completion_time = null,
+    error_info = nullif(new.error_info, old.error_info)
+  where agent_id = new.agent_id;
 end;
 
 create table agent_messages (
