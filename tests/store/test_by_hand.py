@@ -189,6 +189,7 @@ def test_no_table_takes_a_day_or_an_hour_that_there_is_not(hand: sqlite3.Connect
 LATE = datetime(9999, 12, 31, 23, 59, 59, 999000)
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(1, 1, 1), LATE).filter(lambda at: at.year != 300),  # 300-03-01: SQLite before 3.47 errs
     st.sampled_from([19, 21, 22, 23]),

@@ -276,6 +276,7 @@ CHANGES = [
 ]
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1)).map(lambda at: at.isoformat(" ", "milliseconds")),
     st.lists(st.sampled_from(CHANGES), max_size=3),
