@@ -2,10 +2,11 @@
 
 They run there nearly as they stand, since the schema has SQLite's functions. What is left is rendered here: `:name`
 becomes a numbered parameter with its type, `:now` the moment of the transaction (or the one a test says), `json_object`
-and `json_array` the functions that PostgreSQL has for them, `json(x)` just `x`, integers and reals those of 64 bits.
-What PostgreSQL needs besides is written in the text as `/*postgres … */`, a comment for SQLite; what is for SQLite
-alone between `/*sqlite*/` and `/*end*/`, and `indexed by`. Where a text must really differ, schemas/postgres/operations
-has one of the same name, whose first line says why.
+and `json_array` the functions that PostgreSQL has for them, `json(x)` just `x`, integers and reals those of 64 bits,
+and `strftime` in the format of moments `moment_at`. What PostgreSQL needs besides is written in the text as
+`/*postgres … */`, a comment for SQLite; what is for SQLite alone between `/*sqlite*/` and `/*end*/`, and `indexed by`.
+Where a text must really differ, schemas/postgres/operations has one of the same name, whose first line says
+why.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _MARKS = re.compile(r"/\*sqlite\*/.*?/\*end\*/|/\*postgres\b(.*?)\*/| indexed by
 _AMONG = re.compile(r"\bin \(\s*(select cast\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\s+from json_each\(:\w+\))\)")
 _WORDS = re.compile(
     r"'(?:[^']|'')*'|::|:([a-z_]+)|\b(json_object|json_array|json)\s*(?=\()|\b(is(?: not)?)\s+(?=:)"
-    r"|\b(as integer|as real)\b"
+    r"|\b(as integer|as real)\b|\b(strftime\('%Y-%m-%d %H:%M:%f', )"
 )
 _OTHERS = {
     "json_object": "json_build_object",
@@ -51,6 +52,7 @@ _OTHERS = {
     "is not": "is distinct from ",
     "as integer": "as bigint",
     "as real": "as double precision",
+    "strftime('%Y-%m-%d %H:%M:%f', ": "moment_at(",
 }
 
 
@@ -76,7 +78,7 @@ def _rendered(part: schemas.Part, moved: bool, types: Mapping[str, str]) -> Rend
     names: list[str] = []
 
     def word(found: re.Match[str]) -> str:
-        if other := found[2] or found[3] or found[4]:
+        if other := found[2] or found[3] or found[4] or found[5]:
             return _OTHERS[other]
         if not found[1]:
             return found[0]

@@ -28,20 +28,86 @@ create function max(anycompatible, anycompatible) returns anycompatible language
   as 'select case when $1 is not null and $2 is not null then greatest($1, $2) end';
 create function instr(text, text) returns integer language sql immutable
   as 'select strpos($1, $2)';
--- A moment, changed by so many seconds, minutes, hours or days; the format is always that of moments.
-create function strftime(format text, at timestamptz, change text default '0 seconds') returns timestamptz
+-- What the operations' strftime('%Y-%m-%d %H:%M:%f', …) is rendered as: a moment, changed by so many seconds, minutes,
+-- hours or days.
+create function moment_at(at timestamptz, change text default '0 seconds') returns timestamptz
 language sql stable as $$
   select (at + split_part(change, ' ', 1)::double precision * case split_part(change, ' ', 2)
     when 'days' then interval '24 hours' when 'hours' then interval '1 hour' when 'minutes' then interval '1 minute'
     else interval '1 second' end)::timestamptz(3)
 $$;
-create function strftime(format text, at text) returns timestamptz language sql stable
+create function moment_at(at text) returns timestamptz language sql stable
   as $$select (case when right(at, 1) = 'Z' then at else at || 'Z' end)::timestamptz(3)$$;
 create function julianday(timestamptz) returns double precision language sql stable
   as 'select extract(epoch from $1)::double precision / 86400.0 + 2440587.5';
 -- A moment as text, with the space before the time replaced.
 create function replace(timestamptz, text, text) returns text language sql stable
   as $$select pg_catalog.replace(to_char($1 at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'), $2, $3)$$;
+
+-- strftime and datetime, for queries written by hand. What datetime tells is a moment, so that columns compare with it;
+-- `date` and `time` are PostgreSQL's own.
+create function moment_read(told text) returns timestamptz language sql stable as $$
+  select case when lower(told) = 'now' then statement_timestamp()::timestamptz(3)
+    else (told || case when told ~ '(Z|[+-][0-9][0-9]:[0-9][0-9])$' then '' else 'Z' end)::timestamptz(3) end
+$$;
+create function moment_changed(told timestamptz, changes text[]) returns timestamptz language plpgsql stable as $$
+declare
+  change text;
+begin
+  foreach change in array changes loop
+    if change ~ '^[+-]?[0-9]+([.][0-9]+)? (second|minute|hour|day)s?$' then
+      told := told + split_part(change, ' ', 1)::double precision * case rtrim(split_part(change, ' ', 2), 's')
+        when 'day' then interval '24 hours' when 'hour' then interval '1 hour' when 'minute' then interval '1 minute'
+        else interval '1 second' end;
+    elsif change ~ '^start of (day|month|year)$' then
+      told := date_trunc(split_part(change, ' ', 3), told, 'UTC');
+    elsif change is null then
+      return null;
+    else
+      raise exception 'invalid_value: a moment is changed by ±N seconds, minutes, hours or days, or to the start of '
+        'day, month or year, not by %', quote_literal(change) using errcode = 'AB000';
+    end if;
+  end loop;
+  return told::timestamptz(3);
+end $$;
+create function strftime(format text, told timestamptz, variadic changes text[] default '{}') returns text
+language plpgsql stable set search_path from current as $$
+declare
+  utc timestamp := moment_changed(told, changes) at time zone 'UTC';
+  part text;
+  written text := '';
+begin
+  for part in select piece[1] from regexp_matches(format, '%.?|[^%]+', 'g') as pieces (piece) loop
+    written := written || case
+      when part !~ '^%' then part
+      when part = '%Y' then to_char(utc, 'YYYY')
+      when part = '%m' then to_char(utc, 'MM')
+      when part = '%d' then to_char(utc, 'DD')
+      when part = '%H' then to_char(utc, 'HH24')
+      when part = '%M' then to_char(utc, 'MI')
+      when part = '%S' then to_char(utc, 'SS')
+      when part = '%f' then to_char(utc, 'SS.MS')
+      when part = '%j' then to_char(utc, 'DDD')
+      when part = '%s' then floor(extract(epoch from utc))::text
+      when part = '%w' then extract(dow from utc)::text
+      when part = '%W' then to_char(div(extract(doy from utc) + 7 - extract(isodow from utc), 7), 'FM00')
+      when part = '%%' then '%' end;
+    if written is null and utc is not null then
+      raise exception 'invalid_value: % is not of the formats %%Y %%m %%d %%H %%M %%S %%f %%s %%j %%w %%W %%%%', part
+        using errcode = 'AB000';
+    end if;
+  end loop;
+  return case when utc is not null then written end;
+end $$;
+create function strftime(format text, told text, variadic changes text[] default '{}') returns text
+language plpgsql stable set search_path from current
+as $$begin return strftime(format, moment_read(told), variadic changes); end$$;
+create function datetime(told timestamptz, variadic changes text[] default '{}') returns timestamptz
+language plpgsql stable set search_path from current
+as $$begin return date_trunc('second', moment_changed(told, changes)); end$$;
+create function datetime(told text default 'now', variadic changes text[] default '{}') returns timestamptz
+language plpgsql stable set search_path from current
+as $$begin return datetime(moment_read(told), variadic changes); end$$;
 
 -- A moment as RFC 3339.
 create function moment_text(timestamptz) returns text language sql stable
@@ -339,14 +405,15 @@ begin
   perform session_activity(new.session_id, new.last_heartbeat);
   return null;
 end $$;
--- Whoever was taken for dead, by others, and is heard of again lives.
+-- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how
+-- agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
 create function agent_registry_revives() returns trigger language plpgsql as $$
 begin
-  if json_typeof(new.error_info) = 'object'
-      and coalesce(new.error_info ->> 'silent_since', new.error_info ->> 'recovery') is not null then
+  if new.error_info is not null
+      and coalesce(old.error_info ->> 'silent_since', old.error_info ->> 'recovery') is not null then
     new.status := 'active';
     new.completion_time := null;
-    new.error_info := null;
+    new.error_info := nullif(new.error_info::text, old.error_info::text)::json;
   end if;
   return new;
 end $$;

@@ -82,7 +82,7 @@ create table agent_coordination_config (
   value       text not null,
   description text not null default '',
   updated_at  text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  constraint invalid_moment check (updated_at is null or coalesce(datetime(updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (updated_at is null or coalesce(datetime(julianday(updated_at)) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
 ) strict, without rowid;
 
 insert into agent_coordination_config (key, value, description) values
@@ -154,9 +154,9 @@ create table coordination_sessions (
   created_at     text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   last_activity  text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   completed_at   text,
-  constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (last_activity is null or coalesce(datetime(last_activity) = substr(last_activity, 1, 19) and length(last_activity) <= 23 and last_activity >= '0001' and substr(last_activity, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (completed_at is null or coalesce(datetime(completed_at) = substr(completed_at, 1, 19) and length(completed_at) <= 23 and completed_at >= '0001' and substr(completed_at, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (created_at is null or coalesce(datetime(julianday(created_at)) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (last_activity is null or coalesce(datetime(julianday(last_activity)) = substr(last_activity, 1, 19) and length(last_activity) <= 23 and last_activity >= '0001' and substr(last_activity, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (completed_at is null or coalesce(datetime(julianday(completed_at)) = substr(completed_at, 1, 19) and length(completed_at) <= 23 and completed_at >= '0001' and substr(completed_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 
 create trigger coordination_sessions_type before insert on coordination_sessions
@@ -193,9 +193,9 @@ create table agent_registry (
   process_started_at integer,  -- clock ticks after the boot, as in /proc/PID/stat
   boot_id            text,
   command            text,      -- how to start the agent again
-  constraint invalid_moment check (spawn_time is null or coalesce(datetime(spawn_time) = substr(spawn_time, 1, 19) and length(spawn_time) <= 23 and spawn_time >= '0001' and substr(spawn_time, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (last_heartbeat is null or coalesce(datetime(last_heartbeat) = substr(last_heartbeat, 1, 19) and length(last_heartbeat) <= 23 and last_heartbeat >= '0001' and substr(last_heartbeat, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (completion_time is null or coalesce(datetime(completion_time) = substr(completion_time, 1, 19) and length(completion_time) <= 23 and completion_time >= '0001' and substr(completion_time, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (spawn_time is null or coalesce(datetime(julianday(spawn_time)) = substr(spawn_time, 1, 19) and length(spawn_time) <= 23 and spawn_time >= '0001' and substr(spawn_time, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (last_heartbeat is null or coalesce(datetime(julianday(last_heartbeat)) = substr(last_heartbeat, 1, 19) and length(last_heartbeat) <= 23 and last_heartbeat >= '0001' and substr(last_heartbeat, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (completion_time is null or coalesce(datetime(julianday(completion_time)) = substr(completion_time, 1, 19) and length(completion_time) <= 23 and completion_time >= '0001' and substr(completion_time, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 create index agent_registry_session on agent_registry (session_id);
 
@@ -233,12 +233,16 @@ begin
   where session_id = new.session_id and last_activity < new.last_heartbeat;
 end;
 
--- Whoever was taken for dead, by others, and is heard of again lives.
+-- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how
+-- agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
 create trigger agent_registry_revives after update of last_heartbeat on agent_registry
 when new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat
-  and coalesce(json_extract(new.error_info, '$.silent_since'), json_extract(new.error_info, '$.recovery')) is not null
+  and new.error_info is not null
+  and coalesce(json_extract(old.error_info, '$.silent_since'), json_extract(old.error_info, '$.recovery')) is not null
 begin
-  update agent_registry set status = 'active', completion_time = null, error_info = null where agent_id = new.agent_id;
+  update agent_registry set status = 'active', completion_time = null,
+    error_info = nullif(new.error_info, old.error_info)
+  where agent_id = new.agent_id;
 end;
 
 create table agent_messages (
@@ -279,11 +283,11 @@ create table agent_messages (
   constraint invalid_status check (status <> 'leased' or (leased_by is not null and delivery > 0)),
   constraint invalid_status check ((status = 'acknowledged') = (acknowledged_at is not null)),
   constraint invalid_status check ((status = 'dead') = (dead_reason is not null)),
-  constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (delivered_at is null or coalesce(datetime(delivered_at) = substr(delivered_at, 1, 19) and length(delivered_at) <= 23 and delivered_at >= '0001' and substr(delivered_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (acknowledged_at is null or coalesce(datetime(acknowledged_at) = substr(acknowledged_at, 1, 19) and length(acknowledged_at) <= 23 and acknowledged_at >= '0001' and substr(acknowledged_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (due_at is null or coalesce(datetime(due_at) = substr(due_at, 1, 19) and length(due_at) <= 23 and due_at >= '0001' and substr(due_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (expires_at is null or coalesce(datetime(expires_at) = substr(expires_at, 1, 19) and length(expires_at) <= 23 and expires_at >= '0001' and substr(expires_at, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (created_at is null or coalesce(datetime(julianday(created_at)) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (delivered_at is null or coalesce(datetime(julianday(delivered_at)) = substr(delivered_at, 1, 19) and length(delivered_at) <= 23 and delivered_at >= '0001' and substr(delivered_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (acknowledged_at is null or coalesce(datetime(julianday(acknowledged_at)) = substr(acknowledged_at, 1, 19) and length(acknowledged_at) <= 23 and acknowledged_at >= '0001' and substr(acknowledged_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (due_at is null or coalesce(datetime(julianday(due_at)) = substr(due_at, 1, 19) and length(due_at) <= 23 and due_at >= '0001' and substr(due_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (expires_at is null or coalesce(datetime(julianday(expires_at)) = substr(expires_at, 1, 19) and length(expires_at) <= 23 and expires_at >= '0001' and substr(expires_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 
 create index agent_messages_ready on agent_messages (mailbox, priority desc) where status = 'ready';
@@ -379,9 +383,9 @@ create table agent_state (
   expires_at  text,
   state_value text not null constraint invalid_value check (instr(state_value, char(0)) = 0),
   primary key (agent_id, state_key),
-  constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (updated_at is null or coalesce(datetime(updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (expires_at is null or coalesce(datetime(expires_at) = substr(expires_at, 1, 19) and length(expires_at) <= 23 and expires_at >= '0001' and substr(expires_at, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (created_at is null or coalesce(datetime(julianday(created_at)) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (updated_at is null or coalesce(datetime(julianday(updated_at)) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (expires_at is null or coalesce(datetime(julianday(expires_at)) = substr(expires_at, 1, 19) and length(expires_at) <= 23 and expires_at >= '0001' and substr(expires_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 create index agent_state_expiry on agent_state (expires_at) where expires_at is not null;
 
@@ -411,8 +415,8 @@ create table agent_checkpoints (
     constraint invalid_json check (json_valid(file_references) and json_type(file_references) = 'array'),
   state_snapshot  text not null default '{}',
   constraint invalid_value check (rowid between 1 and 1000000000000000),
-  constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (retention_until is null or coalesce(datetime(retention_until) = substr(retention_until, 1, 19) and length(retention_until) <= 23 and retention_until >= '0001' and substr(retention_until, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (created_at is null or coalesce(datetime(julianday(created_at)) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (retention_until is null or coalesce(datetime(julianday(retention_until)) = substr(retention_until, 1, 19) and length(retention_until) <= 23 and retention_until >= '0001' and substr(retention_until, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 create index agent_checkpoints_agent on agent_checkpoints (agent_id);  -- and the rowid: in the order they were made
 
@@ -458,7 +462,7 @@ create table agent_health_log (
   warning_count integer not null default 0,
   timestamp     text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   details       text constraint invalid_json check (details is null or json_valid(details)),
-  constraint invalid_moment check (timestamp is null or coalesce(datetime(timestamp) = substr(timestamp, 1, 19) and length(timestamp) <= 23 and timestamp >= '0001' and substr(timestamp, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (timestamp is null or coalesce(datetime(julianday(timestamp)) = substr(timestamp, 1, 19) and length(timestamp) <= 23 and timestamp >= '0001' and substr(timestamp, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
 
@@ -471,8 +475,8 @@ create table milestones (
   data       text not null default '{}' constraint invalid_json check (json_valid(data) and json_type(data) = 'object'),
   created_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  constraint invalid_moment check (created_at is null or coalesce(datetime(created_at) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
-  constraint invalid_moment check (updated_at is null or coalesce(datetime(updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
+  constraint invalid_moment check (created_at is null or coalesce(datetime(julianday(created_at)) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
+  constraint invalid_moment check (updated_at is null or coalesce(datetime(julianday(updated_at)) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 
 -- A type keeps its name, and stays while something is of it.

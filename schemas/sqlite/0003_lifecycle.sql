@@ -108,10 +108,10 @@ create table agent_lifecycle (
   constraint invalid_status check (not unseen or status = 'killed'),
   constraint invalid_duration check (started_at >= spawned_at),
   constraint invalid_duration check (completed_at >= coalesce(started_at, spawned_at)),
-  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', spawned_at) = substr(spawned_at, 1, 19) and length(spawned_at) <= 23 and spawned_at >= '0001' and substr(spawned_at, 20) not glob '*[^.0-9]*', spawned_at is null)),
-  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', started_at) = substr(started_at, 1, 19) and length(started_at) <= 23 and started_at >= '0001' and substr(started_at, 20) not glob '*[^.0-9]*', started_at is null)),
-  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', completed_at) = substr(completed_at, 1, 19) and length(completed_at) <= 23 and completed_at >= '0001' and substr(completed_at, 20) not glob '*[^.0-9]*', completed_at is null)),
-  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', last_seen_at) = substr(last_seen_at, 1, 19) and length(last_seen_at) <= 23 and last_seen_at >= '0001' and substr(last_seen_at, 20) not glob '*[^.0-9]*', last_seen_at is null))
+  constraint invalid_moment check (coalesce(datetime(julianday(spawned_at)) = substr(spawned_at, 1, 19) and length(spawned_at) <= 23 and spawned_at >= '0001' and substr(spawned_at, 20) not glob '*[^.0-9]*', spawned_at is null)),
+  constraint invalid_moment check (coalesce(datetime(julianday(started_at)) = substr(started_at, 1, 19) and length(started_at) <= 23 and started_at >= '0001' and substr(started_at, 20) not glob '*[^.0-9]*', started_at is null)),
+  constraint invalid_moment check (coalesce(datetime(julianday(completed_at)) = substr(completed_at, 1, 19) and length(completed_at) <= 23 and completed_at >= '0001' and substr(completed_at, 20) not glob '*[^.0-9]*', completed_at is null)),
+  constraint invalid_moment check (coalesce(datetime(julianday(last_seen_at)) = substr(last_seen_at, 1, 19) and length(last_seen_at) <= 23 and last_seen_at >= '0001' and substr(last_seen_at, 20) not glob '*[^.0-9]*', last_seen_at is null))
 ) strict;
 
 -- The names are those that existing tooling knows; the columns behind the first save the reports a look into the table.
@@ -218,7 +218,7 @@ create table trace_exports (
   holder     text constraint invalid_json check (holder is null or json_valid(holder)),
   exported   integer not null default 0,
   updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-  constraint invalid_moment check (coalesce(strftime('%Y-%m-%d %H:%M:%S', updated_at) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', updated_at is null))
+  constraint invalid_moment check (coalesce(datetime(julianday(updated_at)) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', updated_at is null))
 ) strict, without rowid;
 
 create table trace_exports_pending (

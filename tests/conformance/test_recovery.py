@@ -248,6 +248,28 @@ def test_a_check_gives_back_what_the_dead_hold(wreck: Bus) -> None:
     assert [message.id for message in wreck.pending("lost")] == [1, 2]
 
 
+@pytest.mark.parametrize("way", ["retire", "heartbeat"])
+def test_an_agent_taken_for_dead_can_say_itself_that_it_failed(team: Bus, way: str) -> None:
+    with clock.moved(1860):
+        assert "one" in team.monitor_check().failed
+        said = team.retire("one", status="failed") if way == "retire" else team.heartbeat("one", status="failed")
+        assert (said.status, said.error_info) == ("failed", None)
+        assert said.completion_time
+    with clock.moved(1900):
+        assert [team.heartbeat(name).status for name in ("boss", "one", "two")] == ["active", "failed", "active"]
+        (found,) = team.interrupted()
+        assert (found.active, found.dead) == (2, 1)
+
+
+def test_an_agent_taken_for_dead_that_tells_of_an_error_lives_and_may_fail_of_it(team: Bus) -> None:
+    with clock.moved(1860):
+        assert "one" in team.monitor_check().failed
+        assert team.update("one", error_info={"disk": "full"}).status == "active"
+    with clock.moved(1870):
+        assert team.retire("one", status="failed").error_info == {"disk": "full"}
+        assert team.heartbeat("one").status == "failed"
+
+
 def test_a_check_marks_the_long_silent_failed(team: Bus, process: Process) -> None:
     team.register("quiet", type="validation", session="s", pid=process.pid)
     team.send("boss", "one", TASK, {})

@@ -1,9 +1,12 @@
 """What a person at the sqlite3 prompt can and can't do to a bus."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import lru_cache
 from itertools import count, product
 from pathlib import Path
 
@@ -65,6 +68,8 @@ POISON = {
     "no moment at all": {"created_at": ""},
     "a day without a time": {"created_at": "2026-01-01"},
     "a day that there is not": {"created_at": "2026-13-45 00:00:00.000"},
+    "a day that this month has not": {"created_at": "2026-02-30 00:00:00"},
+    "an hour that no day has": {"expires_at": "2099-01-01 24:00:00.000"},
     "an expiry that is none": {"expires_at": "soon"},
     "an expiry written with T and Z": {"expires_at": "2099-01-01T00:00:00Z"},
     "a timer that is none": {"status": "scheduled", "due_at": "later"},
@@ -184,6 +189,44 @@ def test_no_moment_may_be_none(hand: sqlite3.Connection, url: str, table: str, c
     for text in ("nonsense", "", "2026-01-01"):
         with pytest.raises(sqlite3.IntegrityError, match=r"invalid_|immutable"):
             hand.execute(f"update {table} set {column} = ?", [text])
+
+
+def test_no_table_takes_a_day_or_an_hour_that_there_is_not(hand: sqlite3.Connection) -> None:
+    checks = hand.execute("select sql from sqlite_master where sql like '%invalid_moment%'").fetchall()
+    moments = {found for (sql,) in checks for found in re.findall(r"invalid_moment check .*?datetime\((.*?)\) =", sql)}
+    assert len(moments) > 10
+    for moment in ("2026-02-30 00:00:00", "2026-02-29 00:00:00.000", "2026-04-31 23:59:59.999", "2026-01-01 24:00:00"):
+        for read in moments:
+            column = read.strip(")").split("(")[-1]
+            ((taken,),) = hand.execute(
+                f"select datetime({read}) = ? from (select ? as {column})", [moment[:19], moment]
+            )
+            assert not taken, (read, moment)
+
+
+LATE = datetime(9999, 12, 31, 23, 59, 59, 999000)
+
+
+@settings(deadline=None)
+@given(
+    st.datetimes(datetime(1, 1, 1), LATE).filter(lambda at: at.year != 300),  # 300-03-01: SQLite before 3.47 errs
+    st.sampled_from([19, 21, 22, 23]),
+)
+def test_every_moment_that_there_is_is_taken(at: datetime, length: int) -> None:
+    text = at.isoformat(" ", "milliseconds")[:length]
+    assert _moments().execute("update agent_messages set created_at = ?", [text]).rowcount == 1
+
+
+@lru_cache
+def _moments() -> sqlite3.Connection:
+    """The table of messages alone, without its triggers, in memory."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    text = (Path(__file__).parents[2] / "schemas/sqlite/0001_core.sql").read_text("utf-8")
+    connection.execute(
+        text[text.index("create table agent_messages") : text.index("create index agent_messages_ready")]
+    )
+    insert(connection)
+    return connection
 
 
 def test_an_expiry_given_by_hand_is_kept(hand: sqlite3.Connection, url: str) -> None:

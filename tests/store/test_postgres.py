@@ -6,10 +6,12 @@ import functools
 import json
 import os
 import re
+import sqlite3
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -235,6 +237,85 @@ def test_a_bad_row_is_refused(bus: Bus, hand: Hand, columns: dict[str, object], 
 def test_the_other_tables_refuse_bad_rows_too(bus: Bus, hand: Hand, name: str, columns: dict[str, object]) -> None:
     with pytest.raises(psycopg.Error):
         insert(bus, hand, name, **columns)
+
+
+@pytest.mark.parametrize("moment", ["2026-02-30 00:00:00", "2026-04-31 12:00:00.500", "2026-01-01 25:00:00"])
+def test_a_day_or_an_hour_that_there_is_not_is_refused_as_by_a_file(bus: Bus, hand: Hand, moment: str) -> None:
+    with pytest.raises(psycopg.errors.DatetimeFieldOverflow):
+        insert(bus, hand, created_at=moment)
+
+
+def test_an_hour_that_ends_a_day_begins_the_next(bus: Bus, hand: Hand) -> None:
+    id = insert(bus, hand, created_at="2026-01-01 24:00:00+00")
+    assert bus.message(id).created_at.isoformat() == "2026-01-02T00:00:00+00:00"
+
+
+def test_date_functions_of_a_file_read_its_moments_here_too(bus: Bus, hand: Hand) -> None:
+    hand.execute(f"set search_path = {table(bus, 'x').partition('.')[0]}; set timezone = 'America/New_York'")  # type: ignore[arg-type]
+    bus.trace_spawn("validation", "t", pid=1)
+    old = {"pid": 1, "agent_type": "a", "task_id": "t", "command": "", "spawned_at": "2020-01-01 01:30:00+00"}
+    insert(bus, hand, "agent_lifecycle", **old)
+    ask = "select strftime('%Y-%m-%d %H:00', spawned_at), count(*) from agent_lifecycle "
+    recent = hand.execute(ask + "where spawned_at > datetime('now', '-24 hours') group by 1").fetchall()
+    assert recent == hand.execute("select strftime('%Y-%m-%d %H:00', 'now'), 1").fetchall()
+    assert hand.execute(ask + "where spawned_at < datetime('now', '-24 hours') group by 1").fetchall() == [
+        ("2020-01-01 01:00", 1)
+    ]
+
+
+FORMATS = ["%Y", "%m", "%d", "%H", "%M", "%S", "%f", "%s", "%j", "%w", "%W", "100%%", "a %Y-%m-%dT%H:%M:%fZ 'b' \\ \n"]
+CHANGES = [
+    "+0 seconds",
+    "-24 hours",
+    "+1 day",
+    "90 minutes",
+    "-0.5 days",
+    "start of month",
+    "start of year",
+    "+1.5 seconds",
+]
+
+
+@settings(deadline=None)
+@given(
+    st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1)).map(lambda at: at.isoformat(" ", "milliseconds")),
+    st.lists(st.sampled_from(CHANGES), max_size=3),
+    st.sampled_from(["", "Z", "+02:00", "-11:30"]),
+)
+def test_strftime_and_datetime_tell_what_those_of_a_file_tell(
+    dates: Hand, at: str, changes: list[str], zone: str
+) -> None:
+    given, more = [at + zone, *changes], "".join([", %s"] * len(changes))
+    file = sqlite3.connect(":memory:")
+    for form in FORMATS:
+        ((told,),) = file.execute(f"select strftime(?, ?{more.replace('%s', '?')})", [form, *given])
+        for kind in ("text", "timestamptz"):
+            found = dates.execute(f"select strftime(%s, (%s)::text::{kind}{more})", [form, *given])  # type: ignore[arg-type]
+            if kind == "text" or zone:
+                assert found.fetchone() == (told,), (form, kind)
+    ((told,),) = file.execute(f"select datetime(?{more.replace('%s', '?')})", given)
+    found = dates.execute(f"select datetime(%s{more})::text", given)  # type: ignore[arg-type]
+    assert found.fetchone() == (f"{told}+00",)
+    file.close()
+
+
+@pytest.fixture(scope="module")
+def dates(server: str) -> Iterator[Hand]:
+    """A connection whose search path is a bus's."""
+    with servers.schema(server) as address, Bus.open(address, create=True) as opened:
+        assert isinstance(opened.url, Server)
+        with psycopg.connect(opened.url.conninfo, autocommit=True) as connection:
+            connection.execute(f"set search_path = {opened.url.schema}; set timezone = 'UTC'")  # type: ignore[arg-type]
+            yield connection
+
+
+@pytest.mark.parametrize("call", ["strftime('%Q', 'now')", "strftime('50%', 'now')", "datetime('now', '+1 fortnight')"])
+def test_a_format_or_a_change_that_there_is_not_is_refused(dates: Hand, call: str) -> None:
+    with pytest.raises(psycopg.Error, match="invalid_value: "):
+        dates.execute(f"select {call}")  # type: ignore[arg-type]
+    assert dates.execute("select strftime('%Y', null::text), datetime(null::timestamptz, '1 day')").fetchone() == (
+        None, None,
+    )  # fmt: skip
 
 
 def test_only_the_drawn_edges_can_be_walked(bus: Bus, hand: Hand) -> None:

@@ -1,4 +1,5 @@
--- An agent is alive; optionally its status, task and phase are new (null leaves them).
+-- An agent is alive; optionally its status, task and phase are new (null leaves them). A status is its own
+-- word, as in agents/retire.sql.
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent);
 
@@ -7,7 +8,9 @@ update agent_registry set
   status = coalesce(:status, status),
   completion_time = case
     when coalesce(:status, status) not in ('completed', 'failed', 'terminated') then null
-    else coalesce(completion_time, :now) end
+    else coalesce(completion_time, :now) end,
+  error_info = case when :status is null or coalesce(error_info ->> 'silent_since', error_info ->> 'recovery') is null
+    then error_info end
 where agent_id = :agent;
 
 select record from agent_records where agent_id = :agent;
