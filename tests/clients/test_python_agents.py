@@ -440,6 +440,16 @@ def test_an_iterator_that_no_loop_asks_gives_back(bus: Bus, worker: Agent) -> No
     assert statuses(bus) == ["acknowledged", "scheduled", "ready"]
 
 
+def test_a_loop_over_what_was_asked_by_hand_before_goes_on_from_there(bus: Bus, worker: Agent) -> None:
+    todo = worker.messages()
+    assert next(todo).id == 1
+    for message in todo:
+        assert (message.id, statuses(bus)) == (2, ["acknowledged", "leased", "ready"])
+        break
+    assert [message.id for message in todo] == [3]
+    assert statuses(bus) == ["acknowledged"] * 3
+
+
 # --- an acknowledgement that fails
 
 

@@ -221,7 +221,8 @@ class Deliveries:
 
     def __iter__(self) -> Deliveries:
         """For each loop an iterator of its own: nobody else has it, so that it is dropped where the loop is left."""
-        loop, self._loop = self._loop, Loop()
+        fresh = Loop()  # made first: threads that begin to loop over one iterator together must not share it
+        loop, self._loop = self._loop, fresh
         return Deliveries(self._agent, self._how, loop)
 
     def __next__(self) -> Message:
