@@ -37,8 +37,8 @@ class BusError(Exception):
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
-    def __reduce__(self) -> tuple[type[BusError], tuple[str, str, str]]:
-        return type(self), (self.code, self.message, self.hint)
+    def __reduce__(self) -> tuple[type[BusError], tuple[str, str, str], dict[str, object]]:
+        return type(self), (self.code, self.message, self.hint), self.__dict__
 
 
 class Fault(BusError):

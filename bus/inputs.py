@@ -72,10 +72,10 @@ def number_text(given: str | float | None) -> str | None:
 
 
 def lease(given: Duration | None) -> float | None:
-    """As `duration`, but more than nothing."""
+    """As `duration`, but at least a millisecond, as the setting lease_seconds."""
     seconds = duration(given)
-    if seconds is not None and seconds <= 0:
-        raise error("usage", "a lease of no time is no lease", "give more than 0 seconds")
+    if seconds is not None and seconds < 0.001:
+        raise error("usage", "a lease of no time is no lease", "give at least 0.001 seconds")
     return seconds
 
 

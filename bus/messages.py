@@ -11,11 +11,11 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, claims, clock, digests, envelopes, inputs
+from bus import agents, claims, clock, config, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
-from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, Tell, looking
+from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, Tell, looking, reading
 
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
@@ -226,7 +226,11 @@ def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Messag
 
 
 def _give_up(found: list[Message]) -> Operation[None] | None:
-    return release([message.receipt or "" for message in found]) if found else None
+    """Nobody got them: they are as if they had not been received."""
+    if not found:
+        return None
+    parameters = {"receipts": inputs.receipts([message.receipt or "" for message in found])}
+    return Operation(partial(_came_back, "messages/put_back", parameters), True, closing="messages/put_back")
 
 
 def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]:
@@ -279,11 +283,11 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": None if reason is None else inputs.text(reason),
     }
-    return Operation(partial(_release, parameters), True, closing="messages/release")
+    return Operation(partial(_came_back, "messages/release", parameters), True, closing="messages/release")
 
 
-def _release(parameters: Mapping[str, object]) -> Steps[None]:
-    rows = yield Query("messages/release", parameters)
+def _came_back(name: str, parameters: Mapping[str, object]) -> Steps[None]:
+    rows = yield Query(name, parameters)
     yield Ring([agents.came_back(*row) for row in rows])
 
 
@@ -366,11 +370,26 @@ def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
 
 
 def wait_ended(id: int, *, wait: Duration) -> Routine[Message]:
-    """Wait until a message is acknowledged or dead, at most so long; the message as it then stands."""
+    """Wait until a message is acknowledged or dead, at most so long; the message as it then stands.
+
+    One that expired while nobody held it is told as dead, also before a receiver finds it and buries it.
+    """
     end = clock.monotonic() + (inputs.duration(wait) or 0)
     while True:
-        found: Message = yield message(id)
+        now: float = yield _now()
+        found = _buried_if_expired((yield message(id)), now)
         left = end - clock.monotonic()
         if found.status in ENDED or left <= 0:
             return found
-        yield Pause([agents.ended(id)], left)
+        expires = found.expires_at.timestamp() - now if found.expires_at else 0
+        yield Pause([agents.ended(id)], min(left, expires) if expires > 0 else left)
+
+
+_now = reading(config.now)
+
+
+def _buried_if_expired(found: Message, now: float) -> Message:
+    """As whoever receives next would make it; while `leased_by` stands, its holder may still acknowledge it."""
+    if found.status in ENDED or found.leased_by or not found.expires_at or found.expires_at.timestamp() > now:
+        return found
+    return msgspec.structs.replace(found, status=MessageStatus.DEAD, dead_reason="expired", due_at=None)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 
 import pytest
-from bus_client import Agent, AsyncAgent, Conflict
+from bus_client import Agent, AsyncAgent, BusError, Conflict
 
 from bus import Bus, clock
+from bus.errors import error
 from tests.conformance.refusal import refused
 
 TASK = "task_assignment"
@@ -271,6 +272,25 @@ def by_enumerate(agent: Agent) -> None:
             break
 
 
+def by_break_of_an_iterator_with_a_name(agent: Agent) -> None:
+    todo = agent.messages()
+    for _ in todo:
+        break
+    assert "acknowledged" in [message.status for message in agent.bus.messages(to=agent.id)]
+
+
+def by_break_after_a_call(agent: Agent) -> None:
+    for message in agent.messages():
+        str(message)
+        break
+
+
+def by_return_of_a_call(agent: Agent) -> str:
+    for message in agent.messages():
+        return str(message)
+    return ""
+
+
 def by_break_into_else(agent: Agent) -> None:
     for _ in agent.messages():
         break
@@ -287,6 +307,9 @@ def by_break_into_else(agent: Agent) -> None:
         by_return_in_with,
         by_break_after_a_caught_error,
         by_enumerate,
+        by_break_of_an_iterator_with_a_name,
+        by_break_after_a_call,
+        by_return_of_a_call,
         by_break_into_else,
     ],
     ids=lambda function: function.__name__,
@@ -345,6 +368,12 @@ def raising_through_a_generator(agent: Agent) -> None:
         print(id / 0)
 
 
+def raising_with_a_name_for_the_iterator(agent: Agent) -> None:
+    todo = agent.messages()
+    for message in todo:
+        print(message.id / 0)
+
+
 RAISING = [
     raising_in_a_call,
     raising_in_a_nested_loop,
@@ -354,6 +383,7 @@ RAISING = [
     raising_by_an_unknown_name,
     raising_system_exit,
     raising_through_a_generator,
+    raising_with_a_name_for_the_iterator,
 ]
 
 
@@ -375,6 +405,216 @@ def test_an_error_that_is_caught_around_the_loop_in_the_same_function_gives_back
     except ValueError:
         pass
     assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
+def test_an_iterator_that_dies_with_the_exception_elsewhere_gives_back(bus: Bus, worker: Agent) -> None:
+    def work() -> None:
+        todo = enumerate(worker.messages())
+        for _, message in todo:
+            print(message.id / 0)
+
+    def failure() -> Exception:
+        try:
+            work()
+        except ZeroDivisionError as problem:
+            return problem
+        raise AssertionError
+
+    failure()  # a statement that drops the exception, its traceback, the frame of the loop and the iterator
+    assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
+def test_an_iterator_that_is_dropped_later_in_the_frame_of_its_loop_gives_back(bus: Bus, worker: Agent) -> None:
+    kept = [enumerate(worker.messages())]
+    with suppress(ZeroDivisionError):
+        for _, message in kept[0]:
+            print(message.id / 0)
+    kept.pop()
+    assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
+def test_an_iterator_that_no_loop_asks_gives_back(bus: Bus, worker: Agent) -> None:
+    kept = [worker.messages()]
+    assert [next(kept[0]).id, next(kept[0]).id] == [1, 2]
+    kept.pop()
+    assert statuses(bus) == ["acknowledged", "scheduled", "ready"]
+
+
+def test_a_loop_over_what_was_asked_by_hand_before_goes_on_from_there(bus: Bus, worker: Agent) -> None:
+    todo = worker.messages()
+    assert next(todo).id == 1
+    for message in todo:
+        assert (message.id, statuses(bus)) == (2, ["acknowledged", "leased", "ready"])
+        break
+    assert [message.id for message in todo] == [3]
+    assert statuses(bus) == ["acknowledged"] * 3
+
+
+# --- an acknowledgement that fails
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, agent: Agent | AsyncAgent, code: str, *names: str) -> None:
+    """Let these operations of an agent fail."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error(code)
+
+    async def refuse_async(*_: object, **__: object) -> None:
+        raise error(code)
+
+    for name in names:
+        monkeypatch.setattr(agent, name, refuse_async if isinstance(agent, AsyncAgent) else refuse)
+
+
+FAILURES = ["busy", "outcome_unknown", "io_error"]
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_an_acknowledgement_that_fails_is_raised_and_tried_again_at_the_end(
+    bus: Bus, worker: Agent, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    refusing(monkeypatch, worker, code, "ack_and_receive")
+    with pytest.raises(BusError) as caught:  # and its traceback, which has the iterator's frame
+        for _ in worker.messages():
+            pass
+    assert caught.value.code == code
+    assert statuses(bus) == ["acknowledged", "ready", "ready"]
+
+
+def test_an_acknowledgement_that_fails_is_tried_again_with_the_next_message(
+    bus: Bus, worker: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = worker.messages()
+    next(todo)
+    with monkeypatch.context() as patch, refused("busy"):
+        refusing(patch, worker, "busy", "ack_and_receive")
+        next(todo)
+    assert next(todo).id == 2
+    assert statuses(bus) == ["acknowledged", "leased", "ready"]
+
+
+def test_a_message_that_can_not_be_acknowledged_is_kept_no_longer(
+    bus: Bus, worker: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing(monkeypatch, worker, "busy", "ack_and_receive", "ack")
+    with refused("busy"):
+        for _ in worker.messages():
+            pass
+    for _ in worker.messages():
+        break
+    assert statuses(bus) == ["leased", "leased", "ready"]
+    assert worker.held.leases() == []
+    assert "message 1 was not acknowledged" in caplog.text
+    assert "message 2 was not acknowledged" in caplog.text
+
+
+def test_a_message_that_can_not_be_given_back_is_kept_no_longer(
+    worker: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker.bus, "release", lambda *_, **__: (_ for _ in ()).throw(error("busy")))
+    with pytest.raises(ValueError, match="invalid literal"):
+        raising_in_a_call(worker)
+    assert worker.held.leases() == []
+    assert "message 1 was not given back" in caplog.text
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_an_async_acknowledgement_that_fails_is_tried_again(
+    bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            with monkeypatch.context() as patch, refused(code):
+                refusing(patch, agent, code, "ack_and_receive")
+                await leave_async(agent, "continue")
+            await asyncio.gather(*agent._settling)
+            assert statuses(bus) == ["acknowledged", "ready", "ready"]
+            refusing(monkeypatch, agent, code, "ack")
+            await leave_async(agent, "break")
+            await asyncio.gather(*agent._settling)
+            assert statuses(bus) == ["acknowledged", "leased", "ready"]
+            assert agent.held.leases() == []
+
+    finish(main())
+    assert "message 2 was not acknowledged" in caplog.text
+
+
+def test_an_acknowledgement_that_is_cancelled_while_it_waits_its_turn_is_tried_again(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            busy, gate = asyncio.Event(), threading.Event()
+
+            async def work() -> None:
+                async for _ in agent.messages(lease="1h"):
+                    others.append(asyncio.create_task(agent.bus.store.call(lambda _: gate.wait(20))))
+                    await asyncio.sleep(0)
+                    busy.set()
+
+            others: list[asyncio.Task[bool]] = []
+            task = asyncio.create_task(work())
+            await busy.wait()
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert statuses(bus) == ["leased", "ready", "ready"]
+            gate.set()
+            await asyncio.gather(*others, *agent._settling)
+            assert statuses(bus) == ["acknowledged", "ready", "ready"]
+            assert agent.held.leases() == []
+
+    finish(main())
+
+
+def test_an_async_iterator_with_a_name_is_as_one_without(bus: Bus, url: str) -> None:
+    async def fail(agent: AsyncAgent) -> None:
+        todo = agent.messages()
+        async for message in todo:
+            print(message.id / 0)
+
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            await asyncio.gather(fail(agent), return_exceptions=True)  # a statement that drops the exception
+            todo = agent.messages()
+            async for _ in todo:
+                break
+            await asyncio.gather(*agent._settling)
+            assert statuses(bus) == ["scheduled", "acknowledged", "ready"]
+
+    finish(main())
+
+
+# --- an agent that is entered again
+
+
+def test_an_agent_that_is_entered_again_keeps_its_leases(bus: Bus, url: str) -> None:
+    agent = Agent("worker", type="milestone-executor", session="s", bus=url)
+    with agent:
+        pass
+    with agent:
+        for message in agent.messages(lease=0.3):
+            before, end = bus.message(message.id).due_at, clock.monotonic() + 10
+            while bus.message(message.id).due_at == before and clock.monotonic() < end:
+                threading.Event().wait(0.01)
+            assert bus.message(message.id).due_at != before
+            break
+    assert statuses(bus)[0] == "acknowledged"
+
+
+def test_an_async_agent_that_is_entered_again_keeps_its_leases(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        agent = AsyncAgent("worker", type="milestone-executor", session="s", bus=url)
+        async with agent:
+            pass
+        async with agent:
+            async for message in agent.messages(lease=0.3):
+                before = bus.message(message.id).due_at
+                while bus.message(message.id).due_at == before:
+                    await asyncio.sleep(0.01)
+                break
+
+    finish(main())
+    assert statuses(bus)[0] == "acknowledged"
 
 
 def test_a_message_that_was_given_back_waits_up_to_a_minute(bus: Bus, worker: Agent) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from bus import Bus, BusError, clock, messages
+from bus.models import Message
 from tests.conformance.refusal import refused
 from tests.conformance.test_messages import TASK, phases, send, take
 from tests.conftest import Meanwhile, Process
@@ -329,6 +330,62 @@ def test_wait_ended_tells_how_it_stands_when_the_time_is_over(team: Bus) -> None
     assert team.wait_ended(send(team), wait=0.01).status == "ready"
     with refused("unknown_message", 66):
         team.wait_ended(99, wait=0)
+
+
+def test_wait_ended_tells_of_an_expiry_that_nobody_else_sees(team: Bus) -> None:
+    begun = clock.monotonic()
+    found = team.wait_ended(send(team, expires=0.2), wait=20)
+    assert (found.status, found.dead_reason) == ("dead", "expired")
+    assert clock.monotonic() - begun < 10
+
+
+def test_wait_ended_leaves_an_expired_message_to_whoever_may_still_acknowledge_it(team: Bus) -> None:
+    send(team, expires=10)
+    receipt = take(team, lease=5)
+    with clock.moved(20):
+        assert team.wait_ended(1, wait=0).status == "leased"
+        team.ack(receipt)
+        assert team.wait_ended(1, wait=0).status == "acknowledged"
+
+
+# --- what was received by nobody
+
+
+def put_back(bus: Bus, *found: Message) -> None:
+    """As a store does with a claim whose caller was cancelled."""
+    undo = messages.claim("one").undo
+    assert undo
+    bus.apply([undone for undone in [undo(list(found))] if undone])
+
+
+def test_what_nobody_got_is_as_if_it_had_not_been_received(team: Bus) -> None:
+    for phase in "ab":
+        send(team, phase=phase, expires=3600)
+    before = team.message(1)
+    for _ in range(9):
+        put_back(team, *team.receive("one", limit=2))
+    after = team.message(1)
+    assert (after.status, after.retry_count, after.due_at, after.leased_by) == ("ready", 0, before.expires_at, None)
+    assert [message.receipt for message in team.receive("one", limit=2)] == ["1.10", "2.10"]
+
+
+def test_what_nobody_got_counts_the_attempts_before_it(team: Bus) -> None:
+    send(team)
+    team.release(take(team))
+    put_back(team, *team.receive("one"))
+    assert team.message(1).retry_count == 1
+
+
+def test_what_nobody_got_and_another_has_stays_there(team: Bus) -> None:
+    send(team)
+    old = team.receive("one", lease=1)
+    with clock.moved(5):
+        receipt = take(team)
+        put_back(team, *old)
+        assert (team.message(1).status, team.message(1).receipt) == ("leased", receipt)
+        team.ack(receipt)
+        put_back(team, *old)
+    assert team.message(1).status == "acknowledged"
 
 
 # --- waking up: somebody waits while somebody else acts

@@ -44,6 +44,14 @@ def test_a_duration_of_another_kind_is_usage(given_: object) -> None:
         inputs.duration(given_)  # type: ignore[arg-type]
 
 
+def test_a_lease_lasts_a_millisecond_at_least() -> None:
+    assert inputs.lease(0.001) == 0.001
+    assert inputs.lease(None) is None
+    for short in (0, 0.0004, "0.9ms"):
+        with refused("usage", 64):
+            inputs.lease(short)
+
+
 @given(st.text(max_size=12))
 def test_any_text_is_a_duration_or_usage(text: str) -> None:
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -13,7 +14,8 @@ from bus.api import Bus
 from bus.errors import BusError, Conflict
 from bus.inputs import Duration
 from bus.models import Message
-from bus_client.held import Held, ending, left_in_order, pause_after
+from bus_client.held import Held, ending, pause_after
+from bus_client.loop import Loop
 from bus_client.step import Step
 
 T = TypeVar("T")
@@ -80,9 +82,9 @@ class Agent(Identity):
         self._type = type
         self._capabilities = capabilities
         self._wake = threading.Event()
-        self._stopped = False
 
     def __enter__(self) -> Self:
+        self._stopped = False
         try:
             self._begin()
         except BaseException:
@@ -151,11 +153,28 @@ class Agent(Identity):
     ) -> Iterator[Message]:
         """The messages for this agent, one after the other, until there is none (for `wait`).
 
-        A message is acknowledged when the loop's body ends, and given back when it raises, for 1, 2, 4, … 60 seconds;
-        its lease is kept meanwhile. A body may settle it by itself (`ack`, `release`, `reject`, `step`). A lease that
-        was lost is logged, and the loop goes on: another has the message.
+        A message is acknowledged when the loop's body ends, also by `break` and `return`, and given back when it
+        raises, for 1, 2, 4, … 60 seconds; its lease is kept meanwhile. A body may settle it by itself (`ack`,
+        `release`, `reject`, `step`). A lease that was lost is logged, and the loop goes on: another has the message.
+
+        An acknowledgement that fails is raised, and tried again when the next message is asked for or the loop is left
+        (which can only log that it failed); if that fails too, the lease runs out. What can't be told from a body that
+        raised is given back, and done again: the last message of `islice`, of a generator that loops over
+        messages and is left itself, or of `next` called by hand.
         """
-        return Deliveries(self, wait, lease, type)
+        return Deliveries(self, {"wait": wait, "lease": lease, "type": type}, Loop())
+
+    def settle(self, message: Message, ended: bool) -> None:
+        """Acknowledge the message of a loop that was left, if its body ended, else give it back."""
+        receipt = message.receipt or ""
+        try:
+            if ended:
+                self.ack(receipt)
+            else:
+                self.release(receipt, delay=pause_after(message))
+        except BusError as problem:
+            self.held.drop(receipt)
+            not_settled(self.id, receipt, ended, problem)
 
     @contextlib.contextmanager
     def step(self, message: Message | None = None) -> Iterator[Step]:
@@ -195,55 +214,46 @@ class Agent(Identity):
 class Deliveries:
     """The iterator behind `Agent.messages`; a class, because a generator can't tell a body that raised from a break."""
 
-    def __init__(self, agent: Agent, wait: Duration | None, lease: Duration | None, type: str | None) -> None:
+    def __init__(self, agent: Agent, how: dict[str, Any], loop: Loop) -> None:
         self._agent = agent
-        self._how: dict[str, Any] = {"wait": wait, "lease": lease, "type": type}
-        self._current: Message | None = None
+        self._how = how
+        self._loop = loop
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Deliveries:
+        """For each loop an iterator of its own: nobody else has it, so that it is dropped where the loop is left."""
+        fresh = Loop()  # made first: threads that begin to loop over one iterator together must not share it
+        loop, self._loop = self._loop, fresh
+        return Deliveries(self._agent, self._how, loop)
 
     def __next__(self) -> Message:
-        message, self._current = self._current, None
-        found = self._finish_and_receive(message) if message and message.receipt in self._agent.held else None
-        if found is None:
-            found = self._agent.receive(**self._how)
+        receipt = self._loop.asks(sys._getframe(1), self._agent.held)
+        try:
+            found = _after(self._agent, receipt, self._how)
+        except BaseException:
+            del self  # the traceback keeps this frame, and must not keep the iterator: it is dropped with its loop
+            raise
+        self._loop.message = None
         if not found:
             raise StopIteration
-        self._current = found[0]
-        self._agent.held.take(found[0])
-        return found[0]
-
-    def _finish_and_receive(self, message: Message) -> list[Message] | None:
-        """In one transaction; None when the message could not be acknowledged."""
-        receipt = message.receipt or ""
-        self._agent.held.drop(receipt)
-        try:
-            return self._agent.ack_and_receive(receipt, **self._how)
-        except Conflict as problem:
-            not_acknowledged(self._agent.id, message, problem)
-            return None
-        except BusError:
-            self._agent.held.take(message)
-            raise
+        return self._loop.hands_out(found[0], self._agent.held)
 
     def __del__(self) -> None:
-        if left_in_order():
-            self._finish()
-        elif self._current and self._current.receipt in self._agent.held:
-            with contextlib.suppress(Conflict):
-                self._agent.release(self._current.receipt or "", delay=pause_after(self._current))
-
-    def _finish(self) -> None:
-        message, self._current = self._current, None
-        if message and message.receipt in self._agent.held:
-            try:
-                self._agent.ack(message.receipt or "")
-            except Conflict as problem:
-                self._agent.held.drop(message.receipt or "")
-                not_acknowledged(self._agent.id, message, problem)
+        if self._loop.message and (message := self._loop.is_dropped(sys._getframe().f_back, self._agent.held)):
+            self._agent.settle(message, self._loop.ended)
 
 
-def not_acknowledged(agent: str, message: Message, problem: Conflict) -> None:
-    """Say that the lease of a message was lost before its loop's body ended; the loop goes on."""
-    log.warning("agent %s: message %s was not acknowledged: %s", agent, message.id, problem)
+def _after(agent: Agent, receipt: str | None, how: dict[str, Any]) -> list[Message]:
+    """The next message, received as the one before is acknowledged, if there is one and it did not go to another."""
+    if receipt:
+        try:
+            return agent.ack_and_receive(receipt, **how)
+        except Conflict as problem:
+            not_settled(agent.id, receipt, True, problem)
+    return agent.receive(**how)
+
+
+def not_settled(agent: str, receipt: str, ended: bool, problem: BusError) -> None:
+    """Say that a message was not acknowledged though its body ended, or not given back though no other has it."""
+    if ended or not isinstance(problem, Conflict):
+        done = "acknowledged" if ended else "given back"
+        log.warning("agent %s: message %s was not %s: %s", agent, receipt.partition(".")[0], done, problem)

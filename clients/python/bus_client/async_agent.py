@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -12,8 +13,9 @@ from bus.api import AsyncBus
 from bus.errors import BusError, Conflict
 from bus.inputs import Duration
 from bus.models import Message
-from bus_client.agent import log, not_acknowledged
-from bus_client.held import Held, ending, left_in_order, pause_after
+from bus_client.agent import log, not_settled
+from bus_client.held import Held, ending, pause_after
+from bus_client.loop import Loop
 from bus_client.step import Step
 
 T = TypeVar("T")
@@ -150,8 +152,8 @@ class AsyncAgent(AsyncIdentity):
     def messages(
         self, *, wait: Duration | None = None, lease: Duration | None = None, type: str | None = None
     ) -> AsyncIterator[Message]:
-        """As `Agent.messages`, for `async for`."""
-        return AsyncDeliveries(self, wait, lease, type)
+        """As `Agent.messages`, for `async for`; one that is cancelled while it acknowledges has failed to."""
+        return AsyncDeliveries(self, {"wait": wait, "lease": lease, "type": type}, Loop())
 
     @contextlib.asynccontextmanager
     async def step(self, message: Message | None = None) -> AsyncIterator[Step]:
@@ -162,11 +164,22 @@ class AsyncAgent(AsyncIdentity):
         if message and message.receipt:
             self.held.drop(message.receipt)
 
-    def settle_later(self, settling: Coroutine[Any, Any, None]) -> None:
-        """Settle a message whose loop was left; the agent's end waits for it."""
-        task = asyncio.get_running_loop().create_task(settling)
+    def settle_later(self, message: Message, ended: bool) -> None:
+        """Settle the message of a loop that was left; the agent's end waits for it."""
+        task = asyncio.get_running_loop().create_task(self._settle(message, ended))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, message: Message, ended: bool) -> None:
+        receipt = message.receipt or ""
+        try:
+            if ended:
+                await self.ack(receipt)
+            else:
+                await self.release(receipt, delay=pause_after(message))
+        except BusError as problem:
+            self.held.drop(receipt)
+            not_settled(self.id, receipt, ended, problem)
 
     async def _keep(self) -> None:
         while True:
@@ -194,50 +207,38 @@ class AsyncAgent(AsyncIdentity):
 class AsyncDeliveries:
     """The iterator behind `AsyncAgent.messages`; see `Deliveries`."""
 
-    def __init__(self, agent: AsyncAgent, wait: Duration | None, lease: Duration | None, type: str | None) -> None:
+    def __init__(self, agent: AsyncAgent, how: dict[str, Any], loop: Loop) -> None:
         self._agent = agent
-        self._how: dict[str, Any] = {"wait": wait, "lease": lease, "type": type}
-        self._current: Message | None = None
+        self._how = how
+        self._loop = loop
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncDeliveries:
+        loop, self._loop = self._loop, Loop()
+        return AsyncDeliveries(self._agent, self._how, loop)
 
-    async def __anext__(self) -> Message:
-        message, self._current = self._current, None
-        found = await self._finish_and_receive(message) if message and message.receipt in self._agent.held else None
-        if found is None:
-            found = await self._agent.receive(**self._how)
+    def __anext__(self) -> Coroutine[Any, Any, Message]:
+        return self._next(self._loop.asks(sys._getframe(1), self._agent.held))
+
+    async def _next(self, receipt: str | None) -> Message:
+        try:
+            found = await _after(self._agent, receipt, self._how)
+        except BaseException:
+            del self  # as in `Deliveries.__next__`
+            raise
+        self._loop.message = None
         if not found:
             raise StopAsyncIteration
-        self._current = found[0]
-        self._agent.held.take(found[0])
-        return found[0]
-
-    async def _finish_and_receive(self, message: Message) -> list[Message] | None:
-        receipt = message.receipt or ""
-        self._agent.held.drop(receipt)
-        try:
-            return await self._agent.ack_and_receive(receipt, **self._how)
-        except Conflict as problem:
-            not_acknowledged(self._agent.id, message, problem)
-            return None
-        except BusError:
-            self._agent.held.take(message)
-            raise
+        return self._loop.hands_out(found[0], self._agent.held)
 
     def __del__(self) -> None:
-        if self._current and self._current.receipt in self._agent.held:
-            settle = self._finish if left_in_order() else self._give_back
-            self._agent.settle_later(settle(self._current))
+        if self._loop.message and (message := self._loop.is_dropped(sys._getframe().f_back, self._agent.held)):
+            self._agent.settle_later(message, self._loop.ended)
 
-    async def _finish(self, message: Message | None) -> None:
-        if message and message.receipt in self._agent.held:
-            try:
-                await self._agent.ack(message.receipt or "")
-            except Conflict as problem:
-                self._agent.held.drop(message.receipt or "")
-                not_acknowledged(self._agent.id, message, problem)
 
-    async def _give_back(self, message: Message) -> None:
-        with contextlib.suppress(Conflict):
-            await self._agent.release(message.receipt or "", delay=pause_after(message))
+async def _after(agent: AsyncAgent, receipt: str | None, how: dict[str, Any]) -> list[Message]:
+    if receipt:
+        try:
+            return await agent.ack_and_receive(receipt, **how)
+        except Conflict as problem:
+            not_settled(agent.id, receipt, True, problem)
+    return await agent.receive(**how)

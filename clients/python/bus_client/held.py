@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dis
-import sys
 import traceback
 from collections.abc import Callable, Iterable
 
@@ -57,13 +55,3 @@ def ending(problem: BaseException | None) -> dict[str, str]:
         return {"status": "completed"}
     words = "".join(traceback.format_exception_only(problem)).strip().replace("\0", "\ufffd")
     return {"status": "failed", "error": words.encode("utf-8", "replace").decode()[:LONGEST_ERROR]}
-
-
-def left_in_order() -> bool:
-    """Whether the loop that now drops its iterator was left by `break` or `return`, not by an exception.
-
-    An iterator is not told why it is dropped. CPython drops it with POP_TOP (3.14: POP_ITER) for break and return, and
-    while unwinding (at the instruction that raised) for an exception; anything else counts as one, which is safe.
-    """
-    frame = sys._getframe(1).f_back
-    return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("POP_TOP", "POP_ITER")
