@@ -3,7 +3,7 @@
     BusError                     70  a fault of the bus
     ├── Fault                    70  fault · io_error · damaged · outcome_unknown
     ├── Invalid                  64  usage: an argument that can't be read
-    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable · …
+    ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable · closed · …
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
@@ -107,6 +107,7 @@ CATALOG: dict[str, Entry] = {
     "illegal_transition": Entry(Refused, "a message can't change its status that way", "see the life cycle in README"),
     "immutable": Entry(Refused, "this never changes once it is written", "write a new one"),
     "refused": Entry(Refused, "the bus refused it", "run `bus doctor`"),
+    "closed": Entry(Refused, "the bus was closed", "open it again, and close it when nobody uses it any more"),
     "not_allowed": Entry(
         Refused, "the role of this bus address may not do that", "ask the owner of the bus to do it, as their own role"
     ),

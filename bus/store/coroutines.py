@@ -1,14 +1,15 @@
-"""What the async stores share: a routine carried out by a coroutine, an operation whose caller may go away."""
+"""What the async stores share: a routine carried out by a coroutine, a store's calls, one whose caller may go away."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
+from bus.errors import error
 from bus.operation import Operation, Routine
 from bus.store.doorbell import Waiting, lasting
 
@@ -18,14 +19,59 @@ Run = Callable[[Operation[Any]], Awaitable[Any]]
 Listen = Callable[[Sequence[str]], Awaitable[Waiting]]
 
 
-class Runner(Protocol):
-    """What runs operations, on the thread it is called on."""
+class Calls:
+    """The calls of one store that have begun and not ended, each in a `with` block; none begins once it is closed."""
 
-    def run(self, operation: Operation[T]) -> T:
-        """Run an operation in one transaction."""
+    def __init__(self) -> None:
+        self._closed = False
+        self._begun = 0
+        self._all_ended = asyncio.Event()
+        self._asleep: set[anyio.CancelScope] = set()
+
+    def __enter__(self) -> None:
+        self._refuse_when_closed()
+        self._begun += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._begun -= 1
+        if self._closed and not self._begun:
+            self._all_ended.set()
+
+    async def close(self) -> None:
+        """Begin no more, wake those who sleep, and wait until each has ended."""
+        self._closed = True
+        for scope in self._asleep:
+            scope.cancel()
+        if self._begun:
+            await self._all_ended.wait()
+
+    async def sleep(self, listener: Waiting, seconds: float | None, pids: Sequence[int]) -> bool:
+        """Sleep until there is something to look at; see `doorbell.Listener.rounds`. Raises `closed`."""
+        rounds = listener.rounds(seconds, pids)
+        try:
+            seconds = next(rounds)
+            while True:
+                self._refuse_when_closed()
+                seconds = rounds.send(await self._readable(listener, seconds))
+        except StopIteration as stop:
+            return bool(stop.value)
+
+    async def _readable(self, listener: Waiting, seconds: float | None) -> bool:
+        with anyio.move_on_after(seconds) as scope:
+            self._asleep.add(scope)
+            try:
+                await anyio.wait_readable(listener)
+                return True
+            finally:
+                self._asleep.discard(scope)
+        return False
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise error("closed")
 
 
-async def carry_out(routine: Routine[T], run: Run, listen: Listen) -> T:
+async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen) -> T:
     """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so that
     the routine looks once more before it sleeps. What it does last before a pause is its look: while that tells the
     same it sleeps on, whatever others write."""
@@ -44,7 +90,7 @@ async def carry_out(routine: Routine[T], run: Run, listen: Listen) -> T:
             else:
                 reply = False
                 for seconds in lasting(request.seconds):
-                    if not await _sleep(listener, seconds, request.pids):
+                    if not await calls.sleep(listener, seconds, request.pids):
                         break
                     if reply := look is None or look.writes or await run(look) != seen:
                         break
@@ -58,11 +104,11 @@ async def carry_out(routine: Routine[T], run: Run, listen: Listen) -> T:
 
 
 class Job(Generic[T]):
-    """One operation on a thread, whose caller may go away."""
+    """Something to do on a thread, whose caller may go away: then what it came to is to be taken back."""
 
-    def __init__(self, runner: Runner, operation: Operation[T]) -> None:
-        self._runner = runner
-        self._operation = operation
+    def __init__(self, do: Callable[[], T], take_back: Callable[[T], object]) -> None:
+        self._do = do
+        self._take_back = take_back
         self._lock = threading.Lock()
         self._results: list[T] = []
         self._abandoned = False
@@ -70,7 +116,7 @@ class Job(Generic[T]):
     def __call__(self) -> T:
         if self._abandoned:
             raise asyncio.CancelledError
-        result = self._runner.run(self._operation)
+        result = self._do()
         with self._lock:
             self._results.append(result)
             abandoned = self._abandoned
@@ -79,25 +125,10 @@ class Job(Generic[T]):
         return result
 
     def abandon(self) -> bool:
-        """Nobody waits any more; true when the operation has ended and is still to be taken back."""
+        """Nobody waits any more; true when it has been done and is still to be taken back."""
         with self._lock:
             self._abandoned = True
             return bool(self._results)
 
     def take_back(self) -> None:
-        if self._operation.undo and (undo := self._operation.undo(self._results[0])):
-            self._runner.run(undo)
-
-
-async def _sleep(listener: Waiting, seconds: float | None, pids: Sequence[int]) -> bool:
-    rounds = listener.rounds(seconds, pids)
-    try:
-        seconds = next(rounds)
-        while True:
-            readable = False
-            with anyio.move_on_after(seconds):
-                await anyio.wait_readable(listener)
-                readable = True
-            seconds = rounds.send(readable)
-    except StopIteration as stop:
-        return bool(stop.value)
+        self._take_back(self._results[0])

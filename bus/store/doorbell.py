@@ -16,6 +16,7 @@ import os
 import select
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
@@ -64,10 +65,10 @@ class Listener:
         self._noted: tuple[int, int] | None = None  # size and time of the WAL, when they were last looked at
         import ctypes  # who never waits does without
 
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc, self._errno = ctypes.CDLL(None, use_errno=True), ctypes.get_errno
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
-            raise OSError(ctypes.get_errno(), "there are no more inotify instances")
+            raise OSError(self._errno(), "there are no more inotify instances")
         self._pids: dict[int, int] = {}
         try:
             self._poll = select.epoll()
@@ -133,11 +134,13 @@ class Listener:
     def _watch_bell(self, path: str) -> int:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         # Not when it is opened or written to: sqlite3 has the turn until it ends.
-        return self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE)
+        if (watch := self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE)) < 0:
+            raise OSError(self._errno(), "there are no more inotify watches")
+        return watch
 
     def _listen_to_wal(self) -> None:
         self._wal_watch = self._watch(self._wal, IN_MODIFY)
-        self._listens = True
+        self._listens = self._wal_watch >= 0  # else there are no more watches, and its time is looked at
 
     def _turn_away(self) -> None:
         self._libc.inotify_rm_watch(self._inotify, self._wal_watch)
@@ -252,29 +255,42 @@ class Room:
 
     def __init__(self) -> None:
         self._waiting: list[Guest] = []
+        # Who rings must not write to what a waiter closes meanwhile: the number may be another file's by then. It is
+        # reentrant because a signal's handler may ring.
+        self._lock = threading.RLock()
 
     def listen(self, bells: Sequence[str]) -> Guest:
         """Wait at these bells from now on."""
-        guest = Guest(self._waiting, frozenset(bells))
-        self._waiting.append(guest)
+        guest = Guest(frozenset(bells), self._dismiss)
+        with self._lock:
+            self._waiting.append(guest)
         return guest
 
     def ring(self, bells: Sequence[str]) -> None:
         """Wake whoever waits at these bells."""
-        for guest in list(self._waiting):
-            if not guest.bells.isdisjoint(bells):
-                os.write(guest.fileno(), (1).to_bytes(8, sys.byteorder))
+        with self._lock:
+            for guest in self._waiting:
+                if not guest.bells.isdisjoint(bells):
+                    guest.wake()
+
+    def _dismiss(self, guest: Guest) -> None:
+        with self._lock:
+            self._waiting.remove(guest)
+            guest.end()
 
     def close(self) -> None:
-        """Those who wait end by themselves."""
+        """Wake all: they find it closed, and end by themselves."""
+        with self._lock:
+            for guest in self._waiting:
+                guest.wake()
 
 
 class Guest:
     """Someone who waits in a `Room`."""
 
-    def __init__(self, waiting: list[Guest], bells: frozenset[str]) -> None:
+    def __init__(self, bells: frozenset[str], dismiss: Callable[[Guest], None]) -> None:
         self.bells = bells
-        self._waiting = waiting
+        self._dismiss = dismiss
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -287,8 +303,16 @@ class Guest:
                 os.read(self._event, 8)
         return False
 
+    def wake(self) -> None:
+        """Let it look."""
+        os.eventfd_write(self._event, 1)
+
     def close(self) -> None:
-        self._waiting.remove(self)
+        """Wait no more."""
+        self._dismiss(self)
+
+    def end(self) -> None:
+        """Give back what it has of the system."""
         os.close(self._event)
 
 

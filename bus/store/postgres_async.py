@@ -75,12 +75,13 @@ class Store:
         self.url = url
         self._pool = pool
         self._workers = workers
+        self._calls = coroutines.Calls()
 
     @classmethod
     async def open(cls, url: Server, create: bool = False) -> Store:
         workers = ThreadPoolExecutor(WORKERS, "bus")
         try:
-            first = await asyncio.get_running_loop().run_in_executor(workers, connection, url, create)
+            first = await _done(workers, lambda: connection(url, create), lambda first: first.close())
         except BaseException:
             workers.shutdown(wait=False)
             raise
@@ -88,34 +89,29 @@ class Store:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
-        job = coroutines.Job(self._pool, operation)
-        try:
-            return await self._on_thread(job)
-        except asyncio.CancelledError:
-            if job.abandon():
-                self._workers.submit(job.take_back)
-            raise
+
+        def take_back(result: T) -> None:
+            if operation.undo and (undo := operation.undo(result)):
+                self._pool.run(undo)
+
+        with self._calls:
+            return await _done(self._workers, lambda: self._pool.run(operation), take_back)
 
     async def carry_out(self, routine: Routine[T]) -> T:
         """Carry out a routine: run its operations, sleep through its pauses."""
-        return await coroutines.carry_out(routine, self.run, self._listen)
+        with self._calls:
+            return await coroutines.carry_out(routine, self._calls, self.run, self._listen)
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
-        taken = await self._on_thread(self._pool.take)
+        return await _done(self._workers, lambda: self._borrow(bells), lambda borrowed: borrowed.end())
+
+    def _borrow(self, bells: Sequence[str]) -> _Borrowed:
+        taken = self._pool.take()
         try:
-            return _Borrowed(await self._on_thread(lambda: taken.listen(bells)), taken, self)
+            return _Borrowed(taken.listen(bells), taken, self._pool, self._workers)
         except BaseException:
             self._pool.give(taken)
             raise
-
-    def give_back(self, heard: Waiting, taken: Connection) -> None:
-        """Stop listening on a connection and free it, on a thread."""
-
-        def end() -> None:
-            heard.close()
-            self._pool.give(taken)
-
-        self._workers.submit(end)
 
     async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
@@ -123,23 +119,36 @@ class Store:
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with a connection, on a thread."""
-        return await self._on_thread(lambda: self._pool.call(function))
+        with self._calls:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, self._pool.call, function)
 
     async def close(self) -> None:
+        """Close it, after what was begun has ended; a second time is done."""
+        await self._calls.close()
         await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
         self._pool.close()
 
-    async def _on_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+
+async def _done(workers: ThreadPoolExecutor, do: Callable[[], T], take_back: Callable[[T], object]) -> T:
+    """Do something on a thread. When the caller is cancelled meanwhile, that thread takes back what it came to: nobody
+    else knows of it, and nobody else may touch it before it is done."""
+    job = coroutines.Job(do, take_back)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(workers, job)
+    except asyncio.CancelledError:
+        if job.abandon():
+            workers.submit(job.take_back)
+        raise
 
 
 class _Borrowed:
     """Listening on a connection of the pool, which is given back afterwards."""
 
-    def __init__(self, heard: Waiting, taken: Connection, store: Store) -> None:
+    def __init__(self, heard: Waiting, taken: Connection, pool: Pool, workers: ThreadPoolExecutor) -> None:
         self._heard = heard
         self._taken = taken
-        self._store = store
+        self._pool = pool
+        self._workers = workers
 
     def fileno(self) -> int:
         return self._heard.fileno()
@@ -149,4 +158,11 @@ class _Borrowed:
         return self._heard.rounds(seconds, pids)
 
     def close(self) -> None:
-        self._store.give_back(self._heard, self._taken)
+        self._workers.submit(self.end)
+
+    def end(self) -> None:
+        """Stop listening and give the connection back, on a thread."""
+        try:
+            self._heard.close()
+        finally:
+            self._pool.give(self._taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import sqlite3
 import threading
@@ -34,6 +35,7 @@ class Database(aiosqlite.Connection):
         self._create = create
         self.refused: BaseException | None = None
         super().__init__(self._open, 64)
+        self._thread.daemon = True  # a bus that nobody closed must not keep its process: see `end`
 
     def _open(self) -> sqlite3.Connection:
         # A connector that raises would leave aiosqlite's thread behind; so what is raised is kept for `Store.open`.
@@ -46,18 +48,41 @@ class Database(aiosqlite.Connection):
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call a function on the database's thread."""
-        result: T = await self._execute(function)  # type: ignore[no-untyped-call]
-        return result
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.call_soon(lambda: self.answer([(future, _outcome(function))]))
+        return await future
 
     def call_soon(self, function: Callable[[], Any]) -> None:
         """Call a function on the database's thread, without waiting for it; `close` waits."""
-        if not self._running:
-            raise ValueError("Connection closed")
-        self.call_later(function)
-
-    def call_later(self, function: Callable[[], Any]) -> None:
-        """As `call_soon`, from that thread itself."""
         self._tx.put_nowait((None, function))
+
+    def answer(self, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+        """Tell those who wait what came of it, from the database's thread."""
+        with contextlib.suppress(RuntimeError):  # their loop has ended, and they with it
+            outcomes[0][0].get_loop().call_soon_threadsafe(_answer, outcomes)
+
+    async def close(self) -> None:
+        """Close the bus, after all that was begun, and end the thread."""
+        if self._running:
+            await self.call(self._close_bus)
+        await super().close()
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread. It may have opened a bus that nobody waits for any more."""
+        self.call_soon(self._close_bus)
+        return super().stop()
+
+    def end(self) -> None:
+        """Close the bus after all that was begun, when the process ends and nobody has closed it."""
+        closed = threading.Event()
+        self.call_soon(self._close_bus)
+        self.call_soon(closed.set)
+        if self._thread.is_alive():  # not in a child
+            closed.wait()
+
+    def _close_bus(self) -> None:
+        if not self.refused:
+            self.bus.close()
 
 
 class Store:
@@ -66,7 +91,9 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.url = database.bus.url
         self._database = database
-        self._loop = asyncio.get_running_loop()
+        self._bus = database.bus
+        self._calls = coroutines.Calls()
+        self._closing = asyncio.Lock()
         self._waiting: deque[_Job[Any]] = deque()
         self._called = False
 
@@ -77,24 +104,26 @@ class Store:
         if database.refused:
             await database.close()
             raise database.refused
+        atexit.register(database.end)
         return cls(database)
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; those that wait together to change the bus share one, each as if it ran
         by itself. Cancelled, it still ends; its result is taken back where it can be."""
-        if not operation.writes:
-            return await self._database.call(lambda: self._database.bus.run(operation))
-        job = _Job(operation)
-        self._waiting.append(job)
-        if not self._called:
-            self._called = True
-            self._database.call_soon(self._work)
-        try:
-            return await job.future
-        except asyncio.CancelledError:
-            if job.abandon():
-                self._database.call_later(partial(self._take_back, job))
-            raise
+        with self._calls:
+            if not operation.writes:
+                return await self._database.call(lambda: self._bus.run(operation))
+            job = _Job(operation)
+            self._waiting.append(job)
+            if not self._called:
+                self._called = True
+                self._database.call_soon(self._work)
+            try:
+                return await job.future
+            except asyncio.CancelledError:
+                if job.abandon():
+                    self._database.call_soon(partial(self._take_back, job))
+                raise
 
     def _work(self) -> None:
         """Run what waits, on the database's thread."""
@@ -104,37 +133,43 @@ class Store:
             while len(jobs) < TOGETHER:
                 jobs.append(self._waiting.popleft())
         if self._waiting:
-            self._database.call_later(self._work)
+            self._database.call_soon(self._work)
         if jobs := [job for job in jobs if not job.abandoned]:
-            outcomes = _run_together(self._database.bus, [job.operation for job in jobs])
-            for job, outcome in zip(jobs, outcomes, strict=True):
-                if job.end(outcome):
-                    self._take_back(job)
-            self._loop.call_soon_threadsafe(_answer, jobs)
+            outcomes = _run_together(self._bus, [job.operation for job in jobs])
+            unwanted = [job for job, outcome in zip(jobs, outcomes, strict=True) if job.end(outcome)]
+            self._database.answer([(job.future, job.outcome) for job in jobs])
+            for job in unwanted:
+                self._take_back(job)
 
     def _take_back(self, job: _Job[Any]) -> None:
-        if job.operation.undo and (undo := job.operation.undo(job.outcome)):
-            self._database.bus.run(undo)
+        with contextlib.suppress(BusError):  # else it stays: a lease, until it runs out
+            if job.operation.undo and (undo := job.operation.undo(job.outcome)):
+                self._bus.run(undo)
 
     async def carry_out(self, routine: Routine[T]) -> T:
         """Carry out a routine: run its operations, sleep through its pauses."""
-        return await coroutines.carry_out(routine, self.run, self._listen)
+        with self._calls:
+            return await coroutines.carry_out(routine, self._calls, self.run, self._listen)
 
     async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        return self._database.bus.facts()
+        with self._calls:
+            return self._bus.facts()
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, on its thread."""
-        return await self._database.call(lambda: function(self._database.bus))
+        with self._calls:
+            return await self._database.call(lambda: function(self._bus))
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
-        return self._database.bus.listen(bells)
+        return self._bus.listen(bells)
 
     async def close(self) -> None:
-        with contextlib.suppress(ValueError):  # closed already
-            await self._database.call(self._database.bus.close)
-        await self._database.close()
+        """Close it, after what was begun has ended; a second time is done."""
+        await self._calls.close()
+        async with self._closing:
+            await self._database.close()
+        atexit.unregister(self._database.end)
 
 
 def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
@@ -143,13 +178,13 @@ def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list
     When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
     """
     if len(operations) == 1:
-        return [_outcome(bus, operations[0])]
+        return [_outcome(partial(bus.run, operations[0]))]
     try:
         return bus.run(Operation(partial(_one_after_the_other, operations), True))
     except Exception as problem:  # whatever it is, the others must not be told it as theirs
         if isinstance(problem, BusError) and problem.code == "outcome_unknown":
             return [problem] * len(operations)
-        return [_outcome(bus, operation) for operation in operations]
+        return [_outcome(partial(bus.run, operation)) for operation in operations]
 
 
 def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
@@ -159,9 +194,9 @@ def _one_after_the_other(operations: Sequence[Operation[Any]]) -> Steps[list[Any
     return results
 
 
-def _outcome(bus: Connection, operation: Operation[Any]) -> Any | BaseException:
+def _outcome(function: Callable[[], Any]) -> Any | BaseException:
     try:
-        return bus.run(operation)
+        return function()
     except BaseException as problem:  # it is raised where somebody waits for it
         return problem
 
@@ -191,11 +226,11 @@ class _Job(Generic[T]):
             return self._succeeded
 
 
-def _answer(jobs: Sequence[_Job[Any]]) -> None:
-    for job in jobs:
-        if job.future.done():
+def _answer(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():
             continue
-        if isinstance(job.outcome, BaseException):
-            job.future.set_exception(job.outcome)
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
         else:
-            job.future.set_result(job.outcome)
+            future.set_result(outcome)

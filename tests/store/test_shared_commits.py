@@ -1,6 +1,7 @@
 """Concurrent callers of one AsyncBus share commits; each is answered as if it had run by itself."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bus import AsyncBus, Bus
-from bus.errors import BusError
+from bus.errors import BusError, error
+from bus.store.sqlite import Connection
 
 
 @asynccontextmanager
@@ -128,12 +130,35 @@ def test_more_than_share_one_commit_all_run(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_after_closing_a_caller_is_told_so(tmp_path: Path) -> None:
+def test_one_that_can_not_be_taken_back_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, running, go = threading.Event(), threading.Event(), threading.Event()
+
     async def run() -> None:
         async with crowded(tmp_path, 1) as (bus, _):
-            pass
-        with pytest.raises(ValueError, match="closed"):
             await bus.send("agent-0", "agent-0", "task_assignment", {})
+            commit = Connection._commit
+
+            def commit_slowly(connection: Connection, begun: bool) -> None:
+                running.set()
+                go.wait(20)
+                commit(connection, begun)
+                monkeypatch.setattr(Connection, "run", busy)
+
+            monkeypatch.setattr(Connection, "_commit", commit_slowly)
+            first = asyncio.create_task(bus.store.call(lambda _: held.wait(20)))
+            receiving = asyncio.create_task(bus.receive("agent-0"))
+            saving = asyncio.create_task(bus.state_save("agent-0", "key", "value"))
+            await asyncio.sleep(0)
+            held.set()
+            await asyncio.to_thread(running.wait, 20)
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+            go.set()
+            assert await asyncio.wait_for(saving, 20) == 1
+            assert await first
+
+    def busy(*_: object) -> None:
+        raise error("busy")
 
     asyncio.run(run())
 
