@@ -203,11 +203,13 @@ class Connection:
         return translated
 
     def _rollback(self) -> None:
-        if not self._broken and self.sqlite.in_transaction:
-            try:
+        try:
+            if not self._broken and self.sqlite.in_transaction:
                 self.execute("rollback")
-            except sqlite3.Error:
-                self._break()
+        except sqlite3.ProgrammingError:
+            pass  # it was closed meanwhile, by another thread
+        except sqlite3.Error:
+            self._break()
 
     def _commit(self, begun: bool) -> None:
         """End the transaction, if one was begun; else a lone statement has ended its own."""
