@@ -22,6 +22,7 @@ from tests.faults.world import World
 EXECUTION = "execution"
 CHANGES = re.compile(r"\s*(insert into (?!refusals)|update\b|delete\b)", re.I)
 UNUSED = {
+    "messages/put_back": "cancellation: a receive whose caller went away",
     "messages/bury": "damage: a payload that was changed behind the bus's back",
     "copying/": "one transaction on another bus; `bus copy` compares what it made",
 }
