@@ -36,7 +36,7 @@ def register(
     Under an id that is there it is a restart: active again, in the session it names now; state and checkpoints stay,
     and when the former process is known to be dead what it had leased goes back at once. `pid` is a process that lives
     as long as the agent does; short-lived callers give none. `command` is how to start it again. Raises `unknown_type`,
-    `invalid_id`, and `usage` for a pid nobody has.
+    `invalid_id`, `invalid_json` for capabilities that are no list, and `usage` for a pid nobody has.
     """
     process = Identity() if pid is None else liveness.identity(inputs.whole("pid", pid))
     if pid is not None and process.process_started_at is None and liveness.boot_id():
@@ -46,7 +46,7 @@ def register(
         "type": type,
         "session": session,
         "milestone": inputs.words(milestone),
-        "capabilities": None if capabilities is None else inputs.notes(capabilities),
+        "capabilities": _listed(capabilities),
         "operation": operation,
         "command": inputs.words(command),
         **process._asdict(),
@@ -54,10 +54,18 @@ def register(
     return Operation(partial(_register, agent, parameters), True)
 
 
+def _listed(capabilities: Sequence[str] | str | None) -> str | None:
+    """Capabilities as JSON; the database refuses JSON that is no array as if it were none."""
+    written = None if capabilities is None else inputs.notes(capabilities)
+    if written is not None and not written.lstrip().startswith("["):
+        raise error("invalid_json", "capabilities are a JSON array", """write '["bash", "python"]'""")
+    return written
+
+
 def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     rows = yield Query("agents/identity", {"agent": agent})
-    if rows and liveness.life(Identity(*rows[0][1:])) is Life.DEAD:
-        yield from give_back(agent)
+    if rows and liveness.life(former := Identity(*rows[0][1:])) is Life.DEAD:
+        yield from relieve(Holder(agent, former))
     return decode((yield Query("agents/register", parameters)))[0]
 
 
@@ -80,7 +88,7 @@ def update(
     """Change what the registry knows of an agent; what is None stays. Raises `unknown_agent`."""
     parameters = {
         "agent": agent,
-        "capabilities": None if capabilities is None else inputs.notes(capabilities),
+        "capabilities": _listed(capabilities),
         "resource_usage": None if resource_usage is None else inputs.notes(resource_usage),
         "error_info": None if error_info is None else inputs.notes(error_info),
         "command": inputs.words(command),

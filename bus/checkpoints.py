@@ -16,6 +16,8 @@ from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
 from bus.operation import Operation, Query, Row, Steps, looking, writing
 
+TYPES = ("manual", "automatic", "phase_completion", "error_recovery")
+
 
 def decode(rows: list[Row]) -> list[Checkpoint]:
     """The checkpoints of rows whose first column is a record."""
@@ -35,6 +37,8 @@ def create(
     `type` is automatic, manual, phase_completion or error_recovery; after `retention` `prune` may remove it. Raises
     `unknown_agent`, `unknown_type`, `invalid_json`, `payload_too_large`, and `usage` for a file that can't be read.
     """
+    if type not in TYPES:  # the database says the same, but not which there are
+        raise error("unknown_type", f"no checkpoint has the type {str(type)[:40]!r}", f"name one of {', '.join(TYPES)}")
     parameters = {
         "agent": agent,
         "type": type,

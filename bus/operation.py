@@ -37,7 +37,8 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tell(msgspec.Struct, frozen=True, gc=False):
-    """As a `Query` whose rows nobody needs: a store may send it along with the next one, and raise its error there."""
+    """As a `Query` whose rows nobody needs, and which another one follows: a store may send both at once, and raise its
+    error there."""
 
     name: str
     parameters: Mapping[str, object]

@@ -169,7 +169,7 @@ class Connection:
             finally:
                 try:
                     self._let_go()
-                except BaseException:
+                except BaseException:  # as in `_write`
                     self._let_go()
                     raise
         except _DRIVER_ERRORS as problem:

@@ -35,6 +35,8 @@ def translate(problem: Exception, path: str) -> BusError:
     result: Any = getattr(problem, "sqlite_errorcode", None)
     primary = result & 0xFF if isinstance(result, int) else None
     text = str(problem)
+    if "on a closed " in text:  # cursor or database
+        return error("closed")
     if "binding parameter" in text:
         return error("invalid_value", "a value is of a kind that can't be stored here", "give text or numbers")
     if primary == _CONSTRAINT:

@@ -61,7 +61,7 @@ show_recovery_help() { _bus_seldom "$@"; }
 
 # _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
-  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see the list in README"
+  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "the tour in README shows it"
 }
 
 # _bus_number TEXT: a whole number, in REPLY without its leading zeros.

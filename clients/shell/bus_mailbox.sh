@@ -118,7 +118,8 @@ receive_agent_message() {
   local REPLY IFS=' ' _status=$_bus_elsewhere
   local -a _records=() _lease=()
   [[ -z ${2:-} ]] || { _bus_duration "$2" && _lease=(lease# "$REPLY"); } || return
-  [[ ! ${2:-1} =~ ^[0.]+(ms|s|m|h|d)?$ ]] || { _bus_fail usage "a lease of no time is no lease" "give more than 0"; return; }
+  [[ ! ${2:-1} =~ ^0*(\.(0*(m|h|d)|(000[0-9]*|0{0,2})s?|[0-9]*ms)|(ms|s|m|h|d)?)$ ]] ||
+    { _bus_fail usage "a lease of no time is no lease" "give at least 0.001 seconds"; return; }
   [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${_lease[@]+"${_lease[@]}"} && _status=0 || _status=$?; }
   ((_status != 1)) || return 1
   if ((_status)); then

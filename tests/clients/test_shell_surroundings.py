@@ -149,14 +149,14 @@ def test_those_who_wait_are_rung_and_nobody_else(shell: Shell) -> None:
     assert rung("get_agent_messages two true; update_agent_status two completed") == set()
 
 
-@pytest.mark.parametrize("duration", ["500ms", "08s", "0.5", ".5m", "5m", "2h", "7d", "36500d"])
+@pytest.mark.parametrize("duration", ["500ms", "1ms", "0.001", "08s", "0.5", ".5m", "5m", "2h", "7d", "36500d"])
 def test_durations_are_read_as_everywhere(shell: Shell, duration: str) -> None:
     send = "send_agent_message boss one task_assignment '{}' >sent; receive_agent_message one \"$1\" >got"
     shell(f'{send}; save_agent_state one k v temp_data "$1"; release_agent_message 1.1 "$1"', duration)
 
 
 @pytest.mark.parametrize(
-    "duration", ["0", "0s", "0.0ms", "-1", "1w", "1e3", "36601d", "99999999999s", ".", "ms", "5 m"]
+    "duration", ["0", "0s", "0.0ms", "0.0004", "00.00099s", ".5ms", "0.0m", "-1", "1w", "1e3", "36601d", "99999999999s", ".", "ms", "5 m"]
 )
 def test_a_lease_is_some_time_and_not_for_ever(shell: Shell, bus: Bus, duration: str) -> None:
     bus.send("boss", "one", "task_assignment", {})

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from bus import Bus, clock, messages, state, step
+from bus.errors import InvalidPayload
 from tests.conformance.refusal import refused
 from tests.conftest import Process
 
@@ -29,6 +30,8 @@ def test_bad_registrations_are_refused(bus: Bus) -> None:
         bus.register("a", type="validation", session="s", operation="party")
     with refused("invalid_json", 65):
         bus.register("a", type="validation", session="s", capabilities="[")
+    with pytest.raises(InvalidPayload, match="capabilities are a JSON array"):
+        bus.register("a", type="validation", session="s", capabilities="{}")
     with refused("usage", 64):
         bus.register("a", type="validation", session="s", pid=2**22 + 1)
     for bad in ("", "-a", ".a", "@a", "a b", "é", "a/b", "x" * 129, "a\n", "a\0"):

@@ -11,13 +11,6 @@ from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, me
 
 
-def _array(given: str | None) -> str | None:
-    """Capabilities as JSON; the database refuses other JSON than an array as if it were none."""
-    if given is not None and not given.lstrip().startswith("["):
-        raise error("invalid_json", "capabilities are a JSON array", """write '["bash", "python"]'""")
-    return given
-
-
 @click.command()
 @click.argument("agent", required=False)
 @click.option("--type", required=True, help="The agent's type; see `bus types list agent`.")
@@ -34,7 +27,7 @@ def register(out: Output, agent: str | None, listed: tuple[str, ...], capabiliti
     if listed and capabilities:
         raise error("usage", "--capability and --capabilities say the same", "give one of them")
     with out.open() as bus:
-        found = bus.register(me(agent), capabilities=list(listed) or _array(capabilities), **options)
+        found = bus.register(me(agent), capabilities=list(listed) or capabilities, **options)
     out.show(found, f"{found.agent_id} is {found.status} in session {found.session_id}")
 
 
@@ -57,10 +50,10 @@ def heartbeat(out: Output, agent: str | None, **options: Any) -> None:
 @click.option("--error-info", metavar="JSON", help="What went wrong.")
 @click.option("--command", metavar="CMD", help="How to start it again.")
 @command
-def update(out: Output, agent: str | None, capabilities: str | None, **options: Any) -> None:
+def update(out: Output, agent: str | None, **options: Any) -> None:
     """Change what the registry knows of AGENT."""
     with out.open() as bus:
-        out.show(bus.update(me(agent), capabilities=_array(capabilities), **options))
+        out.show(bus.update(me(agent), **options))
 
 
 @click.command()

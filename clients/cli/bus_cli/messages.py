@@ -33,6 +33,7 @@ def _row(m: Message) -> tuple[object, ...]:
 
 
 def _why(m: Message) -> str | None:
+    """Why it is dead."""
     return f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
 
 
@@ -218,12 +219,9 @@ def dead(out: Output, session: str | None) -> None:
     """The dead messages, each with the reason."""
     with out.open() as bus:
         found = bus.dead(session=session)
-    columns = ("id", "to", "from", "type", "priority", "sent", "redelivered", "why")
-    rows = [
-        (m.id, m.to_agent, m.from_agent, m.message_type, m.priority, m.created_at, m.retry_count, _why(m))
-        for m in found
-    ]
-    out.table(found, columns, rows)
+    kept = [place for place, column in enumerate(COLUMNS) if column not in ("status", "held by")]
+    rows = [[_row(message)[place] for place in kept] for message in found]
+    out.table(found, [COLUMNS[place] for place in kept], rows)
 
 
 @click.command()

@@ -12,7 +12,7 @@ from bus import milestones
 from bus.api import Bus
 from bus.errors import error
 from bus.models import Cleaned, Interruption, Member, Plan, Recovered
-from bus.recovery import OPTIONS
+from bus.recovery import OPTIONS, check
 from bus.store.url import folder
 from bus_cli.output import Output, command, on_whose_word
 from bus_cli.text import safe
@@ -85,6 +85,7 @@ def recover(
         if session is None:
             found = bus.interrupted()
             if len(found) != 1:
+                bus.store.run(check())  # what a damaged file lists says little
                 return _which(out, found, option)
             session = found[0].session_id
         plan = bus.recovery_plan(session)
