@@ -156,7 +156,24 @@ def test_durations_are_read_as_everywhere(shell: Shell, duration: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "duration", ["0", "0s", "0.0ms", "0.0004", "00.00099s", ".5ms", "0.0m", "-1", "1w", "1e3", "36601d", "99999999999s", ".", "ms", "5 m"]
+    "duration",
+    [
+        "0",
+        "0s",
+        "0.0ms",
+        "0.0004",
+        "00.00099s",
+        ".5ms",
+        "0.0m",
+        "-1",
+        "1w",
+        "1e3",
+        "36601d",
+        "99999999999s",
+        ".",
+        "ms",
+        "5 m",
+    ],
 )
 def test_a_lease_is_some_time_and_not_for_ever(shell: Shell, bus: Bus, duration: str) -> None:
     bus.send("boss", "one", "task_assignment", {})
