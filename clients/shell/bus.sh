@@ -141,8 +141,9 @@ _bus_document() {
 # must do it.
 #
 # Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it: it opens the file when it has committed, and the end
-# of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping newlines at the end of what comes before it. The exit
-# by a status of its own says that the script came to its end; the schema is not taken down piece by piece then.
+# of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping
+# newlines at the end of what comes before it. The exit by a status of its own says that the script came to its end; the
+# schema is not taken down piece by piece then.
 _bus_sql() {
   local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin=begin _names='' _checkpoint='' _ring='' _size _output _status=0
   local _operations=${_bus_schemas//\\/\\\\}/operations
