@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bus import Bus
+from bus.errors import error
 from bus.store.url import Server, Url, parse
 from tests.clients.test_command_line import BUS, bus
 from tests.store.test_files import read_only
@@ -260,3 +261,46 @@ def test_a_monitor_ends_with_its_bus(tmp_path: Path, again: bool) -> None:
         f"bus: {place} was removed or replaced; start a monitor of the new one\n",
     )
     assert not (tmp_path / ".milestones" / "logs").exists()
+
+
+# --- signals
+
+AT_EVERY_LINE = """
+import os, signal, sys
+from bus_cli import agents, main, output
+
+FILES = {module.__file__ for module in (agents, main, output)}
+
+def command(when):
+    lines = 0
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename in FILES and callable(signal.getsignal(signal.SIGTERM)):
+            if event == "line":
+                lines += 1
+                if lines in (when, when + 1):  # timeout(1) sends it twice
+                    signal.raise_signal(signal.SIGTERM)
+            return trace
+    sys.settrace(trace)
+    try:
+        main.main(sys.argv[1:])
+    finally:
+        os._exit(99)
+
+ended, when = 143, 0
+while ended == 143:
+    when += 1
+    if not (child := os.fork()):
+        command(when)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(ended, when)
+"""
+
+
+def test_a_signal_at_any_line_of_a_command_ends_it_with_one_line(agents: str) -> None:
+    """Of the command line's own code; what the bus does with a signal is tests/store/test_interrupted.py's."""
+    ran = [sys.executable, "-c", AT_EVERY_LINE, "--bus", agents, "agents"]
+    done = subprocess.run(ran, capture_output=True, text=True, timeout=60, check=False)
+    ended, lines = map(int, done.stdout.splitlines()[-1].split())
+    assert (ended, lines > 20) == (0, True), done.stderr
+    assert set(done.stderr.splitlines()) == {f"bus: {error('interrupted')}"}

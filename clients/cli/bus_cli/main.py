@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,8 +27,18 @@ class Interrupted(BaseException):
         self.status = 128 + number
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise Interrupted(number)
+class Interruption:
+    """What a command does when it gets a signal. Again within a second is the same request, as timeout(1) makes it
+    twice; later it is impatience with a command that takes long to close."""
+
+    asked: float | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        if self.asked is None:
+            self.asked = time.monotonic()
+            raise Interrupted(number)
+        if time.monotonic() > self.asked + 1:
+            os._exit(128 + number)
 
 
 def _of_system(problem: OSError) -> BusError:
@@ -135,33 +146,39 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; never returns."""
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interruption = Interruption()
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interruption)
+        Output.leave(_status(given, as_json))
+    except Interrupted as asked:
+        Output.leave(fail(error("interrupted"), as_json, asked.status))
+
+
+def _status(given: list[str], as_json: bool) -> int:
+    """Run a command, and say what went wrong; its exit status."""
     Output.speak_utf8()
     try:
         status = cli.main(given, prog_name="bus", standalone_mode=False)
-        status = status if isinstance(status, int) else 0
         Output.flush()
+        return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as helped:
         click.echo(helped.format_message(), err=True)
-        status = 64
+        return 64
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)
         words = problem.format_message().rstrip(".")
         words = words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
-        status = fail(error("usage", words, f"see `{context.command_path if context else 'bus'} --help`"), as_json)
+        return fail(error("usage", words, f"see `{context.command_path if context else 'bus'} --help`"), as_json)
     except BusError as problem:
-        status = fail(problem, as_json)
-    except Interrupted as asked:
-        status = fail(error("interrupted"), as_json, asked.status)
+        return fail(problem, as_json)
     except OSError as problem:
-        status = fail(_of_system(problem), as_json)
+        return fail(_of_system(problem), as_json)
     except Exception as problem:
         if os.environ.get("BUS_DEBUG"):
             raise
         words = f"{type(problem).__name__}: {problem}"
-        status = fail(error("fault", words, "set BUS_DEBUG=1 for the trace, and report it"), as_json)
-    Output.leave(status)
+        return fail(error("fault", words, "set BUS_DEBUG=1 for the trace, and report it"), as_json)
 
 
 if __name__ == "__main__":
