@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-_TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.S)
+_TOKENS = r'(?s)("(?:[^"\\]|\\.)*")|[ \t\n\r]+'
 LENGTH = 16
+LONG = 1 << 16  # bytes, from which OpenSSL is worth its loading
 
 
 def compact(payload: str) -> str:
@@ -23,17 +24,24 @@ def compact(payload: str) -> str:
     try:
         return msgspec.json.format(payload, indent=-1)
     except (msgspec.DecodeError, RecursionError):
-        return _TOKENS.sub(r"\1", payload)
+        return re.sub(_TOKENS, r"\1", payload)
 
 
 def of(payload: str) -> str:
     """The digest of a payload."""
-    digest: str = _sha3()(compact(payload).encode()).hexdigest()
+    data = compact(payload).encode()
+    digest: str = _sha3(len(data) >= LONG)(data).hexdigest()
     return digest[:LENGTH]
 
 
 @functools.cache
-def _sha3() -> Callable[[bytes], Any]:
-    import hashlib  # loading OpenSSL takes as long as a command, and most commands need no digest
+def _sha3(long: bool) -> Any:
+    """Of the module behind hashlib where that has one: to load OpenSSL is a twentieth of a command's time."""
+    if not long:
+        with suppress(ImportError):
+            from _sha3 import sha3_256  # type: ignore[import-not-found]
+
+            return sha3_256
+    import hashlib
 
     return hashlib.sha3_256

@@ -16,9 +16,9 @@ DEPTH = 64
 LARGEST = 1 << 20  # bytes of JSON that is kept beside messages and checkpoints
 LONGEST = 100 * 366 * 86400.0  # seconds
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)", re.ASCII)
-_RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_DURATION = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)"
+_RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
+_STRING = r'(?s)"(?:[^"\\]|\\.)*"'
 
 Json = Mapping[str, Any] | msgspec.Struct | str | bytes
 Duration = str | float
@@ -29,7 +29,7 @@ def duration(given: Duration | None) -> float | None:
     if given is None:
         return None
     if isinstance(given, str):
-        match = _DURATION.fullmatch(given.strip())
+        match = re.fullmatch(_DURATION, given.strip())
         if not match:
             raise error("usage", f"not a duration: {given[:40]!r}", "write 30s, 5m, 2h, 7d or plain seconds")
         given = float(match[1]) * _UNITS[match[2]]
@@ -215,7 +215,7 @@ def _has_many(written: str, sign: str) -> bool:
 
 def _depth(written: str) -> int:
     deepest = depth = 0
-    for sign in re.findall(r"[\[\]{}]", _STRING.sub("", written)):
+    for sign in re.findall(r"[\[\]{}]", re.sub(_STRING, "", written)):
         depth += 1 if sign in "[{" else -1
         deepest = max(deepest, depth)
     return deepest

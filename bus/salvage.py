@@ -12,7 +12,7 @@ from bus.inputs import DEPTH
 
 T = TypeVar("T")
 
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+|"', re.S)
+_TOKENS = r'(?s)"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+|"'
 _NOTHING: tuple[object, ...] = (None, "", 0, [], {}, "0001-01-01T00:00:00Z")
 
 
@@ -39,7 +39,7 @@ def _shallow(text: str) -> str:
     """JSON in which what lies too deep is null."""
     parts: list[str] = []
     depth = 0
-    for token in _TOKENS.findall(text):
+    for token in re.findall(_TOKENS, text):
         depth += token in ("[", "{")
         if depth <= DEPTH:
             parts.append(token)

@@ -10,7 +10,7 @@ import os
 import re
 from typing import NamedTuple
 
-_CONTEXT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_CONTEXT = r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
 
 
 class Context(NamedTuple):
@@ -26,7 +26,7 @@ class Context(NamedTuple):
 
 def parse(header: str | None) -> Context | None:
     """The context of a `traceparent`; None for none, and for what is no context of this version."""
-    match = _CONTEXT.fullmatch(header or "")
+    match = header and re.fullmatch(_CONTEXT, header)
     return Context(match[1], match[2]) if match else None
 
 

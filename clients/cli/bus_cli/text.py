@@ -8,7 +8,7 @@ import msgspec
 
 _WIDE = re.compile(r"[^\x20-\x7e]")
 # Control characters, C1, bidi marks, zero-width characters, line separators, surrogates: they could forge what is seen.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 
 
 def ascii_json(value: object) -> str:
@@ -28,6 +28,8 @@ def _escaped(match: re.Match[str]) -> str:
 
 def safe(text: object) -> str:
     """Text for people, in which nothing can move the cursor or turn the direction."""
-    return _UNSAFE.sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", str(text)
+    return re.sub(
+        _UNSAFE,
+        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}",
+        str(text),
     )
