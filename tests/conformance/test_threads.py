@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, messages
+from bus import Bus, messages, monitor
+from bus.agents import Holder, Returned
 from bus.errors import Conflict
+from bus.operation import Operation
+from tests.conftest import Process
 
 COUNT, THREADS = 300, 6
 
@@ -56,3 +59,24 @@ def test_no_thread_overwrites_what_another_saved(bus: Bus) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         assert sum(pool.map(count, range(THREADS))) == THREADS * 20
     assert bus.state_load_versioned("a", "n") == (str(THREADS * 20), THREADS * 20)
+
+
+def test_who_is_started_again_while_a_monitor_looks_keeps_what_it_received(
+    bus: Bus, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.register("lost", type="validation", session="s", pid=process.pid)
+    bus.send("a", "lost", "task_assignment", {})
+    bus.receive("lost")
+    process.kill()
+    process.wait()
+    relieve = monitor._relieve
+
+    def too_late(holder: Holder, by: str) -> Operation[Returned]:
+        bus.register("lost", type="validation", session="s", pid=os.getpid())
+        bus.receive("lost")
+        return relieve(holder, by)
+
+    monkeypatch.setattr(monitor, "_relieve", too_late)
+    assert bus.monitor_check().given_back == 0
+    assert bus.message(1).receipt == "1.2"
+    assert bus.message(1).status == "leased"
