@@ -17,19 +17,21 @@ TREE = Path(__file__).resolve().parents[2]
 
 
 def processes(run: Run) -> list[Figure]:
-    """Each as a process of its own, one after the other in every round; ratios to `sqlite3 FILE "select 1"` and to
-    Python with the libraries that the command needs."""
+    """Each as a process of its own, one after the other in every round; ratios to `sqlite3 FILE "select 1"`, among the
+    shell's, and to Python with the libraries that the command needs, among the command's. (A command that is the last
+    to close the bus takes the WAL away; who opens it next would pay for another.)"""
     folder = run.place("doors")
     with ours.open_bus(folder, "full") as bus:
         bus.register("sender", type=ours.TYPE, session=ours.SESSION)
     commands = _commands(folder / "bus.db")
     environment = _environment(folder)
     times: dict[str, list[float]] = {name: [] for name in commands}
-    for command in commands.values():
-        _seconds(command, environment)  # once to warm up
-    for _ in range(min(max(run.scale.count // 20, 3), 40)):
-        for name, command in commands.items():
-            times[name].append(_seconds(command, environment))
+    for group in (list(filter(_is_python, commands)), [name for name in commands if not _is_python(name)]):
+        for name in group:
+            _seconds(commands[name], environment)  # once to warm up
+        for _ in range(min(max(run.scale.count // 20, 3), 40)):
+            for name in group:
+                times[name].append(_seconds(commands[name], environment))
     return [_figure(name, times) for name in commands]
 
 
@@ -63,8 +65,12 @@ def _seconds(command: list[str], environment: dict[str, str]) -> float:
     return time.perf_counter() - begin
 
 
+def _is_python(name: str) -> bool:
+    return name.startswith(("bus ", "python"))
+
+
 def _figure(name: str, times: dict[str, list[float]]) -> Figure:
-    python = name.startswith(("bus ", "python"))
+    python = _is_python(name)
     reference = "python -c 'import …'" if python else "sqlite3 FILE 'select 1'"
     measured = name != reference and not name.startswith("bash -c 's")
     value, base = statistics.median(times[name]), statistics.median(times[reference])
