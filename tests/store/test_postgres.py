@@ -483,6 +483,20 @@ def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, ha
     assert bus.message(1).status == "leased"
 
 
+def test_a_session_in_which_something_happens_while_one_cleans_up_has_not_failed(bus: Bus, hand: Hand) -> None:
+    silent = f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval '1 hour'"
+    active = f"update {table(bus, 'coordination_sessions')} set last_activity = now() - interval"
+    hand.execute(silent)  # type: ignore[arg-type]
+    hand.execute(f"{active} '1 hour'")  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as pool:
+        with hand.transaction():
+            hand.execute(f"{active} '1 second'")  # type: ignore[arg-type]
+            cleaning = pool.submit(bus.clean, stale=60)
+            with psycopg.connect(hand.info.dsn, autocommit=True) as watching:
+                until_they_wait_for_locks(watching, 1)
+        assert cleaning.result().failed_sessions == []
+
+
 def test_to_acknowledge_and_receive_takes_one_round_trip(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [bus.send("boss", "a", TASK, {"n": n}) for n in range(3)]
     (first,) = bus.receive("a")
