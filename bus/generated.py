@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -29,9 +31,15 @@ def files(schemas: Path) -> dict[str, str]:
     """Path below schemas/ and text of each made file."""
     made = {**copying.texts(), "errors.tsv": errors.catalog_tsv(), **payload_checks(schemas / "messages")}
     for record in RECORDS:
-        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
-        made[f"records/{record.__name__.lower()}.json"] = json.dumps(schema, indent=2) + "\n"
+        made[f"records/{record.__name__.lower()}.json"] = json.dumps(_schema(record), indent=2) + "\n"
     return made
+
+
+def _schema(record: type) -> dict[str, Any]:
+    schema = msgspec.json.schema(record)
+    for part in schema["$defs"].values():
+        part["description"] = inspect.cleandoc(part["description"])  # as Python 3.13 keeps it, and those before do not
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def payload_checks(folder: Path) -> dict[str, str]:
