@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,9 @@ def payload_checks(folder: Path) -> dict[str, str]:
         for dialect, check in payloads.triggers(path.stem, schema).items():
             made[dialect] += f"\ninsert into message_types (name, description, schema) values ({row});\n{check};\n"
     return {f"{dialect}/0002_payloads.sql": text for dialect, text in made.items()}
+
+
+if __name__ == "__main__":
+    for name, text in files(Path(sys.argv[1])).items():
+        Path(sys.argv[1], name).write_text(text, "utf-8")
+        print(name)
