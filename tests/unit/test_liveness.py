@@ -1,5 +1,6 @@
 """Whether a process runs: by threads at once, and after it ended."""
 
+import contextlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -25,3 +26,13 @@ def test_threads_may_ask_after_the_same_process_at_once(monkeypatch: pytest.Monk
             assert set().union(*pool.map(ask, range(4))) == {Life.ALIVE}
     assert liveness.glance(here) is Life.DEAD
     assert here not in liveness._watched
+
+
+def test_of_many_processes_a_few_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "_watched", {})
+    monkeypatch.setattr(liveness, "WATCHED", 2)
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            process = stack.enter_context(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
+            assert liveness.glance(liveness.identity(process.pid)) is Life.ALIVE
+        assert len(liveness._watched) == 2
