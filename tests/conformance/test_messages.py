@@ -2,6 +2,7 @@
 
 import os
 
+import msgspec
 import pytest
 
 from bus import Bus, clock
@@ -305,7 +306,9 @@ def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
     send(team)
     (message,) = team.receive("one", ack=True)
     assert message.status == "acknowledged"
-    assert team.message(message.id).acknowledged_at
+    assert message.acknowledged_at
+    stored = team.message(message.id)
+    assert msgspec.json.encode(message) == msgspec.json.encode(stored)
     team.ack(message.receipt or "")
 
 
