@@ -378,12 +378,18 @@ def test_bad_input_is_one_line_and_its_status(here: str, status: int, capfd: pyt
     assert not wrong
 
 
+def test_a_step_repeats_the_operation_that_it_has_not(here: str) -> None:
+    done = subprocess.run([*BUS, "apply"], input=b'{"op": "messages.receive"}', capture_output=True, check=False)
+    assert b"line 1: a step has no operation 'messages.receive'; " in done.stderr
+
+
 def test_a_hint_names_what_can_be_given(here: str) -> None:
     for arguments, words in (
         (["checkpoint", "create", "a", "--type", "foo"], "manual, automatic, phase_completion, error_recovery"),
         (["heartbeat", "a", "--status", "asleep"], "spawning, active, paused, completed, failed or terminated"),
         (["update", "a", "--capabilities", "{}"], "capabilities are a JSON array"),
         (["register", "c", "--type", "validation", "--session", "s", "--capabilities", "{}"], "a JSON array"),
+        (["types", "add"], "Choose from: agent, message, state, operation; see"),
     ):
         done = subprocess.run([*BUS, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 65, done
