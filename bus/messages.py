@@ -221,15 +221,8 @@ def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Messag
     found = yield from claims.take(parameters)
     if ack_too and found:
         yield from _ack([message.receipt or "" for message in found], False)
-        return [_acknowledged(message) for message in found]
+        return [envelopes.acknowledged(message) for message in found]
     return found
-
-
-def _acknowledged(message: Message) -> Message:
-    """As it is when its message was handed out and acknowledged at once."""
-    return msgspec.structs.replace(
-        message, status=MessageStatus.ACKNOWLEDGED, acknowledged_at=message.delivered_at, due_at=None
-    )
 
 
 def _give_up(found: list[Message]) -> Operation[None] | None:
