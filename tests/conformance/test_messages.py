@@ -389,6 +389,23 @@ def test_extend_keeps_a_message(team: Bus) -> None:
         assert team.receive("two") == []
 
 
+def test_a_dead_message_tells_who_had_it(team: Bus) -> None:
+    team.config_set("message_retry_limit", "0")
+    for _ in range(4):
+        send(team)
+    team.reject(take(team), reason="nonsense")
+    team.release(take(team))
+    team.cancel(take(team).partition(".")[0])
+    take(team)
+    team.retire("one")
+    assert [(message.status, message.leased_by) for message in team.messages()] == [("dead", "one")] * 4
+    for message in team.dead():
+        with refused("lease_lost"):
+            team.ack(message.receipt or "")
+    team.redrive()
+    assert {message.leased_by for message in team.messages()} == {None}
+
+
 def test_reject_buries(team: Bus) -> None:
     send(team)
     receipt = take(team)
