@@ -44,6 +44,13 @@ def leased(message: Message, agent: str, delivery: int, now: str, due: str) -> M
     )
 
 
+def acknowledged(message: Message) -> Message:
+    """A message that was leased just now, as it is after it was acknowledged at the same moment."""
+    return msgspec.structs.replace(
+        message, status=MessageStatus.ACKNOWLEDGED, acknowledged_at=message.delivered_at, due_at=None
+    )
+
+
 def _shown(record: str) -> Message:
     """A record that can't be read as it is: without its payload, if that is what can't."""
     readable = record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

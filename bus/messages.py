@@ -221,7 +221,7 @@ def _claim(parameters: Mapping[str, object], ack_too: bool) -> Steps[list[Messag
     found = yield from claims.take(parameters)
     if ack_too and found:
         yield from _ack([message.receipt or "" for message in found], False)
-        return [msgspec.structs.replace(message, status=MessageStatus.ACKNOWLEDGED) for message in found]
+        return [envelopes.acknowledged(message) for message in found]
     return found
 
 

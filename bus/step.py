@@ -68,7 +68,9 @@ def named(line: Mapping[str, Any]) -> Operation[Any]:
         arguments["traceparent"] = trace_context.surrounding()
     function = OPERATIONS.get(name)
     if not function:
-        raise error("usage", f"a step has no operation {name[:60]!r}", f"the operations are {', '.join(OPERATIONS)}")
+        raise error(
+            "usage", f"a step has no operation {line['op'][:60]!r}", f"the operations are {', '.join(OPERATIONS)}"
+        )
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as problem:

@@ -75,17 +75,20 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
   return 1
 }
 
-# _bus_acknowledged RECORD: as it is when its message is acknowledged, in REPLY. In a payload the words that tell the status
-# come earlier, in texts behind it their quotes are escaped. (To remove a
-# prefix or a suffix by a pattern, bash looks through the whole text for each place that it tries.)
+# _bus_acknowledged RECORD: as it is when its message is acknowledged at once, in REPLY. In a payload the words that tell
+# the status come earlier, in texts behind it their quotes are escaped. (To remove a prefix or a suffix by a pattern, bash
+# looks through the whole text for each place that it tries.)
 _bus_acknowledged() {
-  local - _leased=',"status":"leased",' IFS=$'\x1e'
+  local - _leased=',"status":"leased",' IFS=$'\x1e' _rest
   local -a _parts
   set -f
   # shellcheck disable=SC2206  # split it shall be, at a sign that JSON has only escaped
   _parts=(${1//"$_leased"/$IFS})
   printf -v REPLY "%s$_leased" "${_parts[@]:0:${#_parts[@]}-1}"
-  REPLY="${REPLY%"$_leased"},\"status\":\"acknowledged\",${_parts[${#_parts[@]}-1]}"
+  _rest=${_parts[${#_parts[@]}-1]}
+  [[ ! $_rest =~ ^([^,]*,\"delivered_at\":([^,]*),\"acknowledged_at\":)null(,[^,]*,\"due_at\":)[^,]*(.*)$ ]] ||
+    _rest=${BASH_REMATCH[1]}${BASH_REMATCH[2]}${BASH_REMATCH[3]}null${BASH_REMATCH[4]}
+  REPLY="${REPLY%"$_leased"},\"status\":\"acknowledged\",$_rest"
 }
 
 # get_agent_messages ID [true]: a JSON array; true takes them, else it only looks

@@ -216,7 +216,8 @@ create_agent_checkpoint() {
   local -a _options=()
   [[ -n $_snapshot ]] || _snapshot='{}'
   for _file in "${@:4}"; do
-    _path=$(realpath -s -- "$_file" 2>/dev/null && printf x) && _digest=$(sha256sum 2>/dev/null <"$_file") && _size=$(wc -c <"$_file") ||
+    [[ -f $_file ]] && _path=$(realpath -s -- "$_file" 2>/dev/null && printf x) &&
+      _digest=$(sha256sum 2>/dev/null <"$_file") && _size=$(wc -c <"$_file") ||
       { _bus_fail usage "the file $_file can't be read" "name a readable file"; return; }
     _options+=(--file "$_file")
     _bus_literal "${_path%$'\n'x}" || REPLY=null # a path that is not UTF-8

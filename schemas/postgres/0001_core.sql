@@ -400,6 +400,15 @@ create trigger agent_registry_counts after insert or delete on agent_registry
 for each row execute function agent_registry_counts();
 create trigger agent_registry_moves after update of session_id on agent_registry
 for each row when (old.session_id <> new.session_id) execute function agent_registry_counts();
+create function coordination_sessions_counts() returns trigger language plpgsql set search_path from current as $$
+begin  -- by hand, agents may come first
+  if new.agent_count = 0 then
+    new.agent_count := (select count(*) from agent_registry where session_id = new.session_id);
+  end if;
+  return new;
+end $$;
+create trigger coordination_sessions_counts before insert on coordination_sessions
+for each row execute function coordination_sessions_counts();
 create function agent_registry_beats() returns trigger language plpgsql set search_path from current as $$
 begin
   perform session_activity(new.session_id, new.last_heartbeat);

@@ -217,6 +217,13 @@ begin
     agent_count = (select count(*) from agent_registry where session_id = new.session_id)
   where session_id = new.session_id;
 end;
+create trigger coordination_sessions_counts after insert on coordination_sessions  -- by hand, agents may come first
+when new.agent_count = 0 and exists (select 1 from agent_registry where session_id = new.session_id)
+begin
+  update coordination_sessions set
+    agent_count = (select count(*) from agent_registry where session_id = new.session_id)
+  where session_id = new.session_id;
+end;
 create trigger agent_registry_leaves after delete on agent_registry
 begin
   update coordination_sessions set agent_count = agent_count - 1 where session_id = old.session_id;

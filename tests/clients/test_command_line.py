@@ -378,6 +378,16 @@ def test_bad_input_is_one_line_and_its_status(here: str, status: int, capfd: pyt
     assert not wrong
 
 
+def test_a_step_repeats_the_operation_that_it_has_not(here: str) -> None:
+    done = subprocess.run([*BUS, "apply"], input=b'{"op": "messages.receive"}', capture_output=True, check=False)
+    assert b"line 1: a step has no operation 'messages.receive'; " in done.stderr
+
+
+def test_an_error_of_several_lines_is_one(here: str) -> None:
+    done = subprocess.run([*BUS, "types", "add"], capture_output=True, text=True, check=False)
+    assert "Choose from: agent, message, state, operation; see " in done.stderr
+
+
 def test_a_hint_names_what_can_be_given(here: str) -> None:
     for arguments, words in (
         (["checkpoint", "create", "a", "--type", "foo"], "manual, automatic, phase_completion, error_recovery"),
@@ -569,6 +579,8 @@ def test_bus_and_json_stand_before_or_after(url: str) -> None:
         ["--bus", "elsewhere.db", "status", "--bus", url, "--json"],
     ):
         assert json.loads(bus(*arguments))["messages"] == {}
+    for arguments in (["--bus", url, "session", "--json", "list"], ["session", "--bus", url, "list", "--json"]):
+        assert json.loads(bus(*arguments)) == []
 
 
 def test_the_time_of_a_process_can_be_moved(here: str) -> None:

@@ -5,9 +5,11 @@ import os
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bus import Bus
+from bus.models import Message
 from tests.clients.conftest import FUNCTIONS, Shell
 
 
@@ -77,6 +79,13 @@ def test_values_and_payloads_arrive_byte_for_byte(shell: Shell, bus: Bus) -> Non
         assert bus.state_load("one", f"k{number}") == value
     found = json.loads(shell("get_agent_messages one true"))
     assert [message["payload"]["title"] for message in found] == VALUES
+
+
+def test_what_is_taken_is_printed_as_it_is_then(shell: Shell, bus: Bus) -> None:
+    shell("""send_agent_message boss one task_assignment '{"title": ",\\"status\\":\\"leased\\",", "due_at": null}'""")
+    bus.send("boss", "one", "task_assignment", {}, correlation=',"due_at":"x"', expires="1h")
+    printed = msgspec.json.decode(shell("get_agent_messages one true"), type=list[Message])
+    assert msgspec.json.encode(printed) == msgspec.json.encode([bus.message(1), bus.message(2)])
 
 
 @pytest.mark.parametrize("piece", ["x", "'", "\r", "\n", "\\", "é"])
@@ -230,6 +239,7 @@ def test_ending_gives_back(shell: Shell) -> None:
         ('ack_agent_message "1.1\'"', 64),
         ("receive_agent_message one soon", 64),
         ("create_agent_checkpoint one manual '{}' missing-file", 64),
+        ("create_agent_checkpoint one manual '{}' /dev/null", 64),
         ("register_agent one milestone-executor m s '[]' 4194305", 64),
         ("send_agent_message boss one gossip '{}'", 65),
         ("send_agent_message boss one task_assignment '{}' 0", 65),

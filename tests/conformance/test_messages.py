@@ -2,6 +2,7 @@
 
 import os
 
+import msgspec
 import pytest
 
 from bus import Bus, clock
@@ -305,7 +306,9 @@ def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
     send(team)
     (message,) = team.receive("one", ack=True)
     assert message.status == "acknowledged"
-    assert team.message(message.id).acknowledged_at
+    assert message.acknowledged_at
+    stored = team.message(message.id)
+    assert msgspec.json.encode(message) == msgspec.json.encode(stored)
     team.ack(message.receipt or "")
 
 
@@ -384,6 +387,23 @@ def test_extend_keeps_a_message(team: Bus) -> None:
     team.extend(receipt, lease=100)
     with clock.moved(50):
         assert team.receive("two") == []
+
+
+def test_a_dead_message_tells_who_had_it(team: Bus) -> None:
+    team.config_set("message_retry_limit", "0")
+    for _ in range(4):
+        send(team)
+    team.reject(take(team), reason="nonsense")
+    team.release(take(team))
+    team.cancel(take(team).partition(".")[0])
+    take(team)
+    team.retire("one")
+    assert [(message.status, message.leased_by) for message in team.messages()] == [("dead", "one")] * 4
+    for message in team.dead():
+        with refused("lease_lost"):
+            team.ack(message.receipt or "")
+    team.redrive()
+    assert {message.leased_by for message in team.messages()} == {None}
 
 
 def test_reject_buries(team: Bus) -> None:

@@ -143,6 +143,14 @@ def test_an_agent_written_again_by_hand_is_counted_once(hand: sqlite3.Connection
         assert bus.session_show("s").agent_count == 1
 
 
+def test_a_session_put_in_by_hand_counts_the_agents_that_came_first(hand: sqlite3.Connection, url: str) -> None:
+    insert(hand, "agent_registry", agent_id="b", agent_type="validation", session_id="late")
+    insert(hand, "coordination_sessions", session_id="late")
+    hand.execute("insert or replace into coordination_sessions (session_id) values ('s')")
+    with Bus.open(url) as bus:
+        assert [session.agent_count for session in bus.session_list()] == [1, 1]
+
+
 def test_an_agent_removed_by_hand_is_not_counted(hand: sqlite3.Connection, url: str) -> None:
     hand.execute("delete from agent_registry")
     with Bus.open(url) as bus:

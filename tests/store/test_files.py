@@ -37,10 +37,11 @@ def output(process: "subprocess.Popen[str]") -> str:
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        with Bus.open(str(tmp_path / "new" / "coordination.db"), create=True) as bus:
+        with Bus.open(str(tmp_path / "above" / "new" / "coordination.db"), create=True) as bus:
             bus.register("a", type="validation", session="s")
-            assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
-            assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
+            for folder in (tmp_path / "above", tmp_path / "above" / "new"):
+                assert folder.stat().st_mode & 0o777 == 0o700
+            assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     finally:
         os.umask(before)
 

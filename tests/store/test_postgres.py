@@ -173,6 +173,13 @@ def test_a_good_row_put_in_by_hand_is_received_and_wakes_its_receiver(bus: Bus, 
     assert (message.payload, message.from_agent, message.priority) == ({"phase": "design"}, "me", 5)
 
 
+def test_a_session_put_in_by_hand_counts_the_agents_that_came_first(bus: Bus, hand: Hand) -> None:
+    agents, sessions = table(bus, "agent_registry"), table(bus, "coordination_sessions")
+    hand.execute(f"insert into {agents} (agent_id, agent_type, session_id) values ('first', 'validation', 'late')")
+    hand.execute(f"insert into {sessions} (session_id) values ('late')")
+    assert bus.session_show("late").agent_count == 1
+
+
 @pytest.mark.parametrize(
     ("columns", "code"),
     [

@@ -11,7 +11,8 @@ from bus_cli.text import safe
 
 
 @click.group()
-def checkpoint() -> None:
+@command
+def checkpoint(out: Output) -> None:
     """Snapshots of an agent's work, with the files it rests on."""
 
 

@@ -167,7 +167,7 @@ def _status(given: list[str], as_json: bool) -> int:
         return 64
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)
-        words = problem.format_message().rstrip(".")
+        words = " ".join(problem.format_message().split()).rstrip(".")
         words = words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
         return fail(error("usage", words, f"see `{context.command_path if context else 'bus'} --help`"), as_json)
     except BusError as problem:

@@ -10,7 +10,8 @@ from bus_cli.text import safe
 
 
 @click.group()
-def milestone() -> None:
+@command
+def milestone(out: Output) -> None:
     """What sessions work on."""
 
 

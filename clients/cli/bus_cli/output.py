@@ -109,7 +109,7 @@ def fail(problem: BusError, as_json: bool, status: int | None = None) -> int:
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """A command's shared options, after the command too: --bus and --json. It is passed the `Output`."""
+    """What commands and groups share, so that it may stand anywhere: --bus and --json. They are passed the `Output`."""
 
     @click.option("--bus", "url_", metavar="URL", help="The bus.")
     @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
@@ -117,7 +117,8 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
     @functools.wraps(function)
     def run(ctx: click.Context, /, url_: str | None, as_json_: bool, **arguments: Any) -> int | None:
         before: Output = ctx.obj or Output()
-        return function(Output(url_ or before.url, as_json_ or before.as_json), **arguments)
+        ctx.obj = Output(url_ or before.url, as_json_ or before.as_json)
+        return function(ctx.obj, **arguments)
 
     return run
 

@@ -11,7 +11,8 @@ from bus_cli.text import safe
 
 
 @click.group()
-def session() -> None:
+@command
+def session(out: Output) -> None:
     """Pieces of coordinated work; a session begins when its first agent registers."""
 
 

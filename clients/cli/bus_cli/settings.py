@@ -15,7 +15,8 @@ KINDS = click.Choice(["agent", "message", "state", "operation"])
 
 
 @click.group()
-def types() -> None:
+@command
+def types(out: Output) -> None:
     """The types of agents, messages, state and operations that the bus knows."""
 
 
@@ -68,7 +69,8 @@ def _weights(artifacts: tuple[str, ...]) -> list[str] | dict[str, float]:
 
 
 @click.group()
-def config() -> None:
+@command
+def config(out: Output) -> None:
     """The settings that every agent of the bus shares."""
 
 

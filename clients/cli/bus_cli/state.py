@@ -13,7 +13,8 @@ from bus_cli.output import Output, command, given, me, who
 
 
 @click.group()
-def state() -> None:
+@command
+def state(out: Output) -> None:
     """Keyed values that an agent keeps and every agent may read."""
 
 

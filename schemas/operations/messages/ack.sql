@@ -1,7 +1,7 @@
 -- Acknowledge receipts, a JSON array such as ["42.3"], all or none: the work is done and the message is over.
 --
 -- A receipt counts while its delivery is the last one and was not given back: `leased_by` is cleared by whoever gives
--- back or buries. One whose lease ran out, but whose message nobody took, is leased again for a moment, because only
+-- back. One whose lease ran out, but whose message nobody took, is leased again for a moment, because only
 -- a leased message can be acknowledged. Acknowledging the same receipt twice is done, not an error.
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')

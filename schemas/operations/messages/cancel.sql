@@ -4,6 +4,6 @@ insert into refusals
 select iif(count(*) = 0, 'unknown_message', 'already_ended') from agent_messages where id = :id
 having count(*) = 0 or count(case when status = 'acknowledged' or dead_reason <> 'cancelled' then 1 end) > 0;
 
-update agent_messages set status = 'dead', dead_reason = 'cancelled', due_at = null, leased_by = null
+update agent_messages set status = 'dead', dead_reason = 'cancelled', due_at = null
 where id = :id and status <> 'dead'
 returning id;

@@ -1,5 +1,5 @@
 -- Give back at once everything that an agent has leased, because it is dead or retired; returns id, address and status.
--- Past the retry limit a message is dead instead.
+-- Past the retry limit a message is dead instead, and tells who had it.
 update agent_messages set
   status = iif(retry_count
     >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 'dead', 'ready'),
@@ -10,6 +10,8 @@ update agent_messages set
     >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), null, expires_at),
   retry_count = retry_count
     + iif(retry_count < (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 1, 0),
-  leased_by = null
+  leased_by = case
+    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
+      then leased_by end
 where due_at is not null and leased_by = :agent and status = 'leased'
 returning id, to_agent, status;

@@ -1,4 +1,5 @@
--- Bury messages by their receipts, all or none: they are dead, with the reason, until somebody redrives them.
+-- Bury messages by their receipts, all or none: they are dead, with the reason, until somebody redrives them. Who had
+-- them stays on record.
 /*postgres
 select id from agent_messages
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
@@ -18,6 +19,6 @@ where agent_id in (select leased_by from agent_messages where id in (
     select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
-update agent_messages set status = 'dead', dead_reason = 'rejected', reason = :reason, due_at = null, leased_by = null
+update agent_messages set status = 'dead', dead_reason = 'rejected', reason = :reason, due_at = null
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
 returning id;

@@ -1,6 +1,6 @@
 -- Give messages back by their receipts, all or none, at once or after :delay seconds; returns id, address and status.
 --
--- Past the retry limit a message is dead instead. Clearing `leased_by` ends the receipt.
+-- Past the retry limit a message is dead instead, and tells who had it. Else clearing `leased_by` ends the receipt.
 /*postgres
 select id from agent_messages
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
@@ -43,7 +43,10 @@ update agent_messages set
     else expires_at end,
   retry_count = retry_count
     + iif(retry_count < (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 1, 0),
-  leased_by = null, reason = coalesce(:reason, reason)
+  leased_by = case
+    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
+      then leased_by end,
+  reason = coalesce(:reason, reason)
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'leased'
 returning id, to_agent, status;

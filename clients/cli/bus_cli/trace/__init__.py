@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from bus_cli.output import Output, command
 from bus_cli.trace import exporting, importing, recording, reports
 
 
 @click.group()
-def trace() -> None:
+@command
+def trace(out: Output) -> None:
     """Agents' lives on record: who runs, how long it takes, what is slow, who waits on whom."""
 
 
