@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bus.models import Session
-from bus_cli.numbers import NUMBER_OF_DAYS
+from bus_cli.numbers import NUMBER, NUMBER_OF_DAYS
 from bus_cli.output import Output, command
 from bus_cli.text import safe
 
@@ -46,7 +46,7 @@ def show(out: Output, session: str) -> None:
 
 @session.command()
 @click.argument("session")
-@click.argument("progress", type=float)
+@click.argument("progress", type=NUMBER)
 @click.option("--phase", help="The phase it is in.")
 @command
 def progress(out: Output, session: str, progress: float, phase: str | None) -> None:
