@@ -69,8 +69,8 @@ def claim(target: str) -> Operation[None]:
 
 def _claim(target: str) -> Steps[None]:
     rows = yield Query("exports/holder", {"target": target})
-    if rows and rows[0][3]:
-        holder = Identity(*json.loads(rows[0][3]))
+    if rows and rows[0][2]:
+        holder = Identity(*json.loads(rows[0][2]))
         if holder.pid != os.getpid() and liveness.life(holder) is Life.ALIVE:
             raise error("already_exporting", f"process {holder.pid} exports to {target} already")
     yield Query("exports/claim", {"target": target, "holder": json.dumps(liveness.identity(os.getpid()))})
@@ -93,7 +93,7 @@ def batch(target: str, *, limit: int = 500) -> Operation[Batch]:
 
 def _batch(target: str, limit: int) -> Steps[Batch]:
     ((bus_id,),) = yield Query("config/get", {"key": "bus_id"})
-    ((message_id, life_id, *_),) = yield Query("exports/holder", {"target": target})
+    ((message_id, life_id, _),) = yield Query("exports/holder", {"target": target})
     found = Batch(bus_id, message_id, life_id)
     parameters = {"target": target, "limit": limit}
     _add_lives(found, (yield Query("exports/lives", parameters)), (yield Query("exports/lives_pending", parameters)))

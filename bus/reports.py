@@ -232,9 +232,9 @@ def _waiting(limit: int) -> Steps[list[Waiting]]:
 
 
 def _waits(row: Row, now: float, oldest: float) -> Waiting:
-    kind, waiter, owner, number, subject, since, registered, status, heartbeat, *identity, type, free = row
+    kind, waiter, owner, number, subject, since, registered, status, heartbeat, *identity, free = row
     dead = registered is not None and _is_dead(status, heartbeat, Identity(*identity), oldest)
-    on, why = _reason(kind, owner, registered is not None, dead, type, free)
+    on, why = _reason(kind, owner, registered is not None, dead, free)
     return Waiting(waiter, on, owner, subject, number, since, round(now - clock.parse(since), 3), why)
 
 
@@ -245,7 +245,7 @@ def _is_dead(status: str, heartbeat: str, process: Identity, oldest: float) -> b
     return told is Life.UNKNOWN and clock.parse(heartbeat) < oldest
 
 
-def _reason(kind: str, owner: str, registered: bool, dead: bool, type: str, free: int | None) -> tuple[str, str]:
+def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | None) -> tuple[str, str]:
     if kind == "paused":
         return "person", "it is paused until somebody lets it go on"
     if kind == "spawned":
