@@ -157,7 +157,7 @@ def _active() -> Steps[list[Active]]:
 
 def _shown(found: Lifecycle, elapsed: int, life: Life) -> Active:
     given = {name: getattr(found, name) for name in Active.__struct_fields__ if hasattr(found, name)}
-    moments = {name: given[name] and _moment(given[name].timestamp()) for name in ("spawned_at", "last_seen_at")}
+    moments = {name: given[name] and clock.rfc3339(given[name].timestamp()) for name in ("spawned_at", "last_seen_at")}
     return Active(**{**given, **moments}, elapsed_ms=elapsed, life=life)
 
 
@@ -268,7 +268,3 @@ def _days_ago(days: float | None) -> Steps[str | None]:
 
 def _rounded(number: float | None, places: int) -> float | None:
     return None if number is None else round(number, places)
-
-
-def _moment(seconds: float) -> str:
-    return clock.stamp(seconds).replace(" ", "T") + "Z"

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import AsyncBus, Bus, BusError, agents, schemas, state
+from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
 from bus.models import Message
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
@@ -440,6 +440,15 @@ def test_hosts_whose_clocks_differ_share_leases(bus: Bus, postgres: str, monkeyp
             assert found.due_at
             assert abs(found.due_at.timestamp() - real() - 60) < 20
             bus.ack(message.receipt or "")
+
+
+def test_a_milestone_was_recovered_at_the_time_of_the_server(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus.register("planner", type="milestone-planner", session="p", operation="planning")
+    bus.state_save("planner", "milestone-plan", "{}")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 86400)
+    bus.recovery_apply("p", "create-milestone", by="me", milestone="m")
+    assert clock.parse(bus.milestone_show("m").data["recovered_at"]) < real() + 60
 
 
 # --- at the same time
