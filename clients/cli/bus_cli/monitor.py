@@ -21,7 +21,7 @@ from bus.errors import BusError, error
 from bus.models import Check
 from bus.store.url import Place, Server, folder, locate
 from bus_cli.output import Output, command, on_whose_word
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 LOG = "session-monitor.log"
 PATIENCE = 10_000  # milliseconds that a monitor gets to end
@@ -87,7 +87,7 @@ def _identity(url: Place) -> tuple[int, int] | None:
 def _words(done: Check) -> str:
     failed = f" ({', '.join(done.failed)})" if done.failed else ""
     return safe(
-        f"{done.at:%Y-%m-%dT%H:%M:%SZ} gave back {done.given_back}, buried {done.buried}, "
+        f"{moment(done.at)} gave back {done.given_back}, buried {done.buried}, "
         f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, removed {done.pruned}"
     )
 
