@@ -103,6 +103,8 @@ def test_the_identity_may_come_from_the_environment(here: str) -> None:
     assert len(json.loads(bus("receive", BUS_AGENT="a"))) == 1
     bus("state", "save", "a", "k", "v")
     assert bus("state", "load", "k", BUS_AGENT="a") == "v\n"
+    bus("state", "load", "k", status=64, BUS_AGENT="")
+    bus("state", "load", status=64, BUS_AGENT="a")
     bus("heartbeat", status=64)
 
 

@@ -222,7 +222,7 @@ def dead(out: Output, session: str | None) -> None:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="ID...")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All dead messages.")
 @click.option("--session", help="With --all: of this session.")
 @command

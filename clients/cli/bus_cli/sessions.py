@@ -75,11 +75,11 @@ def abandon(out: Output, session: str) -> None:
 
 @session.command()
 @click.option(
-    "--days", type=NUMBER_OF_DAYS, default=7, show_default=True, help="Those that were active within so many days."
+    "--days", type=NUMBER_OF_DAYS, metavar="N", default=7, show_default=True, help="Those active in the last N days."
 )
 @command
 def counts(out: Output, days: float) -> None:
-    """How many sessions there are: total, active, completed, failed, abandoned, and how many active ones are stale."""
+    """How many sessions there are, in all and in each status, and how many of the active are stale."""
     with out.open() as bus:
         found = bus.session_counts(days=days)
     names = ("total", "active", "paused", "completed", "failed", "abandoned", "stale")
