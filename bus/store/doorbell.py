@@ -6,7 +6,7 @@ programs show on the `-wal` file: they are noticed within 250 ms, looked at four
 hundred idle waiters cost little while others talk: as long as they do, its time is looked at, not its events. Such a
 write precedes the commit; looking that much later is late enough. A lost ring costs a waiter at most that fallback.
 
-Linux only; elsewhere `Listener` returns every 50 ms and the waiter looks by itself.
+Linux only; elsewhere a `Glance` stands in, which ends every 50 ms, so that the waiter looks by itself.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Listener:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """Wait: yields how long to wait for `fileno()` (None: for ever), is told whether it was readable, returns when
-        there is something to look at or the time is over: whether it is but that another program wrote something."""
+        there is something to look at or the time is over: true when all that is known is that another program wrote."""
         self._watch_processes(pids)
         end = None if seconds is None else time.monotonic() + seconds
         while True:
