@@ -351,22 +351,11 @@ def checked(server: str) -> Iterator[Bus]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    schema=st.recursive(payload_types.schemas(st.just({})), payload_types.schemas, max_leaves=8),
-    given_=st.lists(
-        st.dictionaries(st.sampled_from(payload_types.KEYS), payload_types.values, max_size=4), min_size=1, max_size=5
-    ),
-    ascii_only=st.booleans(),
-)
+@payload_types.any_schema
 def test_the_database_accepts_what_a_validator_accepts(
-    checked: Bus, schema: dict[str, object], given_: list[dict[str, object]], ascii_only: bool
+    checked: Bus, schema: dict[str, object], payloads: list[dict[str, object]], ascii_only: bool
 ) -> None:
-    schema = {**schema, "type": "object"}
-    checked.types_add("message", "m", schema=schema)
-    for payload in given_:
-        text = json.dumps(payload, ensure_ascii=ascii_only)
-        judged = Draft202012Validator(schema).is_valid(json.loads(text))
-        assert payload_types.accepts(checked, text) == judged, (schema, text)
+    payload_types.judges_as_a_validator(checked, schema, payloads, ascii_only)
 
 
 @pytest.mark.parametrize("keyword", ["properties", "items"])
