@@ -111,9 +111,14 @@ def receipt_list(given: str | Iterable[str]) -> list[str]:
 
 def message_id(given: int | str) -> int:
     """The id of a message. Raises `usage`."""
+    return number_of("message", given)
+
+
+def number_of(what: str, given: int | str) -> int:
+    """The id of what has a number for one. Raises `usage`."""
     text = str(given)
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise error("usage", f"not a message id: {text[:40]!r}", "an id is a whole number")
+        raise error("usage", f"not a {what} id: {text[:40]!r}", "an id is a whole number")
     return int(text)
 
 

@@ -28,7 +28,7 @@ PATIENCE = 10_000  # milliseconds that a monitor gets to end
 
 
 @click.command()
-@click.option("--interval", metavar="D", default="300s", show_default=True, help="Between two checks.")
+@click.option("--interval", metavar="DURATION", default="300s", show_default=True, help="Between two checks.")
 @click.option("--once", is_flag=True, help="Check once; also while a monitor runs.")
 @click.option("--detach", is_flag=True, help="Go on in the background, after the first check.")
 @click.option("--stop", is_flag=True, help="End the monitor of this bus; status 1 when none runs.")

@@ -215,9 +215,11 @@ def _did(done: Recovered) -> list[str]:
 
 
 @click.command()
-@click.option("--stale", metavar="D", is_flag=False, flag_value="", help="Silent for so long; bare: session_timeout.")
 @click.option(
-    "--failed", metavar="D", is_flag=False, flag_value="", help="Failed so long ago; bare: failed_session_hours."
+    "--stale", metavar="DURATION", is_flag=False, flag_value="", help="Silent for so long; bare: session_timeout."
+)
+@click.option(
+    "--failed", metavar="DURATION", is_flag=False, flag_value="", help="Failed so long ago; bare: failed_session_hours."
 )
 @command
 def cleanup(out: Output, stale: str | None, failed: str | None) -> None:
