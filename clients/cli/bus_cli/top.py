@@ -30,7 +30,9 @@ COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 
 
 @click.command()
-@click.option("--interval", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--interval", type=Number(0.2, 3600), metavar="SECONDS", default=1.0, show_default=True, help="Between two looks."
+)
 @click.option("--once", is_flag=True, help="Show it once; so it is, too, when this is no terminal.")
 @command
 def top(out: Output, interval: float, once: bool) -> None:
