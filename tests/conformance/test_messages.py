@@ -1,4 +1,4 @@
-"""Design §7: send, order, receive, receipts."""
+"""Send, order, receive, receipts."""
 
 import os
 
