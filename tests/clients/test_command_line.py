@@ -220,6 +220,7 @@ def test_a_bus_is_made_found_copied_and_examined(tmp_path: Path) -> None:
     bus("backup", "copy.db", status=64)
     assert "quick_check says ok" in bus("doctor")
     assert json.loads(bus("status", "--json"))["messages"] == {}
+    assert " 0.0 writes per second, " in bus("status")
     assert bus("prune") == "0 messages removed\n"
     assert Path(bus("shell").strip()).name == "bus.sh"
 
