@@ -1,4 +1,4 @@
-"""Agent Bus: a coordination bus for independent agents, on one SQLite file."""
+"""Agent Bus: a coordination bus for independent agents, on one SQLite file or on PostgreSQL."""
 
 from bus.api import AsyncBus, Bus
 from bus.errors import BusError

@@ -85,7 +85,8 @@ def update(
     error_info: object = None,
     command: str | None = None,
 ) -> Operation[Agent]:
-    """Change what the registry knows of an agent; what is None stays. Raises `unknown_agent`."""
+    """Change what the registry knows of an agent; what is None stays. Raises `unknown_agent`, `invalid_json`,
+    `payload_too_large`."""
     parameters = {
         "agent": agent,
         "capabilities": _listed(capabilities),

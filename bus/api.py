@@ -147,7 +147,8 @@ class Bus:
     session_counts = _now(monitor.session_counts)
 
     def recovery_plan(self, session: str) -> Plan:
-        """As `recovery.plan`, after the whole file was read, with the files of the checkpoints verified."""
+        """As `recovery.plan`, after the whole file was read, with the files of the checkpoints verified. Raises
+        `damaged`, too."""
         self.store.run(recovery.check())
         return recovery.verified(self.store.run(recovery.plan(session)))
 
@@ -214,7 +215,7 @@ class Bus:
             return target.store.run(copying.put(spool, self.store.run(copying.take(spool))))
 
     def backup(self, path: str) -> None:
-        """Copy the bus, online, into a new file."""
+        """Copy the bus, online, into a new file. Raises `usage` where there is one already, and on PostgreSQL."""
         self.store.connection().backup(path)
 
 
@@ -363,5 +364,5 @@ class AsyncBus:
         return [*found, await self.store.run(doctor.deep())] if deep else found
 
     async def backup(self, path: str) -> None:
-        """Copy the bus, online, into a new file."""
+        """As `Bus.backup`."""
         await self.store.call(lambda connection: connection.backup(path))

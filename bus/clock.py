@@ -32,6 +32,11 @@ def _written(seconds: int) -> str:
     return f"{day.tm_year:04d}-{day.tm_mon:02d}-{day.tm_mday:02d} {day.tm_hour:02d}:{day.tm_min:02d}:{day.tm_sec:02d}"
 
 
+def rfc3339(seconds: float) -> str:
+    """Seconds since 1970 as the doors print them."""
+    return stamp(seconds).replace(" ", "T") + "Z"
+
+
 def later(moment: str, seconds: float) -> str:
     """The moment so many seconds after another; both as the database writes them."""
     whole = int(seconds)

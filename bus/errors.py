@@ -7,7 +7,7 @@
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full · no_descriptors · unreachable
+    ├── TryAgain                 75  busy · disk_full · no_descriptors · unreachable · not_acknowledged · …
     └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
@@ -97,7 +97,8 @@ CATALOG: dict[str, Entry] = {
     "damaged": Entry(
         Fault,
         "the bus file is damaged",
-        "go back to a copy made by `bus backup`, or export what can be read: `sqlite3 FILE .recover`",
+        "go back to a copy made by `bus backup`, or export what can be read: `sqlite3 FILE .recover`, or .dump where "
+        "sqlite3 was built without it",
     ),
     "outcome_unknown": Entry(
         Fault,

@@ -69,8 +69,8 @@ def claim(target: str) -> Operation[None]:
 
 def _claim(target: str) -> Steps[None]:
     rows = yield Query("exports/holder", {"target": target})
-    if rows and rows[0][3]:
-        holder = Identity(*json.loads(rows[0][3]))
+    if rows and rows[0][2]:
+        holder = Identity(*json.loads(rows[0][2]))
         if holder.pid != os.getpid() and liveness.life(holder) is Life.ALIVE:
             raise error("already_exporting", f"process {holder.pid} exports to {target} already")
     yield Query("exports/claim", {"target": target, "holder": json.dumps(liveness.identity(os.getpid()))})
@@ -93,7 +93,7 @@ def batch(target: str, *, limit: int = 500) -> Operation[Batch]:
 
 def _batch(target: str, limit: int) -> Steps[Batch]:
     ((bus_id,),) = yield Query("config/get", {"key": "bus_id"})
-    ((message_id, life_id, *_),) = yield Query("exports/holder", {"target": target})
+    ((message_id, life_id, _),) = yield Query("exports/holder", {"target": target})
     found = Batch(bus_id, message_id, life_id)
     parameters = {"target": target, "limit": limit}
     _add_lives(found, (yield Query("exports/lives", parameters)), (yield Query("exports/lives_pending", parameters)))
@@ -136,11 +136,11 @@ def _add_messages(found: Batch, rows: Iterable[Row]) -> None:
         sent = _sent(found.bus_id, row)
         found.message_id = row[0]
         found.sent.append(sent)
-        if sent.message.status in messages.ENDED and _delivery(sent.message):
+        if sent.message.status in messages.ENDED and sent.message.delivery:
             found.processed.append(sent)
         if sent.message.status != "acknowledged":
             ended = sent.message.status == "dead"
-            found.pending.append(("message", row[0], _delivery(sent.message) if ended else 0))
+            found.pending.append(("message", row[0], sent.message.delivery if ended else 0))
 
 
 def _add_ended(found: Batch, rows: Iterable[Row]) -> None:
@@ -149,7 +149,7 @@ def _add_ended(found: Batch, rows: Iterable[Row]) -> None:
         if sent:
             found.processed.append(sent)
         if sent and sent.message.status == "dead":
-            found.pending.append(("message", row[0], _delivery(sent.message)))
+            found.pending.append(("message", row[0], sent.message.delivery))
         else:
             found.done.append(("message", row[0]))
 
@@ -161,10 +161,6 @@ def _sent(bus_id: str, row: Row) -> Sent:
     if parent is None and life is not None:
         parent = trace_context.life(bus_id, life, session, parse(traceparent))
     return Sent(message, trace_context.sending(bus_id, message.id, message.session_id, parent), parent)
-
-
-def _delivery(message: Message) -> int:
-    return int(message.receipt.partition(".")[2]) if message.receipt else 0
 
 
 def advance(target: str, told: Batch) -> Operation[None]:

@@ -21,7 +21,7 @@ _RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 _STRING = r'(?s)"(?:[^"\\]|\\.)*"'
 
 Json = Mapping[str, Any] | msgspec.Struct | str | bytes
-Duration = str | float
+Duration = str | float  # as `duration` reads it: `5m`, or seconds
 
 
 def duration(given: Duration | None) -> float | None:
@@ -111,9 +111,14 @@ def receipt_list(given: str | Iterable[str]) -> list[str]:
 
 def message_id(given: int | str) -> int:
     """The id of a message. Raises `usage`."""
+    return number_of("message", given)
+
+
+def number_of(what: str, given: int | str) -> int:
+    """The id of what has a number for one. Raises `usage`."""
     text = str(given)
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise error("usage", f"not a message id: {text[:40]!r}", "an id is a whole number")
+        raise error("usage", f"not a {what} id: {text[:40]!r}", "an id is a whole number")
     return int(text)
 
 
@@ -137,7 +142,7 @@ def words(given: str | None) -> str | None:
 
 def notes(given: object) -> str:
     """As `document`, for what no trigger of the database looks into: numbers beyond 64 bits, keys that stand twice and
-    NULs are refused here."""
+    NULs are refused here, too (`invalid_json`), and more than a MiB (`payload_too_large`)."""
     written = document(given)
     if len(written.encode()) > LARGEST:
         raise error("payload_too_large", "the JSON is too large", "keep it in a file, and give its path")

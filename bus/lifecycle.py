@@ -263,7 +263,7 @@ def survey() -> Routine[list[Lifecycle]]:
 
 def record_id(given: int | str) -> int:
     """The id of a record. Raises `usage`."""
-    return inputs.message_id(given)
+    return inputs.number_of("record", given)
 
 
 def outcome(exit_code: int) -> str:

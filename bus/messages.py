@@ -155,7 +155,7 @@ def receive(
 
     `wait` sleeps until there is one, at most so long (without polling); else an empty list says there is none. `lease`
     is how long they are ours (default: the setting lease_seconds). `ack` acknowledges them in the same transaction.
-    Leases of a holder that is known to be dead come back at once. Raises `unknown_agent`.
+    Leases of a holder that is known to be dead come back at once. `limit` is 1 to 10,000. Raises `unknown_agent`.
     """
     claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
     return _until_found(agent, claiming, claiming, inputs.duration(wait) or 0)
@@ -292,7 +292,7 @@ def _came_back(name: str, parameters: Mapping[str, object]) -> Steps[None]:
 
 
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
-    """Let leases run for `lease` from now on. All or none; errors as in `ack`."""
+    """Let leases run for `lease` from now on (default: the setting lease_seconds). All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
     return Operation(partial(_quiet, "messages/extend", parameters), True, closing="messages/extend")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bus import clock, inputs, salvage
+from bus import inputs, salvage
 from bus.errors import error
 from bus.models import Milestone, Session
 from bus.operation import Query, Row, Steps, reading
@@ -39,9 +39,10 @@ def show(id: str) -> Steps[Milestone]:
     return found[0]
 
 
-def from_plan(session: Session, plan: str, phases: str, id: str | None) -> dict[str, object]:
+def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str) -> dict[str, object]:
     """The parameters of milestones/create.sql, from the milestone plan of a planning session: JSON with title, tasks,
-    timeline, dependencies and whatever else, or any text. `phases` are the artifacts of executing it, as JSON.
+    timeline, dependencies and whatever else, or any text. `phases` are the artifacts of executing it, as JSON; `at` is
+    the moment of its recovery, in RFC 3339.
 
     Without an `id` the plan's own is taken, else the session's milestone, else one that names the session.
     """
@@ -60,7 +61,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None) -> dict[
         **{key: value for key, value in known.items() if key not in Milestone.__struct_fields__},
         "planning_session": session.session_id,
         "recovered": True,
-        "recovered_at": clock.now().replace(" ", "T") + "Z",
+        "recovered_at": at,
     }
     return {
         "milestone": id or next(name for name in wanted if isinstance(name, str) and _ID.fullmatch(name)),

@@ -70,6 +70,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     traceparent: str | None = None
     digest: str | None = None
 
+    @property
+    def delivery(self) -> int:
+        """How often it was handed out: the number behind the dot of its receipt; 0 for never."""
+        return int(self.receipt.partition(".")[2]) if self.receipt else 0
+
     @once
     def payload(self) -> dict[str, Any]:
         """The payload, decoded when first asked for."""

@@ -92,7 +92,7 @@ class Ring(msgspec.Struct, frozen=True, gc=False):
 class Pause(msgspec.Struct, frozen=True, gc=False):
     """Sleep until one of the doorbells rings, a watched process ends, or `seconds` are over (None: no limit).
 
-    Answered with whether the reason is but that somebody wrote something, perhaps for others."""
+    Answered with true when all that is known is that somebody wrote something, perhaps for others."""
 
     bells: Sequence[str]
     seconds: float | None

@@ -244,7 +244,7 @@ def _relieve(found: Plan, option: str, by: str) -> Steps[tuple[list[str], list[i
 
 def fail(agent: str, mark: Mapping[str, object]) -> Steps[None]:
     """Mark an agent failed, with what did it and why, and log that."""
-    at = clock.stamp((yield from config.now())).replace(" ", "T") + "Z"
+    at = clock.rfc3339((yield from config.now()))
     yield Query("recovery/fail", {"agent": agent, "mark": json.dumps({**mark, "at": at})})
     yield from log(agent, "unresponsive", mark)
 
@@ -287,7 +287,8 @@ def _milestone(found: Plan, id: str | None) -> Steps[str]:
     assert source  # or the option would not fit
     rows = yield Query("state/load", {"agent": source.saved_by, "key": PLAN_KEY})
     phases = yield Query("types/artifacts", {"name": "execution"})
-    parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id)
+    at = clock.rfc3339((yield from config.now()))
+    parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id, at)
     made = milestones.decode((yield Query("milestones/create", parameters)))[0]
     if made.data.get("planning_session") != name:
         raise error("milestone_exists", f"milestone {made.id} is there already, and is not this session's")

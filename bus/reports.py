@@ -157,7 +157,7 @@ def _active() -> Steps[list[Active]]:
 
 def _shown(found: Lifecycle, elapsed: int, life: Life) -> Active:
     given = {name: getattr(found, name) for name in Active.__struct_fields__ if hasattr(found, name)}
-    moments = {name: given[name] and _moment(given[name].timestamp()) for name in ("spawned_at", "last_seen_at")}
+    moments = {name: given[name] and clock.rfc3339(given[name].timestamp()) for name in ("spawned_at", "last_seen_at")}
     return Active(**{**given, **moments}, elapsed_ms=elapsed, life=life)
 
 
@@ -232,9 +232,9 @@ def _waiting(limit: int) -> Steps[list[Waiting]]:
 
 
 def _waits(row: Row, now: float, oldest: float) -> Waiting:
-    kind, waiter, owner, number, subject, since, registered, status, heartbeat, *identity, type, free = row
+    kind, waiter, owner, number, subject, since, registered, status, heartbeat, *identity, free = row
     dead = registered is not None and _is_dead(status, heartbeat, Identity(*identity), oldest)
-    on, why = _reason(kind, owner, registered is not None, dead, type, free)
+    on, why = _reason(kind, owner, registered is not None, dead, free)
     return Waiting(waiter, on, owner, subject, number, since, round(now - clock.parse(since), 3), why)
 
 
@@ -245,7 +245,7 @@ def _is_dead(status: str, heartbeat: str, process: Identity, oldest: float) -> b
     return told is Life.UNKNOWN and clock.parse(heartbeat) < oldest
 
 
-def _reason(kind: str, owner: str, registered: bool, dead: bool, type: str, free: int | None) -> tuple[str, str]:
+def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | None) -> tuple[str, str]:
     if kind == "paused":
         return "person", "it is paused until somebody lets it go on"
     if kind == "spawned":
@@ -268,7 +268,3 @@ def _days_ago(days: float | None) -> Steps[str | None]:
 
 def _rounded(number: float | None, places: int) -> float | None:
     return None if number is None else round(number, places)
-
-
-def _moment(seconds: float) -> str:
-    return clock.stamp(seconds).replace(" ", "T") + "Z"

@@ -78,7 +78,7 @@ def _import(entries: list[Entry], before: Imported) -> Steps[Imported]:
             yield Query("lifecycle/import", entry.parameters)
             found.added += 1
             found.gone += entry.gone
-        elif rows[0][1] and entry.ended:
+        elif rows[0][0] and entry.ended:
             yield Query("lifecycle/import_end", entry.parameters)
             found.updated += 1
         else:

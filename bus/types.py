@@ -40,7 +40,9 @@ def add(
     """Add a type, or change one.
 
     A message type takes a payload `schema`, compiled into the database's checks: raises `invalid_schema` for keywords
-    that can't be. An operation type takes the `artifacts` it promises: state keys, with their weights or all alike.
+    that can't be. An operation type takes the `artifacts` it promises: state keys, with their weights (above 0, to a
+    million) or all alike: raises `invalid_key`, `invalid_value`. On PostgreSQL only the owner of the tables may add a
+    message type: raises `not_allowed`.
     """
     if kind == "message":
         return _add_message(name, inputs.text(description), _schema(schema))

@@ -6,7 +6,7 @@ programs show on the `-wal` file: they are noticed within 250 ms, looked at four
 hundred idle waiters cost little while others talk: as long as they do, its time is looked at, not its events. Such a
 write precedes the commit; looking that much later is late enough. A lost ring costs a waiter at most that fallback.
 
-Linux only; elsewhere `Listener` returns every 50 ms and the waiter looks by itself.
+Linux only; elsewhere a `Glance` stands in, which ends every 50 ms, so that the waiter looks by itself.
 """
 
 from __future__ import annotations
@@ -50,6 +50,31 @@ def ring(folder: str, bells: Sequence[str]) -> None:
                 os.utime(path)
 
 
+class Endings:
+    """Makes an epoll readable when one of some processes ends."""
+
+    def __init__(self, poll: select.epoll) -> None:
+        self._poll = poll
+        self._descriptors: dict[int, int] = {}
+
+    def watch(self, pids: Sequence[int]) -> None:
+        """Watch these processes, and no others; one that is gone can't be watched."""
+        if not pids and not self._descriptors:
+            return
+        for pid in set(pids) - set(self._descriptors):
+            with contextlib.suppress(OSError):
+                self._descriptors[pid] = os.pidfd_open(pid)
+                self._poll.register(self._descriptors[pid], select.EPOLLIN)
+        for pid in set(self._descriptors) - set(pids):
+            self._poll.unregister(self._descriptors[pid])
+            os.close(self._descriptors.pop(pid))
+
+    def close(self) -> None:
+        """Give the descriptors back; the epoll is to be closed with them."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+
+
 class Listener:
     """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news.
 
@@ -69,9 +94,9 @@ class Listener:
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._inotify < 0:
             raise OSError(self._errno(), "there are no more inotify instances")
-        self._pids: dict[int, int] = {}
         try:
             self._poll = select.epoll()
+            self._endings = Endings(self._poll)
             self._poll.register(self._inotify, select.EPOLLIN)
             os.makedirs(folder, 0o700, exist_ok=True)
             self._at_bells = {self._watch_bell(f"{folder}/{bell}") for bell in bells}
@@ -82,7 +107,7 @@ class Listener:
 
     def rest(self) -> None:
         """Watch no process and no WAL until `resume`."""
-        self._watch_processes(())
+        self._endings.watch(())
         self._turn_away()
 
     def resume(self) -> bool:
@@ -96,8 +121,8 @@ class Listener:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """Wait: yields how long to wait for `fileno()` (None: for ever), is told whether it was readable, returns when
-        there is something to look at or the time is over: whether it is but that another program wrote something."""
-        self._watch_processes(pids)
+        there is something to look at or the time is over: true when all that is known is that another program wrote."""
+        self._endings.watch(pids)
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             if self._listens:
@@ -123,8 +148,7 @@ class Listener:
 
     def end(self) -> None:
         """Give back what it has of the system."""
-        for descriptor in self._pids.values():
-            os.close(descriptor)
+        self._endings.close()
         self._poll.close()
         os.close(self._inotify)
 
@@ -172,17 +196,6 @@ class Listener:
                     rung |= watch != self._wal_watch and not mask & IN_IGNORED
                     self._sound &= not (mask & IN_IGNORED and watch in self._at_bells)
         return rung
-
-    def _watch_processes(self, pids: Sequence[int]) -> None:
-        if not pids and not self._pids:
-            return
-        for pid in set(pids) - set(self._pids):
-            with contextlib.suppress(OSError):
-                self._pids[pid] = os.pidfd_open(pid)
-                self._poll.register(self._pids[pid], select.EPOLLIN)
-        for pid in set(self._pids) - set(pids):
-            self._poll.unregister(self._pids[pid])
-            os.close(self._pids.pop(pid))
 
 
 class Glance:

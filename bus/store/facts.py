@@ -12,10 +12,8 @@ from bus.store.url import MEMORY, Place, Server, Url
 WAL_LARGE = 16 << 20  # four times what starts a checkpoint: some reader holds it up
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for writing
 WHOLE = "0"  # where a lock of a whole file begins
-LOOKS = (
-    5  # at the list of locks, until it is found there; the kernel tells a page at a time, and they change in between
-)
-
+# At the list of locks, until one is found there: the kernel tells a page at a time, and they change in between.
+LOOKS = 5
 
 Fact = tuple[str, str, str]  # what was looked at; ok, warning or fault; what was seen
 

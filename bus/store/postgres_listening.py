@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 from collections.abc import Generator, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from bus.store.doorbell import Endings
 from bus.store.postgres_errors import Lost
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Listening:
         self._bells = list(bells)
         self._generation = 0
         self._socket = -1
-        self._pids: dict[int, int] = {}
         self._poll = select.epoll() if sys.platform == "linux" else None
+        self._endings = Endings(self._poll) if self._poll else None
         self._begin()
 
     def fileno(self) -> int:
@@ -43,7 +43,8 @@ class Listening:
                 self._reach(-1)
                 yield LOOK if seconds is None else min(seconds, LOOK)
             return False
-        self._watch(pids)
+        if self._endings:
+            self._endings.watch(pids)
         if not self._connection.rung():
             limits = [limit for limit in (seconds, None if self._hears else LOOK) if limit is not None]
             if (yield min(limits, default=None)):
@@ -51,8 +52,8 @@ class Listening:
         return False
 
     def close(self) -> None:
-        for descriptor in self._pids.values():
-            os.close(descriptor)
+        if self._endings:
+            self._endings.close()
         if self._poll:
             self._poll.close()
         if self._generation == self._connection.generation and self._hears:
@@ -90,14 +91,3 @@ class Listening:
             self._connection.rung()
         except (psycopg.Error, Lost):
             self._reach(-1)
-
-    def _watch(self, pids: Sequence[int]) -> None:
-        if not self._poll:
-            return
-        for pid in set(pids) - set(self._pids):
-            with suppress(OSError):
-                self._pids[pid] = os.pidfd_open(pid)
-                self._poll.register(self._pids[pid], select.EPOLLIN)
-        for pid in set(self._pids) - set(pids):
-            self._poll.unregister(self._pids[pid])
-            os.close(self._pids.pop(pid))

@@ -1,8 +1,8 @@
 """Writers queue on a lock of a side file before they ask SQLite for the write lock.
 
 SQLite's own busy handler sleeps and tries again, unfairly: with eight processes single waits pass 100 ms, and on a busy
-machine seconds. Here a writer tries again after a millisecond, then waits twice as long each time; who had no luck for
-ten writes into the side file that it has the right of way, until when: then nobody else tries, and it tries more often.
+machine seconds. Here a writer tries again after a millisecond, then waits twice as long each time. Who had no luck for
+ten milliseconds writes into the side file until when it has the right of way: nobody else tries then, it more often.
 The kernel's own queue for a `flock` would not do: it wakes who waits, and who is awake already has taken the turn again
 by then. The side file is never removed, and never the database itself: closing a descriptor on that would drop SQLite's
 locks.
@@ -18,7 +18,7 @@ import time
 from bus.errors import error, of_system
 
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
-LOOKS = 100
+LOOKS = 100  # of `busy`
 PAUSE = 0.001  # seconds before the second try; the more there are, the more they take from who has the turn
 PATIENCE = 0.01  # seconds of that
 HASTE = 0.0001  # seconds between two tries of one with the right of way

@@ -144,6 +144,7 @@ def test_a_damaged_file_is_said_to_be_and_left_alone(command: Command, wreck: st
         assert "damaged" in told
         assert "bus backup" in told
         assert ".recover" in told
+        assert ".dump" in told
     assert file.read_bytes() == bytes(data)
 
 

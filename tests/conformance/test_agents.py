@@ -1,4 +1,4 @@
-"""Design §5 and §7: registry, sessions, types, settings, steps, the bus as a whole."""
+"""Registry, sessions, types, settings, steps, the bus as a whole."""
 
 import os
 

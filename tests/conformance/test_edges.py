@@ -1,4 +1,4 @@
-"""Design §7 at its edges: what two rules make together, many rows, odd times; and who wakes whom."""
+"""The rules at their edges: what two rules make together, many rows, odd times; and who wakes whom."""
 
 import json
 from contextlib import suppress

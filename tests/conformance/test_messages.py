@@ -1,4 +1,4 @@
-"""Design §7: send, order, receive, receipts."""
+"""Send, order, receive, receipts."""
 
 import os
 
@@ -104,6 +104,19 @@ def test_a_good_payload_arrives(team: Bus, payload: str) -> None:
 
     team.send("boss", "one", TASK, payload)
     assert team.receive("one")[0].payload == json.loads(payload)
+
+
+class Task(msgspec.Struct):
+    phase: str
+
+
+def test_a_payload_may_be_a_struct_and_be_read_as_one(team: Bus) -> None:
+    team.send("boss", "one", TASK, Task("x"))
+    team.send("boss", "one", TASK, {})
+    found, other = team.receive("one", limit=2)
+    assert found.payload_as(Task) == Task("x")
+    with pytest.raises(msgspec.ValidationError):
+        other.payload_as(Task)
 
 
 def test_the_refusal_of_a_payload_says_what_is_wrong(team: Bus) -> None:
@@ -314,9 +327,11 @@ def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
 
 def test_past_the_retry_limit_a_message_is_dead_and_can_be_redriven(team: Bus) -> None:
     id = send(team)
+    assert team.message(id).delivery == 0
     for delivery in range(1, 5):
         with clock.moved(delivery * 100):
-            assert team.receive("one")[0].receipt == f"{id}.{delivery}"
+            (message,) = team.receive("one")
+            assert (message.receipt, message.delivery) == (f"{id}.{delivery}", delivery)
     with clock.moved(500):
         assert team.receive("one") == []
         (dead,) = team.dead(session="s")

@@ -1,4 +1,4 @@
-"""Design §5: milestones."""
+"""Milestones."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""Design §7, recovery: what was interrupted, what is left, what each option does, and that it does it once."""
+"""Recovery: what was interrupted, what is left, what each option does, and that it does it once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Design §7: state, checkpoints."""
+"""State, checkpoints."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""F14: bad input at every field of every door: kept byte for byte, or refused in one clear line with nothing changed.
+"""Bad input at every field of every door: kept byte for byte, or refused in one clear line with nothing changed.
 
 First the corpus (tests/faults/corpus.py), then rows written by hand (tests/faults/by_hand.py), then, until time is
 over, inputs that hypothesis makes up, from grammars and by changing the corpus. After each input a digest of all tables

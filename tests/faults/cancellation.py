@@ -1,4 +1,4 @@
-"""F8: every await of every async operation is cancelled at every scheduling point; commands get ctrl-C and SIGTERM.
+"""Every await of every async operation is cancelled at every scheduling point; commands get ctrl-C and SIGTERM.
 
 An operation of the async client runs on the database's thread, so that it can be cancelled while it is queued, while
 it runs, and when it has ended and nobody has heard it yet. The thread is held at each of these points, in turn, while

@@ -1,4 +1,4 @@
-"""F12: the wall clock jumps by a second to centuries, the machine sleeps or boots anew, a pid is given to another.
+"""The wall clock jumps by a second to centuries, the machine sleeps or boots anew, a pid is given to another.
 
 Every kind of jump at every moment of a message's life: before its claim, while it is leased, after an extension, after
 a heartbeat. Time that really passes is kept apart from what the clock says: by real time no lease may outlast its

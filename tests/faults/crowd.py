@@ -1,4 +1,4 @@
-"""F13: 32 processes of all kinds on one file, and again and again one of them is stopped (SIGSTOP) inside an operation.
+"""32 processes of all kinds on one file, and again and again one of them is stopped (SIGSTOP) inside an operation.
 
 It is stopped while it holds the write turn, or the transaction as well. Meanwhile the others are told `busy` at the
 worst, in the time they are promised; readers read on, and `bus doctor` names the process. As soon as it goes on

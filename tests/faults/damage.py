@@ -1,4 +1,4 @@
-"""F10: the file is damaged, or is no bus at all, or lies where a bus must not lie.
+"""The file is damaged, or is no bus at all, or lies where a bus must not lie.
 
 Bits flip, pages are zeroed or swapped, the file or its WAL is cut short, the WAL is missing or is that of another bus,
 somebody has planted tables, triggers and views, the file is another program's, it has two names, is a link, a pipe, a

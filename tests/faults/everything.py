@@ -1,4 +1,4 @@
-"""Calls of the libraries that together use every operation that writes, for the scenarios of F1 and F2.
+"""Calls of the libraries that together use every operation that writes, for `power` and `system_calls`.
 
 They stand beside the calls that every door has (system_calls.PROGRAM, MORE), on the same bus: agents boss, ann and ben
 of session s. `UNUSED` are the operations that no such scenario can use, each with the programme that does.

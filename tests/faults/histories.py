@@ -1,4 +1,4 @@
-"""F7: many processes on one bus note when each operation was invoked and returned; checkers judge the history.
+"""Many processes on one bus note when each operation was invoked and returned; checkers judge the history.
 
 Senders, receivers, and agents who share sets, counters and registers, some blocking, some async, on a file and on
 PostgreSQL. No process knows of the others; the checkers (checkers.py) know of no bus: from times and answers alone they

@@ -1,4 +1,4 @@
-"""F3: a coordinator, workers and a recoverer are killed with SIGKILL at random moments, and go on.
+"""A coordinator, workers and a recoverer are killed with SIGKILL at random moments, and go on.
 
 The processes are forked from one parent that has imported everything and never holds the bus open while they run. Each
 lives for a random time, from less than it takes to open the bus to a few dozen steps; a killed one is sometimes left a

@@ -1,4 +1,4 @@
-"""F11: a bus that is made or upgraded while something goes wrong: kills, failing system calls, others, other versions.
+"""A bus that is made or upgraded while something goes wrong: kills, failing system calls, others, other versions.
 
 Files of every version there was are made from the numbered migrations, with rows in every table. Each is opened under
 the shim of `system_calls`, which lets the process die, or a call fail, at one system call after the other; by several

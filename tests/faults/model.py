@@ -1,4 +1,4 @@
-"""F6: the same random program on every door and on a plain Python model; all must answer alike and end alike.
+"""The same random program on every door and on a plain Python model; all must answer alike and end alike.
 
 A program is a list of calls, each at a moment of a virtual clock. The model below is the bus in eighty lines of Python
 lists, written from the contract, not from the SQL. The doors: the blocking and the async client in memory, the command

@@ -1,4 +1,4 @@
-"""F1: the power is cut at every write of a scenario that uses every operation.
+"""The power is cut at every write of a scenario that uses every operation.
 
 The shim (shim.c) records each write, truncation and sync of a process on the bus's files, and between them what was
 confirmed to it. From every prefix of that record disks are made as a cut could leave them: all that was not synced is

@@ -1,4 +1,4 @@
-"""F9: what a process lives on is taken away in mid-run, and given back: it goes on without a restart.
+"""What a process lives on is taken away in mid-run, and given back: it goes on without a restart.
 
 Disk, inodes, file size, descriptors, permissions. In each scene, at each door, one process does some work while all is
 well, goes on while something is missing, and goes on when it is there again: with the same `Bus`, the same shell. While

@@ -1,4 +1,4 @@
-"""F5: a whole bus in one thread, with a virtual clock, every interleaving of operations chosen by a seed.
+"""A whole bus in one thread, with a virtual clock, every interleaving of operations chosen by a seed.
 
 Agents are generators that yield the operations (and the pauses) they need, which is what the bus's own routines are; a
 scheduler decides who goes on. It lets processes crash before, within and after an operation, stall past their leases,

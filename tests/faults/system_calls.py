@@ -1,4 +1,4 @@
-"""F2: at some system call on the bus's files the process dies, or the call fails: EIO, ENOSPC, a short or torn write.
+"""At some system call on the bus's files the process dies, or the call fails: EIO, ENOSPC, a short or torn write.
 
 A small library (shim.c, compiled here) stands before the C library, so that it is the very SQLite under test that
 fails. A run is a program of calls on one door; which system call fails, how, and whether all after it fail too until an

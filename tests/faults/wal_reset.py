@@ -1,4 +1,4 @@
-"""F4: checkpoints that race with commits, on a SQLite that can lose rows to that (sqlite.org/wal.html#walresetbug).
+"""Checkpoints that race with commits, on a SQLite that can lose rows to that (sqlite.org/wal.html#walresetbug).
 
 A checkpointer reads how many frames the WAL has; before it looks at how many of them were copied already, a writer
 finds all of them copied, and begins the WAL anew; the checkpointer, with the old number, notes as copied what nobody

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import AsyncBus, Bus, BusError, agents, schemas, state
+from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
 from bus.models import Message
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
@@ -358,22 +358,11 @@ def checked(server: str) -> Iterator[Bus]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    schema=st.recursive(payload_types.schemas(st.just({})), payload_types.schemas, max_leaves=8),
-    given_=st.lists(
-        st.dictionaries(st.sampled_from(payload_types.KEYS), payload_types.values, max_size=4), min_size=1, max_size=5
-    ),
-    ascii_only=st.booleans(),
-)
+@payload_types.any_schema
 def test_the_database_accepts_what_a_validator_accepts(
-    checked: Bus, schema: dict[str, object], given_: list[dict[str, object]], ascii_only: bool
+    checked: Bus, schema: dict[str, object], payloads: list[dict[str, object]], ascii_only: bool
 ) -> None:
-    schema = {**schema, "type": "object"}
-    checked.types_add("message", "m", schema=schema)
-    for payload in given_:
-        text = json.dumps(payload, ensure_ascii=ascii_only)
-        judged = Draft202012Validator(schema).is_valid(json.loads(text))
-        assert payload_types.accepts(checked, text) == judged, (schema, text)
+    payload_types.judges_as_a_validator(checked, schema, payloads, ascii_only)
 
 
 @pytest.mark.parametrize("keyword", ["properties", "items"])
@@ -447,6 +436,15 @@ def test_hosts_whose_clocks_differ_share_leases(bus: Bus, postgres: str, monkeyp
             assert found.due_at
             assert abs(found.due_at.timestamp() - real() - 60) < 20
             bus.ack(message.receipt or "")
+
+
+def test_a_milestone_was_recovered_at_the_time_of_the_server(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus.register("planner", type="milestone-planner", session="p", operation="planning")
+    bus.state_save("planner", "milestone-plan", "{}")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 86400)
+    bus.recovery_apply("p", "create-milestone", by="me", milestone="m")
+    assert clock.parse(bus.milestone_show("m").data["recovered_at"]) < real() + 60
 
 
 # --- at the same time

@@ -1,4 +1,4 @@
-"""Design §3 and style: who imports whom, how large things are, that made files are fresh."""
+"""Who imports whom, how large things are, that made files are fresh."""
 
 import ast
 import re

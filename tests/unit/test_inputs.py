@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import BusError, inputs
+from bus import BusError, inputs, lifecycle
 from tests.conformance.refusal import refused
 
 
@@ -85,6 +85,11 @@ def test_receipts_of_another_kind_are_usage(given_: object) -> None:
 def test_what_is_no_message_id_is_usage(given_: object) -> None:
     with refused("usage", 64):
         inputs.message_id(given_)  # type: ignore[arg-type]
+
+
+def test_a_refused_id_is_said_to_be_of_what_was_asked_for() -> None:
+    with pytest.raises(BusError, match="not a record id: 'seven'"):
+        lifecycle.record_id("seven")
 
 
 def nested(depth: int, opening: str = "[", closing: str = "]") -> str:

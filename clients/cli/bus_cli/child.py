@@ -59,7 +59,7 @@ class Child:
             while chunk := os.read(self._start[0], CHUNK):
                 environment += chunk
             if environment.endswith(b"\0"):  # else the parent is gone, or does not want it any more
-                for number in (*PASSED_ON, signal.SIGPIPE, signal.SIGXFSZ):
+                for number in (*PASSED_ON, *PYTHONS):
                     if number in PYTHONS or signal.getsignal(number) is not signal.SIG_IGN:  # nohup's stays
                         signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

@@ -1,4 +1,4 @@
-"""The command that moves a bus."""
+"""The command that copies a bus."""
 
 from __future__ import annotations
 

@@ -134,7 +134,8 @@ def _told_of_readers() -> Iterator[None]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def cli(ctx: click.Context, url: str | None, as_json: bool) -> None:
-    """A coordination bus for independent agents: messages, state, checkpoints, in one SQLite file.
+    """A coordination bus for independent agents: messages, state, checkpoints, on one SQLite file or on
+    PostgreSQL.
 
     Exit status: 0 done, 1 nothing there, 64 usage, 65 refused by a rule, 66 no such thing, 70 a fault of the bus,
     75 busy, try again, 76 conflict.

@@ -12,7 +12,7 @@ from bus.models import Message
 from bus_cli import signals
 from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 COLUMNS = ("id", "to", "from", "type", "priority", "status", "sent", "redelivered", "held by", "why")
 
@@ -176,23 +176,20 @@ def message(out: Output, id: str) -> None:
 
 
 def _story(message: Message) -> str:
-    def at(moment: object) -> str:
-        return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
     lines = [
         f"message {message.id}: {message.message_type} from {message.from_agent} to {message.to_agent}, "
         f"priority {message.priority}, session {message.session_id}",
-        f"stored        {at(message.created_at)}",
+        f"stored        {moment(message.created_at)}",
     ]
     if message.delivered_at:
         by = f" to {message.leased_by}" if message.leased_by else ""
-        lines.append(f"handed over   {at(message.delivered_at)}{by}, receipt {message.receipt}")
+        lines.append(f"handed over   {moment(message.delivered_at)}{by}, receipt {message.receipt}")
     if message.acknowledged_at:
-        lines.append(f"acknowledged  {at(message.acknowledged_at)}")
+        lines.append(f"acknowledged  {moment(message.acknowledged_at)}")
     elif message.status == "dead":
         lines.append(f"dead          {_why(message)}")
     else:
-        until = f" until {at(message.due_at)}" if message.due_at else ""
+        until = f" until {moment(message.due_at)}" if message.due_at else ""
         lines.append(f"{message.status:<13} {until.strip()}".rstrip())
     return "\n".join([*map(safe, lines), "payload       " + safe(bytes(message.raw).decode())])
 
@@ -225,7 +222,7 @@ def dead(out: Output, session: str | None) -> None:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="ID...")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All dead messages.")
 @click.option("--session", help="With --all: of this session.")
 @command

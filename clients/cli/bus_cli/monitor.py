@@ -21,14 +21,14 @@ from bus.errors import BusError, error
 from bus.models import Check
 from bus.store.url import Place, Server, folder, locate
 from bus_cli.output import Output, command, on_whose_word
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 LOG = "session-monitor.log"
 PATIENCE = 10_000  # milliseconds that a monitor gets to end
 
 
 @click.command()
-@click.option("--interval", metavar="D", default="300s", show_default=True, help="Between two checks.")
+@click.option("--interval", metavar="DURATION", default="300s", show_default=True, help="Between two checks.")
 @click.option("--once", is_flag=True, help="Check once; also while a monitor runs.")
 @click.option("--detach", is_flag=True, help="Go on in the background, after the first check.")
 @click.option("--stop", is_flag=True, help="End the monitor of this bus; status 1 when none runs.")
@@ -87,7 +87,7 @@ def _identity(url: Place) -> tuple[int, int] | None:
 def _words(done: Check) -> str:
     failed = f" ({', '.join(done.failed)})" if done.failed else ""
     return safe(
-        f"{done.at:%Y-%m-%dT%H:%M:%SZ} gave back {done.given_back}, buried {done.buried}, "
+        f"{moment(done.at)} gave back {done.given_back}, buried {done.buried}, "
         f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, removed {done.pruned}"
     )
 

@@ -30,5 +30,13 @@ class Number(click.FloatRange):
         return super().convert(value, param, ctx)
 
 
+def plain(text: str) -> float:
+    """A number in plain digits. Raises `ValueError`."""
+    if not re.fullmatch(_NUMBER, text):
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
 WHOLE = Whole()
+NUMBER = Number()
 NUMBER_OF_DAYS = Number(0, 36600, min_open=True)

@@ -140,11 +140,11 @@ def _utf8(data: bytes) -> str:
 
 
 def who(agent: str | None, name: str | None = None) -> tuple[str, str]:
-    """The agent and the name behind it, of a command that may leave out the agent when $BUS_AGENT tells it."""
+    """The agent and the key behind it, of a command that may leave out the agent when $BUS_AGENT tells it."""
     if name is None:
-        agent, name = os.environ.get("BUS_AGENT"), agent
+        agent, name = os.environ.get("BUS_AGENT") or None, agent
     if agent is None or name is None:
-        raise error("usage", "an argument is missing", "name the agent, or set BUS_AGENT")
+        raise error("usage", "an argument is missing", "name the agent and the key; BUS_AGENT may name the agent")
     return agent, name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,13 +59,13 @@ def status(out: Output) -> None:
     """The bus in numbers."""
     with out.open() as bus:
         found = bus.status()
-    words = []
-    for key, value in found.items():
-        detail = ", ".join(f"{number} {name}" for name, number in value.items()) if isinstance(value, dict) else value
-        if isinstance(value, list):
-            detail = "\n              ".join(value)
-        words.append(f"{key.replace('_', ' '):<13} {detail or '-'}")
-    out.show(found, "\n".join(words))
+    out.show(found, "\n".join(f"{key.replace('_', ' '):<13} {_told(value) or '-'}" for key, value in found.items()))
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in value.items())
+    return "\n              ".join(value) if isinstance(value, list) else value
 
 
 @click.command()

@@ -15,7 +15,7 @@ from bus.models import Cleaned, Interruption, Member, Plan, Recovered
 from bus.recovery import OPTIONS, check
 from bus.store.url import folder
 from bus_cli.output import Output, command, on_whose_word
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 if TYPE_CHECKING:
     from bus_client.respawn import Started  # which takes time to load, and most commands start nothing
@@ -119,7 +119,7 @@ def _words(plan: Plan, option: str | None) -> list[str]:
     progress = session.progress if plan.progress is None else plan.progress
     lines = [
         f"session {session.session_id}: {session.operation_type}, {session.status}, {progress:g} %, "
-        f"last active {session.last_activity:%Y-%m-%dT%H:%M:%SZ}"
+        f"last active {moment(session.last_activity)}"
     ]
     lines += ["agents:" if plan.agents else "agents: none"]
     for member in plan.agents:
@@ -143,14 +143,14 @@ def _about(member: Member) -> list[str]:
     task = f", at {member.current_task}" if member.current_task else ""
     lines = [
         f"  {member.agent_id} ({member.agent_type}): {member.status}, {member.life}, "
-        f"last heard of {member.last_heartbeat:%Y-%m-%dT%H:%M:%SZ}{task}"
+        f"last heard of {moment(member.last_heartbeat)}{task}"
     ]
     lines += [
         f"    holds message {held.id} ({held.message_type} from {held.from_agent}, priority {held.priority})"
         for held in member.held
     ]
     if member.checkpoint:
-        made = f"{member.checkpoint.created_at:%Y-%m-%dT%H:%M:%SZ}"
+        made = moment(member.checkpoint.created_at)
         lines += [
             f"    latest checkpoint {member.checkpoint.checkpoint_id} ({member.checkpoint.checkpoint_type}, {made})"
         ]
@@ -215,9 +215,11 @@ def _did(done: Recovered) -> list[str]:
 
 
 @click.command()
-@click.option("--stale", metavar="D", is_flag=False, flag_value="", help="Silent for so long; bare: session_timeout.")
 @click.option(
-    "--failed", metavar="D", is_flag=False, flag_value="", help="Failed so long ago; bare: failed_session_hours."
+    "--stale", metavar="DURATION", is_flag=False, flag_value="", help="Silent for so long; bare: session_timeout."
+)
+@click.option(
+    "--failed", metavar="DURATION", is_flag=False, flag_value="", help="Failed so long ago; bare: failed_session_hours."
 )
 @command
 def cleanup(out: Output, stale: str | None, failed: str | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from bus.models import Session
-from bus_cli.numbers import NUMBER_OF_DAYS
+from bus_cli.numbers import NUMBER, NUMBER_OF_DAYS
 from bus_cli.output import Output, command
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_(out: Output, status: str | None) -> None:
 
 def _show(out: Output, found: Session) -> None:
     words = f"{found.session_id}: {found.operation_type}, {found.status}, {found.progress:g} %, "
-    out.show(found, safe(words + f"{found.agent_count} agents, last active {found.last_activity:%Y-%m-%dT%H:%M:%SZ}"))
+    out.show(found, safe(words + f"{found.agent_count} agents, last active {moment(found.last_activity)}"))
 
 
 @session.command()
@@ -47,7 +47,7 @@ def show(out: Output, session: str) -> None:
 
 @session.command()
 @click.argument("session")
-@click.argument("progress", type=float)
+@click.argument("progress", type=NUMBER)
 @click.option("--phase", help="The phase it is in.")
 @command
 def progress(out: Output, session: str, progress: float, phase: str | None) -> None:
@@ -76,11 +76,11 @@ def abandon(out: Output, session: str) -> None:
 
 @session.command()
 @click.option(
-    "--days", type=NUMBER_OF_DAYS, default=7, show_default=True, help="Those that were active within so many days."
+    "--days", type=NUMBER_OF_DAYS, metavar="N", default=7, show_default=True, help="Those active in the last N days."
 )
 @command
 def counts(out: Output, days: float) -> None:
-    """How many sessions there are: total, active, completed, failed, abandoned, and how many active ones are stale."""
+    """How many sessions there are, in all and in each status, and how many of the active are stale."""
     with out.open() as bus:
         found = bus.session_counts(days=days)
     names = ("total", "active", "paused", "completed", "failed", "abandoned", "stale")

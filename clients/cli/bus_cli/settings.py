@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bus.errors import error
+from bus_cli.numbers import plain
 from bus_cli.output import Output, command, given
 from bus_cli.text import ascii_json
 
@@ -63,7 +64,7 @@ def _weights(artifacts: tuple[str, ...]) -> list[str] | dict[str, float]:
     if not any("=" in artifact for artifact in artifacts):
         return list(artifacts)
     try:
-        return {key: float(weight) for key, weight in (artifact.split("=") for artifact in artifacts)}
+        return {key: plain(weight) for key, weight in (artifact.split("=") for artifact in artifacts)}
     except ValueError as problem:
         raise error("usage", "an artifact is KEY=WEIGHT", "give a weight to each, or to none") from problem
 

@@ -19,8 +19,8 @@ def state(out: Output) -> None:
 
 
 @state.command()
-@click.argument("agent")
-@click.argument("key", required=False)
+@click.argument("agent", required=False)
+@click.argument("key", required=False, metavar="KEY")
 @click.argument("value", required=False)
 @click.option("--type", help="The state type (else user_data).")
 @click.option("--ttl", metavar="DURATION", help="It is gone after this time.")
@@ -28,7 +28,7 @@ def state(out: Output) -> None:
     "--if-version", type=WHOLE, metavar="N", help="Only when it has this version; 0: only when there is none."
 )
 @command
-def save(out: Output, agent: str, key: str | None, value: str | None, **options: Any) -> None:
+def save(out: Output, agent: str | None, key: str | None, value: str | None, **options: Any) -> None:
     """Keep VALUE under KEY; `-`, or leaving it out, reads it from stdin. Prints its version.
 
     With $BUS_AGENT set, AGENT may be left out where the value is read from stdin: KEY, or KEY -. Another agent's value
@@ -41,7 +41,7 @@ def save(out: Output, agent: str, key: str | None, value: str | None, **options:
     out.show({"version": version}, str(version))
 
 
-def _who_reads(agent: str, key: str | None) -> tuple[str, str]:
+def _who_reads(agent: str | None, key: str | None) -> tuple[str, str]:
     """The agent and the key of a value that is read from stdin. Two words may be AGENT KEY, or KEY VALUE of $BUS_AGENT:
     raises `usage` where the first is not the agent that $BUS_AGENT names, since a guess would store some in the wrong
     place."""
@@ -57,10 +57,10 @@ def _who_reads(agent: str, key: str | None) -> tuple[str, str]:
 
 
 @state.command()
-@click.argument("agent")
-@click.argument("key", required=False)
+@click.argument("agent", required=False)
+@click.argument("key", required=False, metavar="KEY")
 @command
-def load(out: Output, agent: str, key: str | None) -> int:
+def load(out: Output, agent: str | None, key: str | None) -> int:
     """Print the value under KEY and a newline; exit status 1 when there is none."""
     agent, key = who(agent, key)
     with out.open() as bus:
@@ -87,10 +87,10 @@ def _short(text: str) -> str:
 
 
 @state.command()
-@click.argument("agent")
-@click.argument("key", required=False)
+@click.argument("agent", required=False)
+@click.argument("key", required=False, metavar="KEY")
 @command
-def delete(out: Output, agent: str, key: str | None) -> int:
+def delete(out: Output, agent: str | None, key: str | None) -> int:
     """Forget the value under KEY; exit status 1 when there was none."""
     agent, key = who(agent, key)
     with out.open() as bus:
@@ -100,12 +100,12 @@ def delete(out: Output, agent: str, key: str | None) -> int:
 
 
 @state.command()
-@click.argument("agent")
-@click.argument("key", required=False)
+@click.argument("agent", required=False)
+@click.argument("key", required=False, metavar="KEY")
 @click.option("--after", type=WHOLE, metavar="VERSION", help="Until it has another version than this (else than now).")
 @click.option("--wait", metavar="DURATION", default="1d", show_default=True, help="So long at most.")
 @command
-def watch(out: Output, agent: str, key: str | None, after: int | None, wait: str) -> int:
+def watch(out: Output, agent: str | None, key: str | None, after: int | None, wait: str) -> int:
     """Wait until the value under KEY changes, and print it; exit status 1 when it does not."""
     agent, key = who(agent, key)
     with out.open() as bus:

@@ -1,4 +1,4 @@
-"""Tables for people; with `bus top` the place that needs rich."""
+"""Tables for people; with `bus top` and the display of `bus demo` the place that needs rich."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], terminal: bool) -> bytes:
@@ -38,5 +38,5 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment(value)
     return safe(value)

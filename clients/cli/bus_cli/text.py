@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 import msgspec
 
@@ -33,3 +34,8 @@ def safe(text: object) -> str:
         lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}",
         str(text),
     )
+
+
+def moment(given: datetime) -> str:
+    """A moment for people: UTC, to the second."""
+    return f"{given:%Y-%m-%dT%H:%M:%SZ}"

@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bus import Bus, clock, liveness
-from bus.liveness import Identity, Life
+from bus import Bus, agents, clock, liveness
+from bus.liveness import Life
 from bus.overview import Overview
 from bus_cli.numbers import Number
 from bus_cli.output import Output, command
@@ -30,7 +30,9 @@ COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 
 
 @click.command()
-@click.option("--interval", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option(
+    "--interval", type=Number(0.2, 3600), metavar="SECONDS", default=1.0, show_default=True, help="Between two looks."
+)
 @click.option("--once", is_flag=True, help="Show it once; so it is, too, when this is no terminal.")
 @command
 def top(out: Output, interval: float, once: bool) -> None:
@@ -90,8 +92,7 @@ def _sessions(found: Overview, now: float) -> Iterable[Sequence[object]]:
 
 def _agents(found: Overview, now: float) -> Iterable[Sequence[object]]:
     for agent in found.agents:
-        process = Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id)
-        life = liveness.life(process)
+        life = liveness.life(agents.process(agent))
         quiet = milliseconds(max(now - agent.last_heartbeat.timestamp(), 0) * 1000)
         shown = Text(life, style=COLOURS[life])
         yield agent.agent_id, agent.agent_type, agent.session_id, agent.status, shown, agent.current_task, quiet

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from bus.models import Message
 
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 60.0  # seconds
 LONGEST_ERROR = 1000  # characters
 
 

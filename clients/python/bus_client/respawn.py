@@ -31,8 +31,8 @@ def respawn(bus: Bus, session: str, *, settling: float = SETTLING) -> list[Start
     """Start the failed agents of a session that have a command, each once; what became of them in `settling` seconds.
 
     A command runs in a shell, in a process group of its own, in the working directory, with BUS_URL, BUS_AGENT,
-    BUS_AGENT_TYPE, BUS_SESSION and BUS_MILESTONE in its environment; what it prints goes to `logs/AGENT.log` beside the
-    bus. One that does not stay up is marked failed again, and not retried.
+    BUS_AGENT_TYPE, BUS_SESSION and BUS_MILESTONE in its environment; it prints into `.milestones/logs/AGENT.log`. One
+    that does not stay up is marked failed again, and not retried.
     """
     logs = folder(bus.url) / "logs"
     logs.mkdir(parents=True, exist_ok=True)

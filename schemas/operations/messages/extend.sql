@@ -1,4 +1,4 @@
--- Let leases run for :lease seconds from now (null: the configured lease), all or none; returns id and new end.
+-- Let leases run for :lease seconds from now (null: the configured lease), all or none.
 -- One that ran out, but whose message nobody took, is leased again under the same receipt. After a clock was set back it
 -- counts as delivered now, so that messages/receive.sql does not take it for a lease of the time before.
 /*postgres
@@ -25,5 +25,4 @@ update agent_messages set
   delivered_at = min(delivered_at, :now),
   due_at = strftime('%Y-%m-%d %H:%M:%f', :now, '+' || coalesce(cast(:lease as text),
     (select value from agent_coordination_config where key = 'lease_seconds')) || ' seconds')
-where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
-returning id, replace(due_at, ' ', 'T') || 'Z';
+where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts));

@@ -1,6 +1,6 @@
--- Keep a value under a key; returns its version, which starts at 1 and grows, also
--- over deletion and expiry. With :if_version only when the present
--- version is that one (0: there must be none). A value whose time is over counts as not there.
+-- Keep a value under a key; returns its version, which starts at 1 and grows, also over deletion and expiry. With
+-- :if_version only when the present version is that one (0: there must be none). A value whose time is over counts as
+-- not there.
 /*postgres select pg_advisory_xact_lock(hashtextextended(:agent || ' ' || :key, 66)); */
 -- unless :anyhow
 insert into refusals

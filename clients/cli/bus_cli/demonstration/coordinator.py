@@ -31,11 +31,6 @@ class Outcome(NamedTuple):
     finisher: str | None
     wrong: list[str]
 
-    @property
-    def deliveries(self) -> int:
-        """How often the message that came back was handed out."""
-        return int((self.redelivered.receipt or "0.0").partition(".")[2])
-
 
 class Coordinator:
     """The agent `coordinator` on a new bus."""

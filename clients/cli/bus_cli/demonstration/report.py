@@ -45,7 +45,7 @@ class Report(NamedTuple):
             "by_agent": {agent: len(done) for agent, done in self.outcome.results.items()},
             "killed": VICTIM,
             "redelivered": self.outcome.redelivered.id,
-            "deliveries": self.outcome.deliveries,
+            "deliveries": self.outcome.redelivered.delivery,
             "finished_by": self.outcome.finisher,
             "seconds": round(self.seconds, 2),
             "messages": self.outcome.messages,
@@ -63,7 +63,7 @@ class Report(NamedTuple):
             fate, style = self._fate(agent)
             screen.say(f"  {agent:<12} {KINDS[agent]:<7} {len(done):>6,} files   {fate}".rstrip(), style)
         screen.say()
-        times, finisher = self.outcome.deliveries, self.outcome.finisher or "nobody"
+        times, finisher = came_back.delivery, self.outcome.finisher or "nobody"
         screen.say(f"  message {came_back.id} came back: delivered {times} times, finished by {finisher}")
         screen.say(f"  {self.outcome.messages:,} messages in {self.seconds:.1f} s: {self.rate:,} a second")
         self._judge(screen)

@@ -88,8 +88,7 @@ def _producer(sent: Sent, bodies: bool) -> Span:
 
 def _consumer(sent: Sent, bus_id: str, bodies: bool) -> Span:
     message = sent.message
-    delivery = int((message.receipt or "0.0").partition(".")[2])
-    context = trace_context.processing(sent.context, bus_id, message.id, delivery)
+    context = trace_context.processing(sent.context, bus_id, message.id, message.delivery)
     attributes = {**_message(message, bodies), "messaging.client.id": message.leased_by}
     attributes |= {"messaging.operation.name": "process", "messaging.operation.type": "process"}
     attributes |= {"bus.message.receipt": message.receipt, "bus.message.redeliveries": message.retry_count}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
 from bus import clock
 from bus.reports import Bar, Timeline
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 from bus_cli.trace.recording import milliseconds
-from bus_cli.trace.reports import moment
 
 LABEL = 28  # characters
 ROW, LEFT, WIDE, TICKS = 18, 260, 900, 6  # of the picture, in its units
@@ -61,7 +61,8 @@ def lines(timeline: Timeline) -> Iterator[str]:
         return
     scale = Scale(timeline)
     width = max(shutil.get_terminal_size((110, 24)).columns - LABEL - 12, 20)
-    yield f"{moment(scale.first)} to {moment(scale.last)}, {milliseconds((scale.last - scale.first) * 1000)}"
+    first, last = (moment(datetime.fromtimestamp(seconds, UTC)) for seconds in (scale.first, scale.last))
+    yield f"{first} to {last}, {milliseconds((scale.last - scale.first) * 1000)}"
     for name, bars in _by_priority(timeline):
         yield safe(_title(name))
         for bar in bars:

@@ -10,7 +10,7 @@ from bus import trace_context
 from bus.models import Lifecycle
 from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command
-from bus_cli.text import safe
+from bus_cli.text import moment, safe
 
 
 @click.command()
@@ -76,12 +76,12 @@ def story(found: Lifecycle) -> str:
     lines = [
         f"{found.agent_id}: {found.agent_type} on {found.task_id}{of}, {found.status}, process {found.pid}",
         f"command       {found.command or '-'}",
-        f"spawned       {found.spawned_at:%Y-%m-%dT%H:%M:%SZ}",
+        f"spawned       {moment(found.spawned_at)}",
     ]
     if found.started_at:
-        lines.append(f"started       {found.started_at:%Y-%m-%dT%H:%M:%SZ}, after {milliseconds(found.idle_time_ms)}")
+        lines.append(f"started       {moment(found.started_at)}, after {milliseconds(found.idle_time_ms)}")
     if found.completed_at:
-        lines.append(f"ended         {found.completed_at:%Y-%m-%dT%H:%M:%SZ}, after {milliseconds(found.duration_ms)}")
+        lines.append(f"ended         {moment(found.completed_at)}, after {milliseconds(found.duration_ms)}")
     if found.error_message:
         lines.append(f"error         {found.error_message}")
     if found.output_tail:

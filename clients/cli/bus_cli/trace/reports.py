@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +99,6 @@ def waiting(out: Output, limit: int) -> None:
         found = bus.trace_waiting(limit=limit)
     columns = ("waits", "on", "who", "about", "messages", "since", "for", "why")
     out.table(found, columns, _rows(found, Waiting.__struct_fields__))
-
-
-def moment(seconds: float) -> str:
-    """Seconds since 1970 for people, in UTC."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _rows(found: Sequence[object], shown: Sequence[str]) -> list[list[object]]:

@@ -1,6 +1,5 @@
 -- Differs: it looks into PostgreSQL's catalog instead of SQLite's, and there is no file to check.
 select json_object(
-  'tables', (select count(*) from pg_class where relnamespace = current_schema()::regnamespace and relkind = 'r'),
   'foreign', (select string_agg(tgname, ', ') from pg_trigger t join pg_class c on c.oid = t.tgrelid
     where c.relnamespace = current_schema()::regnamespace and not t.tgisinternal
       and t.tgname !~ '^(agent_|coordination_|payload[_ ]|refusals_raise)'),
