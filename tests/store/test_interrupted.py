@@ -61,7 +61,7 @@ CALLS: dict[str, Callable[[Bus], object]] = {
     "receive": lambda bus: bus.receive("a"),
     "a step": lambda bus: bus.apply([messages.send("a", "a", "task_assignment", {}), state.save("a", "n", "1")]),
     "load": lambda bus: bus.state_load("a", "nothing"),
-    "status": lambda bus: bus.session_list(),
+    "several looks": lambda bus: bus.session_counts(),
 }
 
 
