@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bus import AsyncBus, Bus
-from bus.store import sqlite_async
+from bus.store import postgres_async, sqlite_async
 from bus.store.postgres import Connection
 from bus.store.postgres_async import Pool
 from tests.conformance.refusal import refused
@@ -241,3 +241,22 @@ def test_an_open_that_is_cancelled_leaves_nothing_open(url: str, monkeypatch: py
         assert opened[0]._turnstile is None
 
     asyncio.run(cancel())
+
+
+def test_an_answer_that_came_before_the_cancellation_is_taken_back(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_async, "WORKERS", 1)
+
+    async def cancel() -> str:
+        async with await with_agent(postgres) as bus:
+            await bus.send("a", "a", "task_assignment", {})
+            receiving = asyncio.ensure_future(bus.receive("a"))
+            await asyncio.sleep(0)
+            bus.store._workers.submit(int).result(PATIENCE)  # type: ignore[union-attr]  # the loop stands still
+            receiving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await receiving
+            return (await bus.message(1)).status
+
+    assert asyncio.run(cancel()) == "ready"
