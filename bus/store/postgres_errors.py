@@ -48,6 +48,8 @@ def translate(problem: Exception, url: Server) -> BusError:
         return error(problem.diag.constraint_name or "")
     if state in ("42501", "25006"):
         return error("not_allowed", f"PostgreSQL says: {words}")
+    if state == "57014":  # it was cancelled, or waited for others for longer than a statement_timeout lets it
+        return error("busy", f"PostgreSQL says: {words}")
     if state in BY_STATE:
         return error(BY_STATE[state])
     if state[:2] in ("22", "23") or (isinstance(problem, psycopg.DataError | psycopg.ProgrammingError) and not state):
