@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -46,6 +47,14 @@ def check(path: str, read_only: bool = False) -> None:
         raise error("unsafe_file", f"{path} can't be read and written here", "check the permissions of file and folder")
     if os.major(found.st_dev) == 0 and (kind := _file_system(found.st_dev)) in NETWORK:
         raise error("unsafe_file", f"{path} is on a network file system ({kind})", "put the bus on a local disk")
+
+
+def was_replaced(path: str, before: os.stat_result) -> bool:
+    """Whether there is no file any more, or another one; false where nobody can tell."""
+    try:
+        return not os.path.samestat(os.stat(path), before)
+    except OSError as problem:
+        return problem.errno == errno.ENOENT
 
 
 def _file_system(device: int) -> str:

@@ -26,6 +26,7 @@ from bus.store.url import MEMORY, Url, file
 T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
+LOOK = 1.0  # seconds between two looks at whether the file is still the one that others find
 WAL_LIMIT = 4 << 20
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.MsgspecError)
 
@@ -51,6 +52,7 @@ class Connection:
                 files.make(url.path)
             files.check(url.path, read_only)
         self._process = os.getpid()
+        self._look_before = 0.0  # a deadline: who may wait for longer looks first
         self._open()
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
@@ -62,6 +64,9 @@ class Connection:
         if self._broken:
             self._open()
         deadline = time.monotonic() + TIMEOUT
+        if deadline > self._look_before:
+            self._look()
+            self._look_before = deadline + LOOK
         while True:
             try:
                 if operation.writes:
@@ -86,12 +91,18 @@ class Connection:
             connection = _connect(self.url, self._read_only)
             try:
                 prepare(connection, self.url, TIMEOUT, self._read_only)
+                self._file = None if self.url.path == MEMORY else os.stat(self.url.path)
             except BaseException:
                 connection.close()
                 raise
         self.sqlite, self._broken = connection, False
         self._cursor = connection.cursor()
         self.execute = self._cursor.execute
+
+    def _look(self) -> None:
+        """Refuse to go on in a file that was removed or replaced: what is written there is lost."""
+        if self._file and files.was_replaced(self.url.path, self._file):
+            raise error("no_bus", f"{self.url.path} was removed or replaced meanwhile", "start again on what is there")
 
     def _close(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # closed already

@@ -20,6 +20,7 @@ from bus.errors import error
 from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
+from tests.conftest import listening
 
 
 def python(code: str, *arguments: object, before: Sequence[str] = (), **options: object) -> "subprocess.Popen[str]":
@@ -197,6 +198,30 @@ def test_a_full_file_system_is_said_plainly(tmp_path: Path) -> None:
             assert bus.status()["messages"] == {"ready": sent + 1}
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_nobody_goes_on_in_a_file_that_others_no_longer_find(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(store, "LOOK", 0.0)
+    with Bus.open(url) as bus, ThreadPoolExecutor(1) as thread:
+        bus.register("a", type="validation", session="s")
+        with listening() as listens:
+            waiting = thread.submit(bus.receive, "a", wait=60)
+            assert listens.wait(20)
+            for name in ("coordination.db", "coordination.db-wal", "coordination.db-shm"):
+                os.rename(tmp_path / name, tmp_path / f"{name}.old")
+            if how == "replaced":
+                Bus.open(url, create=True).close()
+            os.utime(f"{url}.bells/a")
+            with refused("no_bus", 66):
+                waiting.result(30)
+        with refused("no_bus", 66):
+            bus.send("a", "a", "task_assignment", {})
+        for name in ("coordination.db", "coordination.db-wal", "coordination.db-shm"):
+            os.replace(tmp_path / f"{name}.old", tmp_path / name)
+        assert bus.send("a", "a", "task_assignment", {}) == 1
 
 
 def test_a_child_has_connections_of_its_own(url: str) -> None:
