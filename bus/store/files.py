@@ -49,12 +49,15 @@ def check(path: str, read_only: bool = False) -> None:
         raise error("unsafe_file", f"{path} is on a network file system ({kind})", "put the bus on a local disk")
 
 
-def was_replaced(path: str, before: os.stat_result) -> bool:
-    """Whether there is no file any more, or another one; false where nobody can tell."""
+def is_still(path: str, before: os.stat_result) -> None:
+    """Refuse a file that was removed or replaced since: what is written to the old one is lost."""
     try:
-        return not os.path.samestat(os.stat(path), before)
+        if os.path.samestat(os.stat(path), before):
+            return
     except OSError as problem:
-        return problem.errno == errno.ENOENT
+        if problem.errno != errno.ENOENT:  # then nobody can tell
+            return
+    raise error("no_bus", f"{path} was removed or replaced meanwhile", "start again on what is there")
 
 
 def _file_system(device: int) -> str:
