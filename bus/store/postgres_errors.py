@@ -10,6 +10,7 @@ from bus.store.url import Server
 RAISED = "AB000"  # the SQLSTATE of what the schema raises
 # The server is going down, or coming up, or cut the connection.
 LOST = {"57P01", "57P02", "57P03", "08000", "08003", "08006", "25P03"}
+OUTDATED = "0A000"  # a statement was prepared for tables that were made anew, or changed, since
 BY_STATE = {
     "40001": "busy",
     "40P01": "busy",

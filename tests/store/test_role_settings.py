@@ -1,4 +1,4 @@
-"""What a role, a database or an address may set on PostgreSQL, without the bus being another one for it."""
+"""What may be set on PostgreSQL, for a role or in an address, or be made anew there, without anybody noticing."""
 
 import time
 from collections.abc import Iterator
@@ -98,3 +98,16 @@ def test_who_waits_for_longer_than_a_statement_timeout_is_told_that_the_bus_is_b
             with refused("busy", 75):
                 bus.send("a", "a", TASK, {})
         assert bus.send("a", "a", TASK, {}) == 1
+
+
+def test_a_bus_that_was_made_anew_meanwhile_is_used_as_it_is_now(
+    postgres: str, hand: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    with Bus.open(postgres, create=True) as bus:
+        for _ in range(2):
+            bus.register("a", type="milestone-executor", session="s")
+            assert bus.send("a", "a", TASK, {}) == 1
+            assert len(bus.receive("a", ack=True)) == 1
+            assert isinstance(bus.url, Server)
+            hand.execute(f"drop schema {bus.url.schema} cascade")  # type: ignore[arg-type]
+            Bus.open(postgres, create=True).close()
