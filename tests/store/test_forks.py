@@ -90,3 +90,26 @@ except BusError as problem:
 """
     assert output(code, url, tmp_path / "copy.db") == "closed\n"
     assert (tmp_path / "copy.db").stat().st_size > 0
+
+
+def test_a_thread_that_waits_while_another_forks_still_hears_of_what_other_programs_write(url: str) -> None:
+    code = """
+import os, subprocess, sys, threading, time
+from bus import Bus
+bus = Bus.open(sys.argv[1])
+bus.register("a", type="validation", session="s")
+waiting = threading.Thread(target=lambda: print(len(bus.receive("a", wait=15)), time.monotonic() < end), daemon=True)
+end = time.monotonic() + 14
+waiting.start()
+while not bus.store.asleep:
+    time.sleep(0.01)
+if not (child := os.fork()):
+    os._exit(0)
+os.waitpid(child, 0)
+hand = "import sqlite3, sys; hand = sqlite3.connect(sys.argv[1]); hand.execute(sys.argv[2]); hand.commit()"
+columns = "session_id, from_agent, to_agent, message_type, payload"
+insert = f"insert into agent_messages ({columns}) values ('s', 'hand', 'a', 'task_assignment', '{{}}')"
+subprocess.run([sys.executable, "-c", hand, sys.argv[1], insert], check=True)
+waiting.join()
+"""
+    assert output(code, url) == "1 True\n"
