@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from bus import databases
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation
 from bus.store import doorbell, facts, files, forks
@@ -52,6 +53,7 @@ class Connection:
             if create:
                 files.make(url.path)
             files.check(url.path, read_only)
+            databases.opened(url.path)
         self._process = os.getpid()
         self._look_before = 0.0  # a deadline: who may wait for longer looks first
         self.in_use = threading.RLock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import sqlite3
@@ -510,6 +511,25 @@ for path in sys.argv[2:]:
     finally:
         process.kill()
     assert text.split() == ["usage"] * 3
+
+
+def test_a_checkpoint_does_not_read_the_files_of_the_bus_itself(url: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(url)
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        wal = os.stat(f"{url}-wal").st_ino
+        names = [url, f"{url}-wal", f"{url}-shm", str(tmp_path / "link")]
+        for name in names:
+            with refused("usage", 64):
+                bus.checkpoint_create("a", files=[name])
+        files = [{"path": name, "sha256": "0" * 64, "size": os.stat(name).st_size} for name in names]
+        hand = "import sqlite3, sys; hand = sqlite3.connect(sys.argv[1]); hand.execute(*sys.argv[2:3], sys.argv[3:])"
+        text = "insert into agent_checkpoints (checkpoint_id, agent_id, session_id, file_references) "
+        text += "values ('0', 'a', 's', ?)"
+        subprocess.run([sys.executable, "-c", f"{hand}; hand.commit()", url, text, json.dumps(files)], check=True)
+        assert {file.status for file in bus.checkpoint_restore("a").files} == {"changed"}  # type: ignore[union-attr]
+        assert output(python("Bus.open(url).close()", url)) == ""
+        assert os.stat(f"{url}-wal").st_ino == wal  # who closed its bus saw that this one is open
 
 
 def test_a_file_that_became_a_fifo_is_changed_and_hangs_nobody(url: str, tmp_path: Path) -> None:
