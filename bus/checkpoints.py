@@ -10,7 +10,7 @@ from io import BufferedReader
 
 import msgspec
 
-from bus import agents, inputs, salvage
+from bus import agents, databases, inputs, salvage
 from bus.errors import error
 from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
@@ -102,8 +102,11 @@ def prune(agent: str | None = None, *, keep: int | None = None) -> Steps[list[st
 
 def _reference(path: str) -> FileReference:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
             raise error("usage", f"{path} is not a file", "name a readable file")
+        if databases.has(found):
+            raise error("usage", f"{path} is a file of the bus itself", "name a copy made by `bus backup`")
         with open(path, "rb") as file:
             return FileReference(inputs.text(path), _digest(file), file.tell())
     except OSError as problem:
@@ -117,7 +120,7 @@ def _reference(path: str) -> FileReference:
 def _fate(file: FileReference) -> str:
     try:
         found = os.stat(file.path)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
+        if not stat.S_ISREG(found.st_mode) or found.st_size != file.size or databases.has(found):
             return "changed"
         with open(file.path, "rb") as opened:
             return "ok" if _digest(opened) == file.sha256 else "changed"

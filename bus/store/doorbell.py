@@ -179,7 +179,7 @@ class Listener:
             self._noted = found.st_size, found.st_mtime_ns
             fresh = time.time() - found.st_mtime < SETTLED
         except OSError:
-            self._noted, fresh = None, False
+            self._noted, fresh = None, True  # nobody has the bus open, after a fork not even who waits: a look opens it
         return fresh or self._noted != before
 
     def _rung(self) -> bool:

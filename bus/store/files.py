@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -53,6 +54,17 @@ def check(path: str, read_only: bool = False) -> None:
         raise error("unsafe_file", f"{path} can't be read and written here", "check the permissions of file and folder")
     if os.major(found.st_dev) == 0 and (kind := _file_system(found.st_dev)) in NETWORK:
         raise error("unsafe_file", f"{path} is on a network file system ({kind})", "put the bus on a local disk")
+
+
+def is_still(path: str, before: os.stat_result) -> None:
+    """Refuse a file that was removed or replaced since: what is written to the old one is lost."""
+    try:
+        if os.path.samestat(os.stat(path), before):
+            return
+    except OSError as problem:
+        if problem.errno != errno.ENOENT:  # then nobody can tell
+            return
+    raise error("no_bus", f"{path} was removed or replaced meanwhile", "start again on what is there")
 
 
 def _file_system(device: int) -> str:

@@ -44,7 +44,10 @@ SETTINGS = {
     # An agent that is stopped in the middle must not hang the others.
     "idle_in_transaction_session_timeout": "10s",
     "client_min_messages": "warning",
+    # Moments and numbers are told as text.
     "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "extra_float_digits": "1",
 }
 # glibc gives memory back to the system as soon as 128 kB are free, and every statement here needs more: it would be
 # fetched anew each time, page by page. Having freed one large piece, the server's process keeps twice as much.
@@ -189,6 +192,7 @@ def _connect(url: Server) -> psycopg.Connection[Row]:
             autocommit=True,
             prepare_threshold=None,  # what is prepared is the wire's
             cursor_factory=psycopg.RawCursor,
+            client_encoding="utf8",  # the wire's, whatever the role or PGCLIENTENCODING say
             connect_timeout=None if "connect_timeout" in url.conninfo else int(TIMEOUT),
             fallback_application_name="agent-bus",
         )
@@ -197,6 +201,8 @@ def _connect(url: Server) -> psycopg.Connection[Row]:
         raise error("unreachable", f"{url.path} can't be reached: {words}") from None
     except psycopg.Error:
         raise error("usage", "the bus address can't be read", "write postgresql://user@host:port/database") from None
+    # Who makes the bus waits for others who do, and looks again: at what there is then, not at the beginning.
+    found.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     for kind in ("json", "timestamptz"):
         found.adapters.register_loader(kind, TextLoader)
     return found

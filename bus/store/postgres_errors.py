@@ -10,6 +10,7 @@ from bus.store.url import Server
 RAISED = "AB000"  # the SQLSTATE of what the schema raises
 # The server is going down, or coming up, or cut the connection.
 LOST = {"57P01", "57P02", "57P03", "08000", "08003", "08006", "25P03"}
+OUTDATED = "0A000"  # a statement was prepared for tables that were made anew, or changed, since
 BY_STATE = {
     "40001": "busy",
     "40P01": "busy",
@@ -48,6 +49,8 @@ def translate(problem: Exception, url: Server) -> BusError:
         return error(problem.diag.constraint_name or "")
     if state in ("42501", "25006"):
         return error("not_allowed", f"PostgreSQL says: {words}")
+    if state == "57014":  # it was cancelled, or waited for others for longer than a statement_timeout lets it
+        return error("busy", f"PostgreSQL says: {words}")
     if state in BY_STATE:
         return error(BY_STATE[state])
     if state[:2] in ("22", "23") or (isinstance(problem, psycopg.DataError | psycopg.ProgrammingError) and not state):

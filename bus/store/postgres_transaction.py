@@ -16,7 +16,7 @@ from bus import clock
 from bus.errors import BusError, error
 from bus.operation import Change, Leap, Load, Operation, Query, Request, Row, Statement, Steps, Tell
 from bus.store import postgres_rendering as rendering
-from bus.store.postgres_errors import LOST, Lost, translate
+from bus.store.postgres_errors import LOST, OUTDATED, Lost, translate
 from bus.store.postgres_wire import Ask, Wire
 from bus.store.seldom import Key, Lately
 from bus.store.url import Server
@@ -188,6 +188,9 @@ class Transaction:
             self._session.close()
             if self._committing:
                 raise error("outcome_unknown") from problem
+            raise Lost from problem
+        if getattr(problem, "sqlstate", None) == OUTDATED:
+            self._session.close()
             raise Lost from problem
         return translate(problem, self._session.url)
 

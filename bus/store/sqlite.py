@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 
+from bus import databases
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation
-from bus.store import doorbell, facts, files
+from bus.store import doorbell, facts, files, forks
 from bus.store.facts import Fact
 from bus.store.seldom import Lately
 from bus.store.sqlite_errors import translate
@@ -26,6 +28,7 @@ from bus.store.url import MEMORY, Url, file
 T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
+LOOK = 1.0  # seconds between two looks at whether the file is still the one that others find
 WAL_LIMIT = 4 << 20
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.MsgspecError)
 
@@ -50,8 +53,13 @@ class Connection:
             if create:
                 files.make(url.path)
             files.check(url.path, read_only)
+            databases.opened(url.path)
         self._process = os.getpid()
-        self._open()
+        self._look_before = 0.0  # a deadline: who may wait for longer looks first
+        self.in_use = threading.RLock()
+        with forks.opening:
+            self._open()
+            forks.opened(self)
         self._commits = os.getpid()  # a process that commits once begins anywhere
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
@@ -59,19 +67,29 @@ class Connection:
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
-        if self._broken:
-            self._open()
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                if operation.writes:
-                    return self._write(operation)
-                return self._read(operation)
-            except TryAgain as busy:
-                if busy.code != "busy" or time.monotonic() > deadline:
-                    raise
-            except _UnreadableText:
-                return self._run_reading_all(operation)
+        with self.in_use:
+            if self._broken:
+                self._open()
+            deadline = time.monotonic() + TIMEOUT
+            if deadline > self._look_before:
+                if self._file:
+                    files.is_still(self.url.path, self._file)
+                self._look_before = deadline + LOOK
+            while True:
+                try:
+                    if operation.writes:
+                        return self._write(operation)
+                    return self._read(operation)
+                except TryAgain as busy:
+                    if busy.code != "busy" or time.monotonic() > deadline:
+                        raise
+                except _UnreadableText:
+                    return self._run_reading_all(operation)
+
+    def rest(self) -> None:
+        """See `forks.Open`; the next operation opens the file again."""
+        if not self._broken and self.url.path != MEMORY and not self.sqlite.in_transaction:
+            self._break()  # else it is this thread that is at work, and forks in a signal handler
 
     def _run_reading_all(self, operation: Operation[T]) -> T:
         """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
@@ -86,6 +104,7 @@ class Connection:
             connection = _connect(self.url, self._read_only)
             try:
                 prepare(connection, self.url, TIMEOUT, self._read_only)
+                self._file = None if self.url.path == MEMORY else os.stat(self.url.path)
             except BaseException:
                 connection.close()
                 raise
@@ -100,6 +119,8 @@ class Connection:
 
     def close(self) -> None:
         """Close it; a second time is done."""
+        forks.closed(self)
+        self._broken = False  # it is not to be opened again
         self._close()
         if self._turnstile:
             self._turnstile.close()
@@ -129,7 +150,9 @@ class Connection:
             raise error("usage", f"{path} is there already", "name a new file")
         files.make(path)
         try:
-            with _Border(self.url.path), contextlib.closing(_target(path)) as copy:
+            with self.in_use, _Border(self.url.path), contextlib.closing(_target(path)) as copy:
+                if self._broken:
+                    self._open()
                 self.sqlite.backup(copy)
         except BaseException:
             os.unlink(path)
@@ -245,11 +268,14 @@ class Connection:
     def tidy(self) -> None:
         """Copy the WAL into the file, whatever its size."""
         if self._turnstile:
-            try:
-                self.enter()
-                self.checkpoint()
-            finally:
-                self.leave()
+            with self.in_use:
+                if self._broken:
+                    self._open()
+                try:
+                    self.enter()
+                    self.checkpoint()
+                finally:
+                    self.leave()
 
     def checkpoint(self) -> None:
         """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads

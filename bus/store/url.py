@@ -104,21 +104,22 @@ def _pairs(query: str) -> dict[str, str]:
 
 
 def _server(text: str) -> Server:
-    from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+    from urllib.parse import unquote, urlsplit, urlunsplit
 
     try:
         parts = urlsplit(text)
-        options = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError as problem:
         raise error("usage", "the bus address can't be read", HOW) from problem
     if parts.fragment or "\0" in text:
         raise error("usage", "the bus address can't be read", f"{HOW}; write # in a password as %23")
-    ours = {key: value for key, value in options if key in ("schema", "listen")}
+    # Theirs go on as they stand: in libpq's addresses a space is %20, and + is a plus.
+    options = [(unquote(pair.partition("=")[0]), pair) for pair in parts.query.split("&") if pair]
+    ours = {key: unquote(pair.partition("=")[2]) for key, pair in options if key in ("schema", "listen")}
     schema, listen = ours.get("schema", SCHEMA), ours.get("listen", "yes")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in ("yes", "no"):
         raise error("usage", "the bus address has a bad option", "schema is a plain name, listen is yes or no")
-    theirs = urlencode([(key, value) for key, value in options if key not in ours])
-    shown = urlencode([(key, "***" if key in SECRET else value) for key, value in options], safe="*/")
+    theirs = "&".join(pair for key, pair in options if key not in ours)
+    shown = "&".join(f"{key}=***" if key in SECRET else pair for key, pair in options)
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     masked = f"{name}{colon and ':***'}{at}{host}"

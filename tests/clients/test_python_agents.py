@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -149,6 +151,27 @@ def test_leaving_retires_and_gives_back(bus: Bus, url: str) -> None:
     with pytest.raises(ZeroDivisionError), Agent("worker", type="milestone-executor", session="s", bus=url):
         raise ZeroDivisionError
     assert {a.agent_id: a.status for a in bus.agents()}["worker"] == "failed"
+
+
+def test_a_child_that_leaves_a_body_takes_nothing_from_its_parent(bus: Bus, url: str) -> None:
+    code = f"""
+import os, sys
+from bus_client import Agent
+with Agent("worker", type="milestone-executor", session="s", bus={url!r}) as agent:
+    for message in agent.messages():
+        for leave in (sys.exit, int):
+            if not (child := os.fork()):
+                leave()
+                break
+            assert os.waitpid(child, 0)[1] == 0
+        else:
+            me = next(each for each in agent.bus.agents() if each.agent_id == "worker")
+            print(agent.bus.message(message.id).status.value, me.status)
+        break
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert done.stdout == "leased active\n"
+    assert statuses(bus)[0] == "acknowledged"
 
 
 def test_async_bodies_that_end_break_and_raise(bus: Bus, url: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from bus.errors import error
 from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
+from tests.conftest import listening
 
 
 def python(code: str, *arguments: object, before: Sequence[str] = (), **options: object) -> "subprocess.Popen[str]":
@@ -198,6 +200,30 @@ def test_a_full_file_system_is_said_plainly(tmp_path: Path) -> None:
             assert bus.status()["messages"] == {"ready": sent + 1}
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_nobody_goes_on_in_a_file_that_others_no_longer_find(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(store, "LOOK", 0.0)
+    with Bus.open(url) as bus, ThreadPoolExecutor(1) as thread:
+        bus.register("a", type="validation", session="s")
+        with listening() as listens:
+            waiting = thread.submit(bus.receive, "a", wait=60)
+            assert listens.wait(20)
+            for name in ("coordination.db", "coordination.db-wal", "coordination.db-shm"):
+                os.rename(tmp_path / name, tmp_path / f"{name}.old")
+            if how == "replaced":
+                Bus.open(url, create=True).close()
+            os.utime(f"{url}.bells/a")
+            with refused("no_bus", 66):
+                waiting.result(30)
+        with refused("no_bus", 66):
+            bus.send("a", "a", "task_assignment", {})
+        for name in ("coordination.db", "coordination.db-wal", "coordination.db-shm"):
+            os.replace(tmp_path / f"{name}.old", tmp_path / name)
+        assert bus.send("a", "a", "task_assignment", {}) == 1
 
 
 def test_a_child_has_connections_of_its_own(url: str) -> None:
@@ -486,6 +512,25 @@ for path in sys.argv[2:]:
     finally:
         process.kill()
     assert text.split() == ["usage"] * 3
+
+
+def test_a_checkpoint_does_not_read_the_files_of_the_bus_itself(url: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(url)
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        wal = os.stat(f"{url}-wal").st_ino
+        names = [url, f"{url}-wal", f"{url}-shm", str(tmp_path / "link")]
+        for name in names:
+            with refused("usage", 64):
+                bus.checkpoint_create("a", files=[name])
+        files = [{"path": name, "sha256": "0" * 64, "size": os.stat(name).st_size} for name in names]
+        hand = "import sqlite3, sys; hand = sqlite3.connect(sys.argv[1]); hand.execute(*sys.argv[2:3], sys.argv[3:])"
+        text = "insert into agent_checkpoints (checkpoint_id, agent_id, session_id, file_references) "
+        text += "values ('0', 'a', 's', ?)"
+        subprocess.run([sys.executable, "-c", f"{hand}; hand.commit()", url, text, json.dumps(files)], check=True)
+        assert {file.status for file in bus.checkpoint_restore("a").files} == {"changed"}  # type: ignore[union-attr]
+        assert output(python("Bus.open(url).close()", url)) == ""
+        assert os.stat(f"{url}-wal").st_ino == wal  # who closed its bus saw that this one is open
 
 
 def test_a_file_that_became_a_fifo_is_changed_and_hangs_nobody(url: str, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ BELOW_ALL = {
     "bus.schemas",
     "bus.errors",
     "bus.trace_context",
+    "bus.databases",
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,6 +86,7 @@ class Agent(Identity):
 
     def __enter__(self) -> Self:
         self._stopped = False
+        self._process = os.getpid()
         try:
             self._begin()
         except BaseException:
@@ -113,6 +115,8 @@ class Agent(Identity):
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
     ) -> None:
+        if self._process != os.getpid():  # a child leaves the block: the agent is its parent
+            return
         self._stopped = True
         self._wake.set()
         self._keeper.join()
@@ -166,6 +170,8 @@ class Agent(Identity):
 
     def settle(self, message: Message, ended: bool) -> None:
         """Acknowledge the message of a loop that was left, if its body ended, else give it back."""
+        if self._process != os.getpid():  # a child leaves the loop: the message is in its parent's hands
+            return
         receipt = message.receipt or ""
         try:
             if ended:

@@ -1,0 +1,115 @@
+"""Processes that fork while they have a bus open."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bus import Bus
+
+
+def output(code: str, *arguments: object) -> str:
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+
+
+def test_a_child_whose_parent_has_ended_loses_nothing(url: str) -> None:
+    code = """
+import os, subprocess, sys
+from bus import Bus
+url = sys.argv[1]
+bus = Bus.open(url)
+bus.register("a", type="validation", session="s")
+ended, parent = os.pipe()
+if os.fork():
+    os._exit(0)
+os.close(parent)
+os.read(ended, 1)
+another = "import sys; from bus import Bus"
+another += "\\nwith Bus.open(sys.argv[1]) as bus: print(bus.send('a', 'a', 'task_assignment', {}), flush=True)"
+for _ in range(2):
+    print(bus.send("a", "a", "task_assignment", {}), flush=True)
+    subprocess.run([sys.executable, "-c", another, url], check=True)
+"""
+    assert output(code, url).split() == ["1", "2", "3", "4"]
+    with Bus.open(url) as bus:
+        assert bus.status()["messages"] == {"ready": 4}
+
+
+def test_a_fork_waits_for_the_transaction_of_another_thread(url: str) -> None:
+    code = """
+import os, sys, threading
+from bus import Bus
+from bus.operation import Operation
+from bus.store import sqlite
+sqlite.TIMEOUT = 1.0
+inside, end = threading.Event(), threading.Event()
+
+def steps():
+    inside.set()
+    end.wait()
+    return None
+    yield
+
+bus = Bus.open(sys.argv[1])
+bus.register("a", type="validation", session="s")
+at_work = threading.Thread(target=bus.store.run, args=(Operation(steps, True),))
+at_work.start()
+inside.wait()
+os.register_at_fork(before=end.set)
+if not (child := os.fork()):
+    bus.send("a", "a", "task_assignment", {})
+    os._exit(0)
+print(os.waitpid(child, 0)[1], bus.send("a", "a", "task_assignment", {}))
+"""
+    assert output(code, url) == "0 2\n"
+
+
+def test_a_parent_goes_on_and_what_was_closed_stays_closed(url: str, tmp_path: Path) -> None:
+    code = """
+import os, sys
+from bus import Bus, BusError
+bus = Bus.open(sys.argv[1])
+
+def fork():
+    if not (child := os.fork()):
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+fork()
+bus.backup(sys.argv[2])
+fork()
+bus.prune()
+fork()
+connection = bus.store.connection()
+connection.close()
+fork()
+try:
+    bus.agents()
+except BusError as problem:
+    print(problem.code)
+"""
+    assert output(code, url, tmp_path / "copy.db") == "closed\n"
+    assert (tmp_path / "copy.db").stat().st_size > 0
+
+
+def test_a_thread_that_waits_while_another_forks_still_hears_of_what_other_programs_write(url: str) -> None:
+    code = """
+import os, subprocess, sys, threading, time
+from bus import Bus
+bus = Bus.open(sys.argv[1])
+bus.register("a", type="validation", session="s")
+waiting = threading.Thread(target=lambda: print(len(bus.receive("a", wait=15)), time.monotonic() < end), daemon=True)
+end = time.monotonic() + 14
+waiting.start()
+while not bus.store.asleep:
+    time.sleep(0.01)
+if not (child := os.fork()):
+    os._exit(0)
+os.waitpid(child, 0)
+hand = "import sqlite3, sys; hand = sqlite3.connect(sys.argv[1]); hand.execute(sys.argv[2]); hand.commit()"
+columns = "session_id, from_agent, to_agent, message_type, payload"
+insert = f"insert into agent_messages ({columns}) values ('s', 'hand', 'a', 'task_assignment', '{{}}')"
+subprocess.run([sys.executable, "-c", hand, sys.argv[1], insert], check=True)
+waiting.join()
+"""
+    assert output(code, url) == "1 True\n"
