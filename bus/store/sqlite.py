@@ -57,6 +57,7 @@ class Connection:
         self._process = os.getpid()
         self._look_before = 0.0  # a deadline: who may wait for longer looks first
         self.in_use = threading.RLock()
+        self._at_work = False
         with forks.opening:
             self._open()
             forks.opened(self)
@@ -68,27 +69,29 @@ class Connection:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
         with self.in_use:
-            if self._broken:
-                self._open()
-            deadline = time.monotonic() + TIMEOUT
-            if deadline > self._look_before:
-                if self._file:
-                    files.is_still(self.url.path, self._file)
-                self._look_before = deadline + LOOK
-            while True:
-                try:
-                    if operation.writes:
-                        return self._write(operation)
-                    return self._read(operation)
-                except TryAgain as busy:
-                    if busy.code != "busy" or time.monotonic() > deadline:
-                        raise
-                except _UnreadableText:
-                    return self._run_reading_all(operation)
+            self._at_work = True
+            try:
+                if self._broken:
+                    self._open()
+                deadline = time.monotonic() + TIMEOUT
+                if deadline > self._look_before:
+                    if self._file:
+                        files.is_still(self.url.path, self._file)
+                    self._look_before = deadline + LOOK
+                while True:
+                    try:
+                        return self._write(operation) if operation.writes else self._read(operation)
+                    except TryAgain as busy:
+                        if busy.code != "busy" or time.monotonic() > deadline:
+                            raise
+                    except _UnreadableText:
+                        return self._run_reading_all(operation)
+            finally:
+                self._at_work = False
 
     def rest(self) -> None:
         """See `forks.Open`; the next operation opens the file again."""
-        if not self._broken and self.url.path != MEMORY and not self.sqlite.in_transaction:
+        if not self._at_work and not self._broken and self.url.path != MEMORY:
             self._break()  # else it is this thread that is at work, and forks in a signal handler
 
     def _run_reading_all(self, operation: Operation[T]) -> T:

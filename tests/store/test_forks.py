@@ -113,3 +113,26 @@ subprocess.run([sys.executable, "-c", hand, sys.argv[1], insert], check=True)
 waiting.join()
 """
     assert output(code, url) == "1 True\n"
+
+
+def test_a_fork_in_a_signal_handler_in_the_middle_of_a_call_leaves_that_alone(url: str) -> None:
+    code = """
+import os, signal, sys
+from bus import Bus
+from bus.operation import Operation, Query
+
+def fork(*_):
+    if not (child := os.fork()):
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+def steps():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return (yield Query("recovery/check", {}))
+
+signal.signal(signal.SIGUSR1, fork)
+bus = Bus.open(sys.argv[1])
+for how in (Operation(steps, False), Operation(steps, False, single=True), Operation(steps, True)):
+    print(*bus.store.run(how)[0])
+"""
+    assert output(code, url) == "ok\nok\nok\n"
