@@ -26,7 +26,7 @@ def processes(run: Run) -> list[Figure]:
     commands = _commands(folder / "bus.db")
     environment = _environment(folder)
     times: dict[str, list[float]] = {name: [] for name in commands}
-    for group in (list(filter(_is_python, commands)), [name for name in commands if not _is_python(name)]):
+    for group in ([name for name in commands if not _is_python(name)], list(filter(_is_python, commands))):
         for name in group:
             _seconds(commands[name], environment)  # once to warm up
         for _ in range(min(max(run.scale.count // 20, 3), 40)):

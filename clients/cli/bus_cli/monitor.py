@@ -52,11 +52,8 @@ def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool) ->
             _check(out, bus)
             return 0
         with _only(bus.url):
-            watched = _identity(bus.url)
             while True:
                 bus.monitor_wait(interval, since=_check(out, bus))
-                if _identity(bus.url) != watched:
-                    raise error("no_bus", f"{bus.url.path} was removed or replaced", "start a monitor of the new one")
 
 
 def _check(out: Output, bus: Bus) -> Check:
@@ -71,17 +68,6 @@ def _check(out: Output, bus: Bus) -> Check:
         out.show(done, line)
         out.flush()
     return done
-
-
-def _identity(url: Place) -> tuple[int, int] | None:
-    """Which file a bus is; SQLite would go on with it after somebody removed it."""
-    if isinstance(url, Server):
-        return None
-    try:
-        found = os.stat(url.path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _words(done: Check) -> str:
