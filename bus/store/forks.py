@@ -22,7 +22,8 @@ class Open(Protocol):
         """Close: nobody is at work, unless a signal handler forks in the middle of it."""
 
 
-opening = threading.RLock()  # held by who opens, and by who forks
+turn = threading.RLock()  # of who opens, who closes, and who forks
+PATIENCE = 0.05  # seconds: who is at work may have to close something first
 _open_ones: weakref.WeakValueDictionary[int, Open] = weakref.WeakValueDictionary()
 _resting: list[Open] = []
 
@@ -38,18 +39,26 @@ def closed(one: Open) -> None:
 
 
 def _rest() -> None:
-    opening.acquire()
+    while not _have_all():
+        _go_on()
+    for each in _resting:
+        each.rest()
+
+
+def _have_all() -> bool:
+    turn.acquire()
     for reference in _open_ones.valuerefs():
         if found := reference():
-            found.in_use.acquire()
+            if not found.in_use.acquire(timeout=PATIENCE):
+                return False
             _resting.append(found)
-            found.rest()
+    return True
 
 
 def _go_on() -> None:
     while _resting:
         _resting.pop().in_use.release()
-    opening.release()
+    turn.release()
 
 
 os.register_at_fork(before=_rest, after_in_parent=_go_on, after_in_child=_go_on)

@@ -55,10 +55,10 @@ class Connection:
             files.check(url.path, read_only)
             databases.opened(url.path)
         self._process = os.getpid()
-        self._look_before = 0.0  # a deadline: who may wait for longer looks first
+        self._looked = 0.0  # when it looked whether the file is still there
         self.in_use = threading.RLock()
         self._at_work = False
-        with forks.opening:
+        with forks.turn:
             self._open()
             forks.opened(self)
         self._commits = os.getpid()  # a process that commits once begins anywhere
@@ -71,36 +71,34 @@ class Connection:
         with self.in_use:
             self._at_work = True
             try:
-                if self._broken:
-                    self._open()
-                deadline = time.monotonic() + TIMEOUT
-                if deadline > self._look_before:
-                    if self._file:
-                        files.is_still(self.url.path, self._file)
-                    self._look_before = deadline + LOOK
-                while True:
-                    try:
-                        return self._write(operation) if operation.writes else self._read(operation)
-                    except TryAgain as busy:
-                        if busy.code != "busy" or time.monotonic() > deadline:
-                            raise
-                    except _UnreadableText:
-                        return self._run_reading_all(operation)
+                return self._run(operation)
+            except _UnreadableText:  # one row that somebody planted must not stop the others
+                self.sqlite.text_factory = _text
+                try:
+                    return self._run(operation)
+                finally:
+                    self.sqlite.text_factory = str
             finally:
                 self._at_work = False
+
+    def _run(self, operation: Operation[T]) -> T:
+        if self._broken:
+            self._open()
+        now = time.monotonic()
+        if self._file and now > self._looked + LOOK:
+            files.is_still(self.url.path, self._file)
+            self._looked = now
+        while True:
+            try:
+                return self._write(operation) if operation.writes else self._read(operation)
+            except TryAgain as busy:
+                if busy.code != "busy" or time.monotonic() > now + TIMEOUT:
+                    raise
 
     def rest(self) -> None:
         """See `forks.Open`; the next operation opens the file again."""
         if not self._at_work and not self._broken and self.url.path != MEMORY:
             self._break()  # else it is this thread that is at work, and forks in a signal handler
-
-    def _run_reading_all(self, operation: Operation[T]) -> T:
-        """Run an operation that met text which is not UTF-8: one row that somebody planted must not stop the others."""
-        self.sqlite.text_factory = _text
-        try:
-            return self.run(operation)
-        finally:
-            self.sqlite.text_factory = str
 
     def _open(self) -> None:
         with _Border(self.url.path):
@@ -122,9 +120,10 @@ class Connection:
 
     def close(self) -> None:
         """Close it; a second time is done."""
-        forks.closed(self)
-        self._broken = False  # it is not to be opened again
-        self._close()
+        with forks.turn:
+            forks.closed(self)
+            self._broken = False  # it is not to be opened again
+            self._close()
         if self._turnstile:
             self._turnstile.close()
             self._turnstile = None

@@ -64,6 +64,37 @@ print(os.waitpid(child, 0)[1], bus.send("a", "a", "task_assignment", {}))
     assert output(code, url) == "0 2\n"
 
 
+def test_a_fork_waits_for_who_closes(url: str) -> None:
+    """A thread that ends closes what it had, and may be in the middle of SQLite."""
+    code = """
+import os, sys, threading
+from bus import Bus
+from bus.store.sqlite import Connection
+closing, end, close = threading.Event(), threading.Event(), Connection._close
+done = []
+
+def slowly(connection):
+    closing.set()
+    end.wait()
+    close(connection)
+    done.append("closed")
+
+bus = Bus.open(sys.argv[1])
+bus.register("a", type="validation", session="s")
+ending = threading.Thread(target=bus.state_load, args=("a", "k"))
+Connection._close = slowly
+ending.start()
+closing.wait()
+Connection._close = close
+os.register_at_fork(before=end.set)
+if not (child := os.fork()):
+    print(done, bus.send("a", "a", "task_assignment", {}), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    assert output(code, url) == "['closed'] 1\n"
+
+
 def test_a_parent_goes_on_and_what_was_closed_stays_closed(url: str, tmp_path: Path) -> None:
     code = """
 import os, sys
