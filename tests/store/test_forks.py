@@ -68,25 +68,25 @@ def test_a_fork_waits_for_who_closes(url: str) -> None:
     """A thread that ends closes what it had, and may be in the middle of SQLite."""
     code = """
 import os, sys, threading
+closing, forking = threading.Event(), threading.Event()
+os.register_at_fork(before=forking.set)  # the first to be registered is the last to be called
 from bus import Bus
 from bus.store.sqlite import Connection
-closing, end, close = threading.Event(), threading.Event(), Connection._close
+close = Connection._close
 done = []
 
 def slowly(connection):
     closing.set()
-    end.wait()
+    forking.wait(0.2)
     close(connection)
     done.append("closed")
 
 bus = Bus.open(sys.argv[1])
 bus.register("a", type="validation", session="s")
-ending = threading.Thread(target=bus.state_load, args=("a", "k"))
 Connection._close = slowly
-ending.start()
+threading.Thread(target=bus.state_load, args=("a", "k")).start()
 closing.wait()
 Connection._close = close
-os.register_at_fork(before=end.set)
 if not (child := os.fork()):
     print(done, bus.send("a", "a", "task_assignment", {}), flush=True)
     os._exit(0)
