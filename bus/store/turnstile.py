@@ -18,7 +18,7 @@ import time
 from bus.errors import error, of_system
 
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
-LOOKS = 100  # of `busy`
+LOOKS = 100  # for `busy`
 PAUSE = 0.001  # seconds before the second try; the more there are, the more they take from who has the turn
 PATIENCE = 0.01  # seconds of that
 HASTE = 0.0001  # seconds between two tries of one with the right of way
