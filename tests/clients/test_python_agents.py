@@ -15,6 +15,7 @@ from bus_client import Agent, AsyncAgent, BusError, Conflict
 
 from bus import Bus, clock
 from bus.errors import error
+from bus.models import Message
 from tests.conformance.refusal import refused
 
 TASK = "task_assignment"
@@ -456,6 +457,29 @@ def test_an_iterator_that_is_dropped_later_in_the_frame_of_its_loop_gives_back(b
     assert statuses(bus) == ["scheduled", "ready", "ready"]
 
 
+class Box:
+    """Gives away what it has, without a call, as `break` drops an iterator."""
+
+    def __init__(self, *kept: object) -> None:
+        self._kept = list(kept)
+
+    @property
+    def taken(self) -> object:
+        return self._kept.pop()
+
+
+def test_an_iterator_that_is_dropped_in_another_frame_than_that_of_its_loop_gives_back(bus: Bus, worker: Agent) -> None:
+    def work(todo: Iterator[tuple[int, Message]]) -> Box:
+        with suppress(ZeroDivisionError):
+            for _, message in todo:
+                print(message.id / 0)
+        return Box(todo)
+
+    box = work(enumerate(worker.messages()))
+    box.taken  # noqa: B018
+    assert statuses(bus) == ["scheduled", "ready", "ready"]
+
+
 def test_an_iterator_that_no_loop_asks_gives_back(bus: Bus, worker: Agent) -> None:
     kept = [worker.messages()]
     assert [next(kept[0]).id, next(kept[0]).id] == [1, 2]
@@ -512,6 +536,7 @@ def test_an_acknowledgement_that_fails_is_tried_again_with_the_next_message(
     with monkeypatch.context() as patch, refused("busy"):
         refusing(patch, worker, "busy", "ack_and_receive")
         next(todo)
+    assert worker.held.leases() == []  # nobody extends it any more
     assert next(todo).id == 2
     assert statuses(bus) == ["acknowledged", "leased", "ready"]
 
