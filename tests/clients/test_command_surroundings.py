@@ -133,7 +133,9 @@ def test_tables_are_in_utf8_whatever_the_locale(agents: str, locale: dict[str, s
     for arguments in ("agents", "state list a", "top --once"):
         shown = bus(*arguments.split(), **locale)
         assert "é→" in shown
-    assert "é→" in on_terminal("agents", **locale)
+    drawn = on_terminal("agents", **locale)
+    assert "é→" in drawn
+    assert "──" in drawn
 
 
 def on_terminal(*arguments: str, **environment: str) -> str:
