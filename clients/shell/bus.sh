@@ -108,7 +108,7 @@ _bus_locate() {
 # is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `_big`.
 _bus_literal() {
   local _text=$1 _quote="'" _quotes="''" _number=0
-  [[ $_text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-8 <<<"$_text" &>/dev/null || return
+  [[ $_text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-16 <<<"$_text" &>/dev/null || return
   if ((${#_text} > 100000)) && [[ -z $_big ]]; then # bash passes short ones through a pipe, which readfile() can't read
     _big=$_text
     REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#_text}) as text)"

@@ -259,6 +259,7 @@ def test_ending_gives_back(shell: Shell) -> None:
         ("save_agent_state one 'bad key' v", 65),
         ("save_agent_state one k v gossip", 65),
         ("save_agent_state one k $'\\xff'", 65),
+        ("save_agent_state one k $'\\xf4\\x90\\x80\\x80'", 65),  # beyond U+10FFFF
         ("update_agent_status one asleep", 65),
         ("create_agent_checkpoint one weekly", 65),
         ("create_agent_checkpoint one manual '{'", 65),
