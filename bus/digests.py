@@ -39,7 +39,7 @@ def _sha3(long: bool) -> Any:
     """Of the module behind hashlib where that has one: to load OpenSSL is a twentieth of a command's time."""
     if not long:
         with suppress(ImportError):
-            from _sha3 import sha3_256  # type: ignore[import-not-found]
+            from _sha3 import sha3_256  # type: ignore[import-not-found]  # it has no stubs
 
             return sha3_256
     import hashlib

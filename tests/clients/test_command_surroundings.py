@@ -4,13 +4,16 @@ import json
 import os
 import pty
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from bus_cli.main import Interrupted, Interruption
 
 from bus import Bus
 from bus.errors import error
@@ -308,3 +311,15 @@ def test_a_signal_at_any_line_of_a_command_ends_it_with_one_line(agents: str) ->
     ended, lines = map(int, done.stdout.splitlines()[-1].split())
     assert (ended, lines > 20) == (0, True), done.stderr
     assert set(done.stderr.splitlines()) == {f"bus: {error('interrupted')}"}
+
+
+def test_a_signal_long_after_the_first_ends_a_command_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    interruption, asked = Interruption(), time.monotonic()
+    with pytest.raises(Interrupted):
+        interruption(signal.SIGINT, None)
+    for later, expected in ((0.5, []), (1.5, [143])):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: asked + later)
+        interruption(signal.SIGTERM, None)
+        assert ended == expected
