@@ -19,6 +19,7 @@ _bus_here=${_bus_here%/*}
 _bus_schemas=$_bus_here/../../schemas
 [[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
 _bus_newest=3 # of schemas/sqlite; a caller may have turned off the globbing that would find it
+_bus_queue=0 # so many of the next writes wait for their turn at once
 _bus_elsewhere=125 # answered by a function that could not do it with sqlite3: the bus command must
 
 # Called by a function that is only declared: reads the file, and calls the function again.
@@ -39,6 +40,7 @@ _bus_failed() { _bus_seldom "$@"; }
 _bus_unsafe() { _bus_seldom "$@"; }
 _bus_upward() { _bus_seldom "$@"; }
 _bus_moved() { _bus_seldom "$@"; }
+_bus_in_turn() { _bus_seldom "$@"; }
 _bus_checkpoint() { _bus_seldom "$@"; }
 _bus_bury() { _bus_seldom "$@"; }
 initialize_agent_coordination() { _bus_seldom "$@"; }
@@ -136,19 +138,20 @@ _bus_document() {
 # --- running the SQL files --------------------------------------------------------------------------------------------
 
 # _bus_sql write|read SCRIPT [KEY TEXT | KEY:json JSON | KEY# SQL]…: runs a script of sqlite3 in one transaction, in the
-# folder of the operations, with parameters; the output, whole, in REPLY. Writers queue on the turnstile. Only a bus of
-# this version is touched, and only by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command
-# must do it.
+# folder of the operations, with parameters; the output, whole, in REPLY. Only a bus of this version is touched, and only
+# by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command must do it.
+#
+# A writer tries for 3 ms without a turn; it is most of the time a process that starts, reads, and ends. Who finds others
+# at work queues on the turnstile, at the last moment, and for its next writes at once.
 #
 # Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it: it opens the file when it has committed, and the end
 # of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping
 # newlines at the end of what comes before it. The exit by a status of its own says that the script came to its end; the
 # schema is not taken down piece by piece then.
 _bus_sql() {
-  local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin=begin _names='' _checkpoint='' _ring='' _size _output _status=0
+  local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin='begin;' _names='' _checkpoint='' _ring='' _size _output _status=0
   local _operations=${_bus_schemas//\\/\\\\}/operations
   _operations=${_operations//\"/\\\"}
-  local -a _turn=()
   _bus_locate || return
   _rows="strftime('%Y-%m-%d %H:%M:%f', 'now')"
   [[ -z ${BUS_NOW:-} ]] || _bus_moved
@@ -163,11 +166,11 @@ _bus_sql() {
   # is the name it goes by; else a process of its own looks while sqlite3 starts.
   [[ -e $_bus_file-wal ]] || _names='.read /dev/fd/4'
   if [[ $1 == write ]]; then
-    _begin='begin immediate' _turn=(flock -w 5 -F -E 75 "$_bus_file.turn")
-    [[ -z ${_bus_no_turn:-} ]] || _turn=()
     _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
     ((${#_rows} + ${#_big} <= 65536 && _bus_writes % 16)) ||
       ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
+    _begin=$'.timeout 3\nbegin immediate;\n.timeout 2500'
+    ((!_bus_queue)) && [[ -z $_checkpoint ]] || _bus_in_turn
     [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
       ! -f $_bus_file.bells/$_bus_bell ]] || _ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
   fi
@@ -177,19 +180,19 @@ _bus_sql() {
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file
     [[ -z $_big ]] || exec 3<<<"$_big"
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
-    exec ${_turn[@]+"${_turn[@]}"} sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
-.timeout 5000
+    [[ $_begin != .system* ]] || { exec 5<>"$_bus_file.turn"; } 2>/dev/null || :
+    exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
+.timeout 2500
 .output /dev/null
 .dbconfig no_ckpt_on_close on
 $_names
 pragma wal_autocheckpoint = 0;
 pragma journal_size_limit = 524288;
 pragma synchronous = $_bus_synchronous;
+.parameter init
 .output
 .cd "$_operations"
-$_checkpoint
-$_begin;
-.parameter init
+$_begin
 insert into temp.sqlite_parameters (key, value) values ((select iif(user_version = $_bus_newest
   and application_id = 1098146163 and cast(substr(sqlite_version(), 3) as real) >= 38, ':now', json('another ' || user_version))
   from pragma_user_version, pragma_application_id), $_rows);
@@ -199,7 +202,7 @@ commit;
 $_ring.exit 3
 END
   ) || _status=$?
-  ((_status == 3)) || { _bus_failed $_status "$_output" || return; _bus_sql "$@"; return; }
+  ((_status == 3)) || { _bus_failed "$_output" || return; _bus_sql "$@"; return; }
   [[ -z $_ring ]] || _bus_bell=''
   REPLY=${_output%'#'*}
 }

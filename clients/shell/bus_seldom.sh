@@ -18,7 +18,7 @@ _bus_fail() {
 # _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells.
 _bus_explain() {
   local _line=${1##*$'\n'} _text _code
-  [[ $_line != flock:* && $_line != *"unable to open database"* ]] ||
+  [[ $_line != *"unable to open database"* ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
   [[ $_line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
     { _bus_fail fault "SQLite failed: ${_line:-without a word}"; return; }
@@ -97,15 +97,18 @@ _bus_sqlite3_is() {
   [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
 }
 
-# _bus_failed STATUS OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it may go without a turn.
+# _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
-  (($1 != 75)) || { _bus_fail busy; return; }
-  if (($1 == 127)) && [[ -z ${_bus_no_turn:-} ]] && ! type -P flock >/dev/null; then
-    _bus_no_turn=1
-    return 0
-  fi
-  [[ $2 != *"malformed JSON"* ]] && _bus_sqlite3_is 38 || return "$_bus_elsewhere"
-  _bus_explain "$2"
+  [[ $_begin != .timeout* || $1 != *" (5)" ]] || { _bus_queue=16; return 0; }
+  [[ $1 != *"malformed JSON"* ]] && _bus_sqlite3_is 38 || return "$_bus_elsewhere"
+  _bus_explain "$1"
+}
+
+# A transaction, in `_begin`, that waits for its turn, behind `_checkpoint`. The lock is that of a descriptor which sqlite3
+# has from the shell; it ends with the process. Where there is no flock, or the turn does not come, it goes without.
+_bus_in_turn() {
+  _bus_queue=$((_bus_queue > 0 ? _bus_queue - 1 : 0))
+  _begin=$'.system flock -w 2.5 5 2>/dev/null || :\n'$_checkpoint$'\nbegin immediate;'
 }
 
 # What keeps the WAL small, in `_checkpoint`, before a transaction: one connection holds the write lock while another
