@@ -21,6 +21,7 @@ EXPECTED = {
     "W6": {"W6"},
     "W8": {"W8 file + WAL", "W8 rate", "W8 memory"},
     "W9": {"W9"},
+    "mixed": {"mixed", "mixed p99"},
     "reports": {"reports", "recording"},
 }
 

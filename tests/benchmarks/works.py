@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.benchmarks import doors, reports, size, traffic, values, waiting
+from tests.benchmarks import doors, mixed, reports, size, traffic, values, waiting
 from tests.benchmarks.figures import Figure, Run
 
 WORKS: dict[str, Callable[[Run], list[Figure]]] = {
@@ -15,6 +15,7 @@ WORKS: dict[str, Callable[[Run], list[Figure]]] = {
     "W6": doors.processes,
     "W8": size.long_run,
     "W9": values.state_and_checkpoints,
+    "mixed": mixed.beside_shells,
     "reports": reports.figures,  # of agents' lives; with recording
 }
 WITH = {"W1'": "W1", "W5": "W1", "W7": "W1", "recording": "reports"}
