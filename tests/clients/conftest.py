@@ -20,7 +20,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     Its exit status must be `status`; above 1 there must be one line of error, else none.
     """
     command = tmp_path / "bus-command"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli "$@"\n')
     command.chmod(0o700)
     monkeypatch.setenv("BUS_COMMAND", str(command))
     monkeypatch.setenv("BUS_SHELL_VIA", request.param)

@@ -31,7 +31,7 @@ DOORS = ["library", "command line", "shell by sqlite3", "shell by bus"]
 def door(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
     """Saves a large value into a bus, through one of the doors."""
     command = tmp_path / "bus-command"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli "$@"\n')
     command.chmod(0o700)
     monkeypatch.setenv("BUS_COMMAND", str(command))
     monkeypatch.setenv("BUS_SHELL_VIA", request.param.rpartition(" ")[2])
@@ -39,7 +39,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     shell = f'source "{FUNCTIONS}"; for n in {{1..14}}; do save_agent_state a k$n "{piece}" || exit; done'
     commands = {
         "library": [sys.executable, "-c", LIBRARY],
-        "command line": [sys.executable, "-m", "bus_cli.main", "state", "save", "a", "k", "-", "--bus"],
+        "command line": [sys.executable, "-m", "bus_cli", "state", "save", "a", "k", "-", "--bus"],
     }
 
     def save(path: Path) -> "subprocess.CompletedProcess[str]":
@@ -115,7 +115,7 @@ def test_a_shell_whose_wait_is_interrupted_says_so_in_one_line(url: str, tmp_pat
         bus.register("a", type="validation", session="s")
     script = f'source "{FUNCTIONS}"; receive_agent_message a 1m 60'
     command = tmp_path / "bus-command"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli "$@"\n')
     command.chmod(0o700)
     environment = {**os.environ, "BUS_URL": url, "BUS_COMMAND": str(command), "BUS_SHELL_VIA": via}
     pipe = subprocess.PIPE

@@ -13,7 +13,7 @@ import pytest
 
 from bus import Bus
 
-BUS = [sys.executable, "-m", "bus_cli.main"]
+BUS = [sys.executable, "-m", "bus_cli"]
 
 
 def bus(*arguments: str, status: int = 0, stdin: str | bytes = "", **environment: str) -> str:

@@ -323,3 +323,12 @@ def test_a_signal_long_after_the_first_ends_a_command_at_once(monkeypatch: pytes
         monkeypatch.setattr(time, "monotonic", lambda later=later: asked + later)
         interruption(signal.SIGTERM, None)
         assert ended == expected
+
+
+def test_an_import_that_is_interrupted_shows_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    for command in (BUS, [str(Path(sys.executable).with_name("bus"))]):
+        done = subprocess.run(
+            [*command, "where"], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

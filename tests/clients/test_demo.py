@@ -24,7 +24,7 @@ NAMES = [
     b"percent %41 %s", b"two\nlines", b"ends in a line end\n", b" lead", b"\xc3\xa9\xf0\x9f\x98\x80", b'","uri":"file:',
     b"not utf-8 \xff",
 ]  # fmt: skip
-COMMAND = [sys.executable, "-m", "bus_cli.main", "demo"]
+COMMAND = [sys.executable, "-m", "bus_cli", "demo"]
 
 
 @pytest.fixture

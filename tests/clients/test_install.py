@@ -25,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(site: Path, folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(site), "BUS_URL": ""}
-    command = [sys.executable, "-m", "bus_cli.main", *arguments]
+    command = [sys.executable, "-m", "bus_cli", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 

@@ -18,7 +18,7 @@ from bus import Bus, BusError
 from tests.clients.conftest import Shell
 
 TASK = "task_assignment"
-BUS = [sys.executable, "-m", "bus_cli.main"]
+BUS = [sys.executable, "-m", "bus_cli"]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

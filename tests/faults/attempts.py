@@ -346,7 +346,7 @@ class Process(CommandLine):
     name = "process"
 
     def run(self, words: list[str], given: bytes) -> tuple[int, bytes, bytes]:
-        command = [sys.executable, "-m", "bus_cli.main", *words]
+        command = [sys.executable, "-m", "bus_cli", *words]
         done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=60)
         return done.returncode, done.stdout, done.stderr
 
@@ -359,7 +359,7 @@ class Shell(Library):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         command, self.errors = path.with_name("bus-command"), path.with_name(f"errors-{self.via}")
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli.main "$@"\n', "utf-8")
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bus_cli "$@"\n', "utf-8")
         command.chmod(0o700)
         environment = {**os.environ, "BUS_URL": str(path), "BUS_COMMAND": str(command), "BUS_SHELL_VIA": self.via}
         loop = f"source '{FUNCTIONS}'; while read -r line; do eval \"$line\"; done"

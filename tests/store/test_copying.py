@@ -326,7 +326,7 @@ def test_the_command_prints_what_was_copied(full: Bus, place: Place, monkeypatch
     import sys
 
     target = place("postgres")
-    command = [sys.executable, "-P", "-m", "bus_cli.main", "copy", full.url.address(), target]
+    command = [sys.executable, "-P", "-m", "bus_cli", "copy", full.url.address(), target]
     told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     copied = json.loads(told.stdout)
     assert copied["source"] == copied["target"]

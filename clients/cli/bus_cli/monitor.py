@@ -138,7 +138,7 @@ def _detach(out: Output, interval: str) -> int:
     place = ["--bus", out.url] if out.url else []
     arguments = [*place, *(["--json"] if out.as_json else []), "monitor", "--interval", interval]
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bus_cli.main", *arguments],
+        [sys.executable, "-P", "-m", "bus_cli", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

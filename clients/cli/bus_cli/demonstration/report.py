@@ -103,4 +103,4 @@ def _bus() -> str:
     called = sys.argv[0]
     if os.access(called, os.X_OK) and not called.endswith(".py"):
         return shlex.quote(called)
-    return f"{shlex.join(PYTHON)} -m bus_cli.main"
+    return f"{shlex.join(PYTHON)} -m bus_cli"

@@ -25,7 +25,7 @@ class Team:
     def __init__(self, folder: Path, url: str) -> None:
         self._folder = folder
         bus = folder / "bus"
-        bus.write_text(f'#!/bin/sh\nexec {shlex.join(PYTHON)} -m bus_cli.main "$@"\n')
+        bus.write_text(f'#!/bin/sh\nexec {shlex.join(PYTHON)} -m bus_cli "$@"\n')
         bus.chmod(0o700)
         path = f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         self._environment = {**os.environ, "PATH": path, "BUS_URL": url, "BUS_COMMAND": str(bus)}
