@@ -11,6 +11,7 @@ RAISED = "AB000"  # the SQLSTATE of what the schema raises
 # The server is going down, or coming up, or cut the connection.
 LOST = {"57P01", "57P02", "57P03", "08000", "08003", "08006", "25P03"}
 OUTDATED = "0A000"  # a statement was prepared for tables that were made anew, or changed, since
+GONE = {"3F000", "42P01", "42704", "42883"}  # a schema, table, type or function that is not there
 BY_STATE = {
     "40001": "busy",
     "40P01": "busy",
@@ -53,6 +54,9 @@ def translate(problem: Exception, url: Server) -> BusError:
         return error("busy", f"PostgreSQL says: {words}")
     if state in BY_STATE:
         return error(BY_STATE[state])
+    if state in GONE:
+        words = f"the schema {url.schema} of {url.path} was removed or replaced meanwhile"
+        return error("no_bus", words, "start again on what is there")
     if state[:2] in ("22", "23") or (isinstance(problem, psycopg.DataError | psycopg.ProgrammingError) and not state):
         return error("invalid_value", words)
     return error("fault", f"PostgreSQL failed on {url.path}: {words}")

@@ -13,7 +13,7 @@ from bus.store.url import Server
 
 
 def prepare(connection: psycopg.Connection[Row], url: Server, create: bool, read_only: bool = False) -> None:
-    """Set the search path to the bus; make or upgrade its tables. Raises `no_bus`, `newer_bus`, `not_allowed`.
+    """Set the search path to the bus; make or upgrade its tables. Raises `no_bus`, `not_a_bus`, `newer_bus`, `not_allowed`.
 
     Behind a pooler it is one transaction, and the path is set for that alone.
     """
@@ -29,6 +29,9 @@ def path(url: Server) -> str:
 
 def _bring(connection: psycopg.Connection[Row], url: Server, create: bool, read_only: bool) -> None:
     quoted = f'"{url.schema}"'
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        words = f"the database {url.path} keeps text as {encoding}"
+        raise error("not_a_bus", words, "make one with: create database … encoding 'UTF8' template template0")
     version = _version(connection, quoted)
     steps = schemas.migrations("postgres")
     if version is None and not create:

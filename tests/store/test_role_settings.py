@@ -111,3 +111,36 @@ def test_a_bus_that_was_made_anew_meanwhile_is_used_as_it_is_now(
             assert isinstance(bus.url, Server)
             hand.execute(f"drop schema {bus.url.schema} cascade")  # type: ignore[arg-type]
             Bus.open(postgres, create=True).close()
+
+
+def test_a_schema_that_is_dropped_is_no_bus_any_more(
+    postgres: str, hand: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    with Bus.open(postgres, create=True) as bus:
+        bus.register("a", type="milestone-executor", session="s")
+        message = bus.send("a", "a", TASK, {})
+        assert isinstance(bus.url, Server)
+        hand.execute(f"drop schema {bus.url.schema} cascade")  # type: ignore[arg-type]
+        for call in (
+            lambda: bus.send("a", "a", TASK, {}),
+            lambda: bus.receive("a"),
+            lambda: bus.message(message),
+            lambda: bus.state_save("a", "k", "v"),
+            bus.agents,
+        ):
+            with refused("no_bus", 66):
+                call()
+
+
+def test_a_database_that_keeps_no_unicode_is_refused(
+    postgres: str, hand: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    hand.execute("create database narrow encoding 'LATIN1' locale 'C' template template0")
+    try:
+        url = parse(postgres)
+        assert isinstance(url, Server)
+        narrow = url.address().replace(f"/{hand.info.dbname}?", "/narrow?")
+        with refused("not_a_bus", 66):
+            Bus.open(narrow, create=True)
+    finally:
+        hand.execute("drop database narrow with (force)")
