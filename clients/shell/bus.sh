@@ -180,7 +180,7 @@ _bus_sql() {
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file
     [[ -z $_big ]] || exec 3<<<"$_big"
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
-    [[ $_begin != .system* ]] || { exec 5<>"$_bus_file.turn"; } 2>/dev/null || :
+    [[ $_begin != .read* ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
     exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
 .timeout 2500
 .output /dev/null

@@ -105,10 +105,11 @@ _bus_failed() {
 }
 
 # A transaction, in `_begin`, that waits for its turn, behind `_checkpoint`. The lock is that of a descriptor which sqlite3
-# has from the shell; it ends with the process. Where there is no flock, or the turn does not come, it goes without.
+# has from the shell; it ends with the process. Where there is no flock, or the turn does not come, it goes without. It is
+# read from a pipe: .system would make sqlite3 deaf to interrupts, and tell among the results how flock ended.
 _bus_in_turn() {
   _bus_queue=$((_bus_queue > 0 ? _bus_queue - 1 : 0))
-  _begin=$'.system flock -w 2.5 5 2>/dev/null || :\n'$_checkpoint$'\nbegin immediate;'
+  _begin=$'.read "|exec flock -w 2.5 5 >/dev/null 2>&1"\n'$_checkpoint$'\nbegin immediate;'
 }
 
 # What keeps the WAL small, in `_checkpoint`, before a transaction: one connection holds the write lock while another

@@ -456,11 +456,33 @@ def test_the_turnstile_is_made_for_its_owner(shell: Shell) -> None:
 
 
 @only_sqlite3
-def test_a_turnstile_that_cant_be_opened_is_passed_by(shell: Shell) -> None:
+@pytest.mark.parametrize("option", ["posix", "noclobber"])
+def test_a_turnstile_that_cant_be_opened_is_passed_by(shell: Shell, option: str) -> None:
     turn = Path(f"{FILE}.turn")
     turn.unlink()
     turn.mkdir()
-    shell("_bus_queue=1; save_agent_state one k v")
+    shell(f"set -o {option}; _bus_queue=1; save_agent_state one k v")
+
+
+@only_sqlite3
+def test_no_lock_of_the_callers_is_taken_for_the_turn(shell: Shell) -> None:
+    turn = Path(f"{FILE}.turn")
+    turn.unlink()
+    turn.mkdir()
+    shell("exec 5>mine 6>mine; flock -s 5; _bus_queue=1; save_agent_state one k v; flock -n -s 6")
+
+
+@only_sqlite3
+def test_who_is_interrupted_in_the_queue_writes_nothing(shell: Shell, queued: Path, tmp_path: Path) -> None:
+    _program(tmp_path, "flock", 'kill -INT "$PPID"')
+    shell("_bus_queue=1; save_agent_state one k v", status=70)
+    assert shell("load_agent_state one k", status=1) == ""
+
+
+@only_sqlite3
+def test_what_flock_says_is_no_result(shell: Shell, queued: Path, tmp_path: Path) -> None:
+    _program(tmp_path, "flock", "echo waiting; echo tired >&2; exit 1")
+    assert shell("_bus_queue=1; send_agent_message boss one task_assignment '{}'") == "1\n"
 
 
 @only_sqlite3
