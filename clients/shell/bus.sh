@@ -177,7 +177,7 @@ _bus_sql() {
   _output=$(
     umask 077
     export LC_ALL
-    [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file
+    [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
     [[ -z $_big ]] || exec 3<<<"$_big"
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
     [[ $_begin != .read* ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null

@@ -498,6 +498,48 @@ def test_the_wal_stays_small(shell: Shell) -> None:
 
 
 @only_sqlite3
+def test_a_checkpoint_that_cant_be_made_is_no_result(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    failing = "case $* in *wal_checkpoint*) echo no; echo never >&2; kill -KILL $$; esac"
+    _program(tmp_path, "sqlite3", f'{failing}; exec {shutil.which("sqlite3")} "$@"')
+    script = """
+        save_agent_state one k "$(printf '%0600000d' 7)"
+        send_agent_message boss one task_assignment "{\\"title\\": \\"$(printf '%070000d' 7)\\"}"
+    """
+    assert shell(script) == "1\n"
+    assert FILE.stat().st_size < 600_000
+
+
+@only_sqlite3
+def test_who_checkpoints_lets_nobody_write(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    real = shutil.which("sqlite3")
+    script = f"""
+        for word do
+          shift
+          case $word in *wal_checkpoint*) word=".system {real} \\"$BUS_FILE\\" 'begin immediate' 2>said"; esac
+          set -- "$@" "$word"
+        done
+        cd "{tmp_path}"
+        exec {real} "$@"
+    """
+    _program(tmp_path, "sqlite3", script)
+    shell('for n in 600000 70000; do save_agent_state one k "$(printf %0${n}d 7)"; done')
+    assert "database is locked" in (tmp_path / "said").read_text()
+
+
+@only_sqlite3
+def test_a_checkpoint_is_made_under_an_odd_name(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "a b\"c'd\\n\\\ne\r\nf$g"
+    shutil.copytree(FILE.parent, odd)
+    monkeypatch.setenv("BUS_URL", str(odd / FILE.name))
+    shell('for n in 600000 70000; do save_agent_state one k "$(printf %0${n}d 7)"; done')
+    assert (odd / FILE.name).stat().st_size > 600_000
+
+
+@only_sqlite3
 @pytest.mark.parametrize(
     ("line", "status"),
     [
