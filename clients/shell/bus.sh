@@ -166,8 +166,9 @@ _bus_sql() {
   # is the name it goes by; else a process of its own looks while sqlite3 starts.
   [[ -e $_bus_file-wal ]] || _names='.read /dev/fd/4'
   if [[ $1 == write ]]; then
-    _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
-    ((${#_rows} + ${#_big} <= 65536 && _bus_writes % 16)) ||
+    # About each 16th write, also in $(…), whose count is lost: pids that rise by any step come around by the golden ratio.
+    _bus_writes=$((${_bus_writes:-0} + 1))
+    ((${#_rows} + ${#_big} <= 65536 && (_bus_writes + (BASHPID * 40503 >> 12)) % 16)) ||
       ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
     _begin=$'.timeout 3\nbegin immediate;\n.timeout 2500'
     ((!_bus_queue)) && [[ -z $_checkpoint ]] || _bus_in_turn
