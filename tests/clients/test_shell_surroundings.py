@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from bus import Bus
 from tests.clients.conftest import FUNCTIONS, Shell
 
 FILE = Path(".milestones/coordination.db")
+FLOCK = shutil.which("flock")
 only_sqlite3 = pytest.mark.parametrize("shell", ["sqlite3"], indirect=True)
 
 
@@ -362,7 +365,7 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pipe = tmp_path / "queued"
     os.mkfifo(pipe)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    _program(tmp_path, "flock", f'echo >"{pipe}"; echo >>"{pipe}.log"; exec {shutil.which("flock")} "$@"')
+    _program(tmp_path, "flock", f'echo >"{pipe}"; echo >>"{pipe}.log"; exec {FLOCK} "$@"')
     return pipe
 
 
@@ -462,6 +465,25 @@ def test_a_turnstile_that_cant_be_opened_is_passed_by(shell: Shell, option: str)
     turn.unlink()
     turn.mkdir()
     shell(f"set -o {option}; _bus_queue=1; save_agent_state one k v")
+
+
+@only_sqlite3
+def test_the_doctor_names_a_shells_process_that_is_stopped_with_the_turn(
+    shell: Shell, bus: Bus, queued: Path, tmp_path: Path
+) -> None:
+    _program(tmp_path, "flock", f'{FLOCK} "$@"; echo "$PPID" >"{queued}"; kill -STOP "$PPID"')
+    with ThreadPoolExecutor() as pool:
+        saved = pool.submit(shell, "_bus_queue=1; save_agent_state one k v")
+        pid = int(queued.read_text())
+        while "State:\tT" not in Path(f"/proc/{pid}/status").read_text():
+            os.sched_yield()
+        turn = next(finding for finding in bus.doctor() if finding.subject == "turn")
+        os.kill(pid, signal.SIGCONT)
+        saved.result()
+    assert (turn.verdict, turn.details.partition(";")[0]) == (
+        "fault",
+        f"process {pid} holds the turn to write and is stopped",
+    )
 
 
 @only_sqlite3
