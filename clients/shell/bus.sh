@@ -170,7 +170,7 @@ _bus_sql() {
     _bus_writes=$((${_bus_writes:-0} + 1))
     ((${#_rows} + ${#_big} <= 65536 && (_bus_writes + (BASHPID * 40503 >> 12)) % 16)) ||
       ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
-    _begin=$'.timeout 3\nbegin immediate;\n.timeout 2500'
+    _begin=$'.timeout 3\nbegin immediate;'
     ((!_bus_queue)) && [[ -z $_checkpoint ]] || _bus_in_turn
     [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
       ! -f $_bus_file.bells/$_bus_bell ]] || _ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'

@@ -429,6 +429,26 @@ def test_a_turn_is_had_in_the_transaction(shell: Shell, queue: int, turn: str) -
 
 
 @only_sqlite3
+@pytest.mark.parametrize("queue", [0, 1])
+def test_a_transaction_that_writes_has_the_write_lock_from_its_beginning(shell: Shell, queue: int) -> None:
+    script = f"""
+        export FILE=$PWD/{FILE}
+        _bus_queue={queue}
+        _bus_sql write '.system sqlite3 "$FILE" "begin immediate" 2>&1'
+        printf %s "$REPLY"
+    """
+    assert "database is locked" in shell(script)
+
+
+@only_sqlite3
+def test_who_queues_leaves_the_right_of_way_to_others(shell: Shell) -> None:
+    turn = Path(f"{FILE}.turn")
+    turn.write_bytes(b"8 bytes.")
+    shell("_bus_queue=1; save_agent_state one k v")
+    assert turn.read_bytes() == b"8 bytes."
+
+
+@only_sqlite3
 def test_who_is_stopped_with_the_turn_is_in_no_shells_way(shell: Shell) -> None:
     with open(f"{FILE}.turn", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
@@ -440,7 +460,7 @@ def test_who_is_stopped_in_a_transaction_makes_others_busy(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    impatient = r"s/^\.timeout 2500/.timeout 50/; s/^\.system flock -w 2.5/.system flock -w 0.05/"
+    impatient = r"s/^\.timeout 2500/.timeout 50/; s/ flock -w 2.5 / flock -w 0.05 /"
     _program(tmp_path, "sqlite3", f"sed '{impatient}' | {shutil.which('sqlite3')} \"$@\"")
     with contextlib.closing(sqlite3.connect(FILE, isolation_level=None)) as other, open(f"{FILE}.turn", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
