@@ -37,7 +37,8 @@ def sizes(url: Url) -> dict[str, int]:
 
 
 def busy(url: Place) -> float | None:
-    """The share of a short time in which somebody wrote to the file; None where the bus is no file."""
+    """The share of a short time in which somebody had the turn to write; None where the bus is no file. Shells take it
+    only when others are at work."""
     if isinstance(url, Server) or url.path == MEMORY:
         return None
     with closing(Turnstile(f"{url.path}.turn")) as turnstile:
