@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from glob import glob
 
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Place, Server, Url
@@ -36,7 +37,8 @@ def sizes(url: Url) -> dict[str, int]:
 
 
 def busy(url: Place) -> float | None:
-    """The share of a short time in which somebody wrote to the file; None where the bus is no file."""
+    """The share of a short time in which somebody had the turn to write; None where the bus is no file. Shells take it
+    only when others are at work."""
     if isinstance(url, Server) or url.path == MEMORY:
         return None
     with closing(Turnstile(f"{url.path}.turn")) as turnstile:
@@ -62,18 +64,18 @@ def _held(subject: str, what: str, pid: int | None) -> Fact:
     """Who has it. A process that is stopped keeps all others from writing until it goes on or ends."""
     if pid is None:
         return (subject, "ok", f"nobody holds {what}")
-    if _state(pid) not in ("T", "t"):
+    if not _stopped(pid):
         return (subject, "ok", f"process {pid} holds {what}")
     return (subject, "fault", f"process {pid} holds {what} and is stopped; let it go on (kill -CONT {pid}) or kill it")
 
 
-def _state(pid: int) -> str:
-    """What a process does, as in proc(5)."""
+def _stopped(pid: int) -> bool:
+    """Whether a process does nothing until it is told to go on; see proc(5)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0]
+            return stat.read().rpartition(")")[2].split()[0] in ("T", "t")
     except (OSError, IndexError):
-        return ""
+        return False
 
 
 def _holder(path: str, begin: str) -> int | None:
@@ -85,7 +87,24 @@ def _holder(path: str, begin: str) -> int | None:
                 for fields in map(str.split, locks):
                     mine = fields[1] != "->" and fields[-3].endswith(f":{inode}")
                     if mine and "WRITE" in fields and fields[-2] == begin:
-                        return int(fields[-4])
+                        return _heir(int(fields[-4]), inode)
     except (OSError, ValueError, IndexError):
         pass
     return None
+
+
+def _heir(pid: int, inode: str) -> int:
+    """Who has a lock that a process took. In bus.sh flock(1) takes it and ends; who shares its descriptor has it then,
+    sqlite3 and what that has started. Of several, one that is stopped."""
+    if _holds(pid, inode):
+        return pid
+    others = map(int, filter(str.isdigit, os.listdir("/proc")))
+    return max((other for other in others if _holds(other, inode)), key=_stopped, default=pid)
+
+
+def _holds(pid: int, inode: str) -> bool:
+    for path in glob(f"/proc/{pid}/fdinfo/*"):
+        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as info:
+            if any(line.startswith("lock:") and f":{inode} " in line for line in info):
+                return True
+    return False

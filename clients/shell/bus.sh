@@ -166,10 +166,11 @@ _bus_sql() {
   # is the name it goes by; else a process of its own looks while sqlite3 starts.
   [[ -e $_bus_file-wal ]] || _names='.read /dev/fd/4'
   if [[ $1 == write ]]; then
-    _bus_writes=$((${_bus_writes:-$$} + 1)) # a process that writes once begins anywhere
-    ((${#_rows} + ${#_big} <= 65536 && _bus_writes % 16)) ||
+    # About each 16th write, also in $(…), whose count is lost: pids that rise by any step come around by the golden ratio.
+    _bus_writes=$((${_bus_writes:-0} + 1))
+    ((${#_rows} + ${#_big} <= 65536 && (_bus_writes + (BASHPID * 40503 >> 12)) % 16)) ||
       ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
-    _begin=$'.timeout 3\nbegin immediate;\n.timeout 2500'
+    _begin=$'.timeout 3\nbegin immediate;'
     ((!_bus_queue)) && [[ -z $_checkpoint ]] || _bus_in_turn
     [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
       ! -f $_bus_file.bells/$_bus_bell ]] || _ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
@@ -177,10 +178,10 @@ _bus_sql() {
   _output=$(
     umask 077
     export LC_ALL
-    [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file
+    [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
     [[ -z $_big ]] || exec 3<<<"$_big"
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
-    [[ $_begin != .system* ]] || { exec 5<>"$_bus_file.turn"; } 2>/dev/null || :
+    [[ $_begin != .read* ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
     exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
 .timeout 2500
 .output /dev/null

@@ -104,20 +104,26 @@ _bus_failed() {
   _bus_explain "$1"
 }
 
-# A transaction, in `_begin`, that waits for its turn, behind `_checkpoint`. The lock is that of a descriptor which sqlite3
-# has from the shell; it ends with the process. Where there is no flock, or the turn does not come, it goes without.
+# A transaction, in `_begin`, that waits for its turn, and for a checkpoint if one is due. The turn is a lock of a descriptor
+# which sqlite3 has from the shell; it ends with the process. Where there is no flock, or the turn does not come, it goes
+# without. Both are read from pipes: .system would make sqlite3 deaf to interrupts, and tell among the results how they ended.
 _bus_in_turn() {
   _bus_queue=$((_bus_queue > 0 ? _bus_queue - 1 : 0))
-  _begin=$'.system flock -w 2.5 5 2>/dev/null || :\n'$_checkpoint$'\nbegin immediate;'
+  _begin=$'.read "|exec flock -w 2.5 5 >/dev/null 2>&1"\n'${_checkpoint:+$_bus_checkpointing}$'\nbegin immediate;'
 }
 
-# What keeps the WAL small, in `_checkpoint`, before a transaction: one connection holds the write lock while another
-# checkpoints, because before SQLite 3.51.3 a checkpoint that races with a commit can lose it. The transaction behind it,
-# in the same process, begins the WAL anew; the next process to open the file would not know that it was checkpointed.
+# What keeps the WAL small: one connection holds the write lock while another checkpoints, because before SQLite 3.51.3 a
+# checkpoint that races with a commit can lose it. Both are of one process, so that no checkpoint outlives its guard. The
+# transaction behind it begins the WAL anew; a process that opens the file later would not know that it was checkpointed.
+_bus_checkpointing="
+.read \"|set -f;IFS=;exec sqlite3 -batch -bail -init /dev/null -cmd '.timeout 2500' -cmd 'begin immediate' -cmd '.connection 1' \
+-cmd \$BUS_OPEN -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1\""
+
+# How its second connection is opened, in `_checkpoint`.
 _bus_checkpoint() {
-  _checkpoint="begin immediate;
-.system set -f;IFS=;sqlite3 -batch -init /dev/null -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1
-rollback;"
+  local _name=${_bus_file//\\/\\\\}
+  _name=${_name//\"/\\\"}
+  _checkpoint=".open \"file://${_name//$'\n'/\\n}?mode=rw\""
 }
 
 # --- who lives --------------------------------------------------------------------------------------------------------
