@@ -13,7 +13,8 @@ from bus.store.url import Server
 
 
 def prepare(connection: psycopg.Connection[Row], url: Server, create: bool, read_only: bool = False) -> None:
-    """Set the search path to the bus; make or upgrade its tables. Raises `no_bus`, `not_a_bus`, `newer_bus`, `not_allowed`.
+    """Set the search path to the bus; make or upgrade its tables. Raises `no_bus`, `not_a_bus`, `newer_bus`,
+    `not_allowed`.
 
     Behind a pooler it is one transaction, and the path is set for that alone.
     """

@@ -456,6 +456,13 @@ def test_who_is_stopped_with_the_turn_is_in_no_shells_way(shell: Shell) -> None:
 
 
 @only_sqlite3
+def test_who_waited_long_for_a_turn_does_not_queue_at_once_again(shell: Shell) -> None:
+    for seconds, left in ((0, 15), (3, 0)):
+        waits = f"_bus_in_turn() {{ _bus_queue=15 SECONDS=$((SECONDS + {seconds})) _begin='begin immediate;'; }}"
+        assert shell(f"{waits}; _bus_queue=16; save_agent_state one k v; echo $_bus_queue") == f"{left}\n"
+
+
+@only_sqlite3
 def test_who_is_stopped_in_a_transaction_makes_others_busy(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
