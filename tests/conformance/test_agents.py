@@ -64,6 +64,67 @@ def test_registering_again_is_a_restart(team: Bus) -> None:
     assert team.checkpoint_restore("one")
 
 
+def test_registering_again_keeps_what_it_does_not_tell(team: Bus) -> None:
+    team.register("one", type="validation", session="s", milestone="m", capabilities=["x"], command="run me")
+    with clock.moved(60):
+        again = team.register("one", type="validation", session="s")
+    assert (again.milestone_id, again.capabilities, again.command) == ("m", ["x"], "run me")
+    assert again.spawn_time == again.last_heartbeat
+
+
+def test_the_first_coordinator_stays_the_sessions(team: Bus) -> None:
+    team.register("chief", type="milestone-coordinator", session="s")
+    assert team.session_show("s").coordinator_id == "boss"
+
+
+def test_an_update_leaves_what_it_does_not_tell(team: Bus) -> None:
+    team.update("one", capabilities=["x"], resource_usage={"cpu": 1}, command="run me", error_info={"what": "broke"})
+    found = team.update("one")
+    assert (found.capabilities, found.resource_usage, found.command, found.error_info) == (
+        ["x"], {"cpu": 1}, "run me", {"what": "broke"},
+    )  # fmt: skip
+
+
+def test_agents_are_listed_by_when_they_were_last_heard_of(team: Bus) -> None:
+    team.register("far", type="validation", session="other")
+    for n, agent in enumerate(["two", "far", "boss", "one"]):
+        with clock.moved(60 * (n + 1)):
+            team.heartbeat(agent)
+    assert [agent.agent_id for agent in team.agents()] == ["one", "boss", "far", "two"]
+    assert [agent.agent_id for agent in team.agents(session="s")] == ["one", "boss", "two"]
+
+
+def test_an_agent_ended_when_it_first_said_so_and_has_no_task_then(team: Bus) -> None:
+    team.heartbeat("one", task="t")
+    ended = team.retire("one")
+    assert ended.completion_time
+    assert ended.current_task is None
+    with clock.moved(60):
+        assert team.retire("one", status="failed").completion_time == ended.completion_time
+        assert team.heartbeat("one", status="terminated").completion_time == ended.completion_time
+        assert team.heartbeat("one", status="active").completion_time is None
+
+
+@pytest.mark.parametrize("work", ["extend", "release", "reject", "save", "checkpoint", "broadcast", "update"])
+def test_work_is_a_heartbeat(team: Bus, work: str) -> None:
+    team.send("boss", "one", TASK, {})
+    (message,) = team.receive("one", lease=60)
+    receipt = message.receipt or ""
+    with clock.moved(10):
+        {
+            "extend": lambda: team.extend(receipt),
+            "release": lambda: team.release(receipt),
+            "reject": lambda: team.reject(receipt, reason="no"),
+            "save": lambda: team.state_save("one", "k", "v"),
+            "checkpoint": lambda: team.checkpoint_create("one", {}),
+            "broadcast": lambda: team.broadcast("one", TASK, {}),
+            "update": lambda: team.update("one"),
+        }[work]()
+    (heard,) = [agent.last_heartbeat for agent in team.agents() if agent.agent_id == "one"]
+    assert message.delivered_at
+    assert (heard - message.delivered_at).total_seconds() > 9
+
+
 def test_a_heartbeat_tells_status_task_and_phase(team: Bus) -> None:
     with clock.moved(60):
         agent = team.heartbeat("one", status="paused", task="t", phase="design")
@@ -134,6 +195,24 @@ def test_a_session_can_be_abandoned(team: Bus) -> None:
     assert team.session_abandon("s").status == "abandoned"
     with refused("already_ended", 76):
         team.session_complete("s")
+
+
+def test_a_session_tells_when_it_was_active_and_when_it_ended(team: Bus) -> None:
+    team.register("p", type="milestone-planner", session="p")
+    with clock.moved(60):
+        going = team.session_progress("s", 40, phase="spec")
+    assert (going.last_activity - going.created_at).total_seconds() > 59
+    with clock.moved(120):
+        assert team.session_progress("s", 50).phase == "spec"
+        for ended in (team.session_complete("s"), team.session_abandon("p")):
+            assert ended.completed_at == ended.last_activity
+            assert (ended.completed_at - ended.created_at).total_seconds() > 119
+    with clock.moved(240):
+        assert team.session_complete("s").completed_at == team.session_show("s").last_activity
+        team.register("q", type="milestone-planner", session="q")
+    with clock.moved(180):
+        team.register("r", type="milestone-planner", session="r")
+    assert [session.session_id for session in team.session_list()][:2] == ["q", "r"]
 
 
 def test_an_unknown_session_is_an_error(bus: Bus) -> None:

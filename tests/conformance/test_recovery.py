@@ -330,6 +330,18 @@ def test_cleanup_marks_the_stale_failed_and_abandons_what_failed_long_ago(team: 
         assert team.session_counts().abandoned == 1
 
 
+def test_a_session_is_abandoned_a_day_after_it_was_found_failed(team: Bus) -> None:
+    with clock.moved(3600):
+        assert team.clean(stale="30m", failed="24h").failed_sessions == ["s"]
+    found = team.session_show("s")
+    assert found.completed_at
+    assert (found.completed_at - found.last_activity).total_seconds() > 3590
+    with clock.moved(86400):
+        assert team.clean(failed="24h").abandoned_sessions == []
+    with clock.moved(3600 + 86401):
+        assert team.clean(failed="24h").abandoned_sessions == ["s"]
+
+
 def test_counts_are_of_the_last_days(team: Bus) -> None:
     team.register("p", type="milestone-planner", session="p")
     team.session_complete("p")
