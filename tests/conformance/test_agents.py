@@ -398,6 +398,28 @@ def test_status_counts(team: Bus) -> None:
     assert (found["messages"], found["agents"], found["sessions"]) == ({"ready": 1}, {"active": 3}, {"active": 1})
 
 
+def test_status_tells_the_oldest_what_is_kept_and_what_was_written_lately(team: Bus) -> None:
+    for _ in range(30):
+        team.send("boss", "one", TASK, {})
+    team.ack([message.receipt or "" for message in team.receive("one", limit=28)])
+    team.state_save("one", "kept", "v")
+    team.state_save("one", "soon-over", "v", ttl=5)
+    team.checkpoint_create("one", {})
+    team.register("p", type="milestone-planner", session="p", milestone="m")
+    team.register("q", type="milestone-planner", session="q", milestone="n")
+    team.session_complete("q")
+    with clock.moved(59):
+        assert team.status()["load"]["writes_per_second"] == round(58 / 60, 1)
+    with clock.moved(100):
+        for _ in range(4):
+            team.send("boss", "two", TASK, {})
+        team.ack([message.receipt or "" for message in team.receive("one", limit=2)])
+        found = team.status()
+        assert found["oldest_ready"] == clock.rfc3339(team.message(31).created_at.timestamp())
+    assert (found["state_keys"], found["checkpoints"]) == (1, 1)
+    assert found["load"] == {**found["load"], "milestones": 1, "writes_per_second": round(6 / 60, 1)}
+
+
 def test_status_says_when_a_bus_has_outgrown_its_file_and_why(team: Bus) -> None:
     assert team.status()["advice"] == []
     assert team.status()["load"]["agents"] == 3
@@ -415,3 +437,29 @@ def test_status_says_when_a_bus_has_outgrown_its_file_and_why(team: Bus) -> None
 
 def test_the_doctor_finds_a_healthy_bus_healthy(team: Bus) -> None:
     assert {f.verdict for f in team.doctor() if f.subject not in ("library", "bus")} == {"ok"}
+
+
+def test_the_doctor_tells_of_leases_that_ran_out_and_of_the_dead(team: Bus) -> None:
+    def told() -> list[tuple[str, str]]:
+        found = {finding.subject: finding for finding in team.doctor()}
+        return [(found[name].verdict, found[name].details.split(" ")[0]) for name in ("leases", "dead letters")]
+
+    for _ in range(2):
+        team.send("boss", "one", TASK, {})
+    team.receive("one", lease=10)
+    assert told() == [("ok", "1"), ("ok", "0;")]
+    team.cancel(2)
+    with clock.moved(11):
+        assert told() == [("warning", "1"), ("warning", "1;")]
+
+
+def test_a_type_that_is_added_again_is_changed(bus: Bus) -> None:
+    for words in ("first", "second"):
+        bus.types_add("agent", "painter", description=words)
+        bus.types_add("state", "sketch", description=words)
+        bus.types_add("operation", "painting", description=words, artifacts={words: 1})
+        bus.types_add("message", "colour", description=words, schema={"required": [words]})
+    found = {type.name: type for type in bus.types_list()}
+    assert {found[name].description for name in ("painter", "sketch", "painting", "colour")} == {"second"}
+    assert found["painting"].definition == [{"key": "second", "weight": 1}]
+    assert found["colour"].definition["required"] == ["second"]

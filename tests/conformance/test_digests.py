@@ -25,13 +25,13 @@ def behind(bus: Bus, text: str, *values: object) -> None:
             connection.execute(text.replace("?", "%s"), values)  # type: ignore[arg-type]
             connection.execute("alter table agent_messages enable trigger agent_messages_envelope")
     elif bus.url.path == MEMORY:
-        _unguarded(_own(bus), text, values)
+        _unguarded(own(bus), text, values)
     else:
         with closing(sqlite3.connect(bus.url.path, isolation_level=None)) as hand:
             _unguarded(hand, text, values)
 
 
-def _own(bus: Any) -> sqlite3.Connection:
+def own(bus: Any) -> sqlite3.Connection:
     store = bus.store
     found: sqlite3.Connection = (
         store.connection().sqlite if hasattr(store, "connection") else store._database.bus.sqlite

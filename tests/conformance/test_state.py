@@ -87,6 +87,16 @@ def test_a_deletion_is_remembered_for_a_day_however_old_the_value_was(bus: Bus) 
         assert bus.state_save("a", "k", "w", if_version=0) == 2
 
 
+def test_a_value_whose_time_is_over_is_remembered_for_a_day(bus: Bus) -> None:
+    bus.state_save("a", "k", "v", ttl="3d")
+    with clock.moved(3 * 86400 + 1.0):
+        bus.prune()
+        assert bus.state_save("a", "k", "w", ttl=1) == 2
+    with clock.moved(5 * 86400.0):
+        bus.prune()
+        assert bus.state_save("a", "k", "x") == 1
+
+
 def test_a_value_is_as_old_as_the_key_has_had_one(bus: Bus) -> None:
     def made() -> float:
         return bus.state_list("a")[0].created_at.timestamp()

@@ -99,6 +99,16 @@ def test_a_later_file_that_says_completed_updates_the_record(bus: Bus) -> None:
     assert (found.added, found.updated, found.left) == (0, 0, 2)
 
 
+def test_an_end_told_later_takes_the_error_away_and_leaves_the_metadata(bus: Bus) -> None:
+    bus.trace_import(state([{**RUNNING, "note": "slow"}], []), zone="UTC")
+    (gone,) = records(bus)
+    assert gone.error_message
+    ended = {**RUNNING, "status": "completed", "completed_at": "2025-06-01T13:00:05"}
+    assert bus.trace_import(state([], [ended]), zone="UTC").updated == 1
+    (life,) = records(bus)
+    assert (life.status, life.error_message, life.metadata) == ("completed", None, {"note": "slow"})
+
+
 def test_what_is_there_twice_in_one_file_is_one_agent(bus: Bus) -> None:
     ended = {**RUNNING, "status": "completed", "completed_at": "2025-06-01T13:00:05"}
     found = bus.trace_import(state([RUNNING], [ended, ended]), zone="UTC")
