@@ -105,6 +105,18 @@ def test_an_agent_ended_when_it_first_said_so_and_has_no_task_then(team: Bus) ->
         assert team.heartbeat("one", status="active").completion_time is None
 
 
+def test_an_acknowledgement_after_the_lease_ran_out_is_a_heartbeat_too(team: Bus) -> None:
+    team.send("boss", "@milestone-executor", TASK, {})
+    (message,) = team.receive("one", lease=5)
+    with clock.moved(10):
+        assert team.receive("two", type="progress_update") == []  # it comes back, and stays
+        assert team.message(message.id).status == "ready"
+        team.ack(message.receipt or "")
+    heard = {agent.agent_id: agent.last_heartbeat for agent in team.agents()}
+    assert message.delivered_at
+    assert (heard["one"] - message.delivered_at).total_seconds() > 9
+
+
 @pytest.mark.parametrize("work", ["extend", "release", "reject", "save", "checkpoint", "broadcast", "update"])
 def test_work_is_a_heartbeat(team: Bus, work: str) -> None:
     team.send("boss", "one", TASK, {})

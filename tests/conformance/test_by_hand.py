@@ -17,6 +17,7 @@ from tests.conformance.test_digests import own
 
 LATER = "2099-01-01 00:00:00.000"
 CLAIM = f"status = 'leased', leased_by = 'one', delivery = 1, delivered_at = created_at, due_at = '{LATER}'"
+ACKNOWLEDGED = "status = 'acknowledged', acknowledged_at = created_at, due_at = null"
 CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -92,18 +93,53 @@ def test_no_row_is_made_bad(used: Bus, change: str, code: str) -> None:
     [
         ("priority = 0", "invalid_priority"),
         ("expires_at = '12000-01-01'", "invalid_moment"),
+        ("delivered_at = '12000-01-01'", "invalid_moment"),
         ("delivery = 0", "immutable"),
         ("dead_reason = 'expired'", "invalid_status"),
-        (f"due_at = '{LATER}', delivery = 1000000000001", "invalid_value"),
+        ("delivery = 1000000000001", "invalid_value"),
     ],
 )
 def test_no_acknowledgement_makes_a_row_bad(used: Bus, settled: str, code: str) -> None:
     (message,) = used.receive("one")
     with prompt(used) as run:
         with denied(code):
-            run(f"update agent_messages set status = 'acknowledged', acknowledged_at = created_at, {settled}")
-        run("update agent_messages set status = 'acknowledged', acknowledged_at = created_at, due_at = null")
+            run(f"update agent_messages set {ACKNOWLEDGED}, {settled}")
+        run(f"update agent_messages set {ACKNOWLEDGED}")
     assert used.message(message.id).status == "acknowledged"
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ("trace_exports_pending (target, kind, id) values ('t', 'other', 1)", "invalid_value"),
+        ("trace_exports_pending (target, kind, id) values ('', 'life', 1)", "invalid_value"),
+        ("trace_exports (target) values ('')", "invalid_value"),
+        ("trace_exports (target, message_id) values ('t', -1)", "invalid_value"),
+        ("agent_coordination_config (key, value) values ('', '1')", "invalid_key"),
+        ("operation_types (name, artifacts) values ('x', '{}')", "invalid_json"),
+        ("message_types (name, schema) values ('x', '[]')", "invalid_json"),
+        ("agent_types (name) values ('a b')", "invalid_id"),
+    ],
+)
+def test_no_bad_row_is_put_in(used: Bus, row: str, code: str) -> None:
+    with prompt(used) as run, denied(code):
+        run(f"insert into {row}")
+
+
+def test_a_setting_of_ones_own_may_be_any_text(used: Bus) -> None:
+    with prompt(used) as run:
+        run("insert into agent_coordination_config (key, value) values ('mine', '')")
+    used.config_set("mine", "words")
+    assert {setting.key: setting.value for setting in used.config_list()}["mine"] == "words"
+
+
+def test_a_session_that_failed_by_hand_is_abandoned_by_its_last_activity(used: Bus) -> None:
+    with prompt(used) as run:
+        run("update coordination_sessions set status = 'failed'")
+    with clock.moved(86000):
+        assert used.clean(failed="24h").abandoned_sessions == []
+    with clock.moved(87000):
+        assert used.clean(failed="24h").abandoned_sessions == ["s"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from bus import Bus, digests, messages
+from bus import Bus, clock, digests, messages
 from bus.store.url import MEMORY, Server
 
 ENVELOPE = "agent_messages_envelope"  # the trigger that keeps a payload as it was sent
@@ -99,6 +99,9 @@ def test_a_damaged_message_is_buried_and_blocks_nobody(team: Bus, receiving: Rec
     assert (dead.status, dead.dead_reason, dead.reason) == ("dead", "damaged", "the text is not what was sent")
     assert [message.id for message in team.dead()] == [damaged]
     assert team.receive("one") == []
+    with clock.moved(3600):
+        team.monitor_check()
+        assert team.message(damaged) == dead
 
 
 def test_a_damaged_message_that_is_redriven_is_buried_again(team: Bus) -> None:

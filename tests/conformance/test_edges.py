@@ -156,7 +156,7 @@ def test_a_lease_that_ran_out_after_the_expiry_is_dead(team: Bus) -> None:
     receipt = take(team, lease=5)
     with clock.moved(20):
         assert team.receive("one") == []
-        assert team.message(1).dead_reason == "expired"
+        assert (team.message(1).dead_reason, team.message(1).retry_count) == ("expired", 0)
         with refused("lease_lost", 76):
             team.ack(receipt)
 
@@ -187,6 +187,15 @@ def test_aging_counts_in_both_queues_and_ties_go_by_age(team: Bus) -> None:
     with clock.moved(30):
         send(team, phase="last", priority=7)
         assert phases(team) == ["urgent", "first", "later", "last"]
+
+
+def test_with_aging_too_only_the_type_asked_for_is_taken(team: Bus) -> None:
+    team.config_set("priority_aging_seconds", "10")
+    for type in (TASK, "progress_update"):
+        team.send("boss", "one", type, {})
+        team.send("boss", "@milestone-executor", type, {})
+    found = team.receive("one", type="progress_update", limit=9)
+    assert [message.message_type for message in found] == ["progress_update"] * 2
 
 
 def test_the_queue_of_a_type_is_that_of_the_session(team: Bus) -> None:

@@ -336,6 +336,18 @@ def test_a_clock_that_is_set_back_makes_no_lease_last(team: Bus) -> None:
     assert phases(team, "two") == ["x"]
 
 
+def test_a_clock_that_is_set_back_ends_the_leases_of_the_time_before_and_no_others(team: Bus) -> None:
+    send(team, "one", "own")
+    send(team, "@milestone-executor", "shared")
+    with clock.moved(86400):
+        take(team, "one", lease=10)
+    assert phases(team, "one", limit=1) == ["own"]
+    receipt = take(team, "one", lease=60)
+    assert team.receive("two") == []
+    assert team.receive("one") == []
+    team.ack(receipt)
+
+
 def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
     send(team)
     (message,) = team.receive("one", ack=True)

@@ -173,6 +173,13 @@ def test_restart_begins_from_nothing_and_keeps_artifacts(wreck: Bus) -> None:
     assert wreck.checkpoint_restore("lost").checkpoint.state_snapshot == {"at": 2}  # type: ignore[union-attr]
 
 
+def test_a_checkpoint_of_the_very_moment_of_a_restart_was_made_before(wreck: Bus) -> None:
+    with clock.moved(to=clock.seconds() + 60):
+        wreck.checkpoint_create("one", {"at": 1})
+        wreck.recovery_apply("s", "restart", by="me")
+        assert wreck.checkpoint_restore("one") is None
+
+
 def test_complete_needs_all_artifacts(wreck: Bus) -> None:
     with refused("unfit_option", 65):
         wreck.recovery_apply("s", "complete", by="me")
