@@ -21,6 +21,8 @@ def test_registering_makes_the_session(bus: Bus) -> None:
     assert (session.operation_type, session.milestone_id, session.agent_count, session.status) == (
         "planning", "m", 1, "active",
     )  # fmt: skip
+    assert session.created_at == session.last_activity == agent.spawn_time
+    assert session.coordinator_id is None
 
 
 def test_bad_registrations_are_refused(bus: Bus) -> None:
@@ -142,6 +144,8 @@ def test_a_heartbeat_tells_status_task_and_phase(team: Bus) -> None:
         agent = team.heartbeat("one", status="paused", task="t", phase="design")
         assert (agent.status, agent.current_task, agent.current_phase) == ("paused", "t", "design")
         assert agent.last_heartbeat.timestamp() == pytest.approx(clock.seconds(), abs=1)
+        again = team.heartbeat("one")
+        assert (again.status, again.current_task, again.current_phase) == ("paused", "t", "design")
     with refused("unknown_agent", 66):
         team.heartbeat("nobody")
     with refused("invalid_status", 65):
@@ -404,6 +408,17 @@ def test_prune_removes_what_is_old_and_never_the_newest(team: Bus) -> None:
         assert team.status()["messages"] == {"acknowledged": 1, "ready": 1}
 
 
+def test_prune_goes_by_the_days_that_are_set(team: Bus) -> None:
+    team.config_set("cleanup_retention_days", "2")
+    for _ in range(2):
+        team.send("boss", "one", TASK, {})
+    team.ack([message.receipt or "" for message in team.receive("one", limit=2)])
+    with clock.moved(1.9 * 86400):
+        assert team.prune() == 0
+    with clock.moved(2.1 * 86400):
+        assert team.prune() == 1
+
+
 def test_status_counts(team: Bus) -> None:
     team.send("boss", "one", TASK, {})
     found = team.status()
@@ -471,7 +486,9 @@ def test_a_type_that_is_added_again_is_changed(bus: Bus) -> None:
         bus.types_add("state", "sketch", description=words)
         bus.types_add("operation", "painting", description=words, artifacts={words: 1})
         bus.types_add("message", "colour", description=words, schema={"required": [words]})
-    found = {type.name: type for type in bus.types_list()}
+    listed = bus.types_list()
+    assert [(type.kind, type.name) for type in listed] == sorted((type.kind, type.name) for type in listed)
+    found = {type.name: type for type in listed}
     assert {found[name].description for name in ("painter", "sketch", "painting", "colour")} == {"second"}
     assert found["painting"].definition == [{"key": "second", "weight": 1}]
     assert found["colour"].definition["required"] == ["second"]

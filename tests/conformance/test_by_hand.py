@@ -133,6 +133,27 @@ def test_a_setting_of_ones_own_may_be_any_text(used: Bus) -> None:
     assert {setting.key: setting.value for setting in used.config_list()}["mine"] == "words"
 
 
+def test_a_setting_tells_when_it_was_changed(used: Bus) -> None:
+    ask = "select updated_at > '{}' from agent_coordination_config where key = 'lease_seconds'"
+    later = clock.stamp(clock.seconds() + 50)
+    with clock.moved(60):
+        used.config_set("lease_seconds", "7")
+    with prompt(used) as run:
+        assert [bool(row[0]) for row in run(ask.format(later)).fetchall()] == [True]
+
+
+def test_what_recovery_did_is_in_the_health_log(used: Bus) -> None:
+    used.retire("two", status="failed")
+    with clock.moved(60):
+        used.recovery_apply("s", "resume", by="me")
+    with prompt(used) as run:
+        ask = "select agent_id, health_status, timestamp > '{}' from agent_health_log order by id"
+        found = run(ask.format(clock.stamp(clock.seconds() + 50))).fetchall()
+    assert [(agent, health, bool(later)) for agent, health, later in found] == [
+        ("two", "unresponsive", True), ("boss", "degraded", True),
+    ]  # fmt: skip
+
+
 def test_a_session_that_failed_by_hand_is_abandoned_by_its_last_activity(used: Bus) -> None:
     with prompt(used) as run:
         run("update coordination_sessions set status = 'failed'")

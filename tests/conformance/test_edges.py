@@ -124,6 +124,14 @@ def test_what_is_given_back_still_expires(team: Bus) -> None:
         assert {message.dead_reason for message in team.messages()} == {"expired"}
 
 
+def test_a_check_counts_no_lease_that_ran_out_after_the_expiry(team: Bus) -> None:
+    send(team, expires=10)
+    take(team, lease=5)
+    with clock.moved(20):
+        assert team.monitor_check().due == 1
+        assert (team.message(1).dead_reason, team.message(1).retry_count) == ("expired", 0)
+
+
 def test_a_check_counts_the_leases_that_ran_out_and_buries_past_the_limit(team: Bus) -> None:
     team.config_set("message_retry_limit", "1")
     send(team)
@@ -482,6 +490,15 @@ def test_what_nobody_got_and_another_has_stays_there(team: Bus) -> None:
 def test_a_waiting_receiver_is_woken_by_a_send(team: Bus, meanwhile: Meanwhile) -> None:
     found = meanwhile(("receive", "one", {"wait": 20}), ("send", "boss", "one", TASK, {"phase": "rung"}, {}))
     assert [message.payload["phase"] for message in found] == ["rung"]
+
+
+@pytest.mark.parametrize("to", ["one", "@milestone-executor"])
+def test_a_waiting_receiver_is_there_when_a_message_is_due(team: Bus, to: str) -> None:
+    begun = clock.monotonic()
+    send(team, to, delay=0.2)
+    assert phases(team, limit=1) == []
+    assert [message.payload["phase"] for message in team.receive("one", wait=8)] == ["x"]
+    assert clock.monotonic() - begun < 6
 
 
 def test_a_waiting_receiver_is_woken_by_a_release(team: Bus, meanwhile: Meanwhile) -> None:

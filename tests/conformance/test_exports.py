@@ -140,6 +140,16 @@ def test_a_message_that_was_buried_may_be_processed_again(team: Bus) -> None:
     assert not team.export_batch(TARGET).moves()
 
 
+def test_a_message_that_dies_again_is_told_again_once(team: Bus) -> None:
+    team.export_claim(TARGET)
+    id = team.send("boss", "one", "task_assignment", {})
+    for delivery in (1, 2):
+        team.reject(team.receive("one")[0].receipt or "", reason="no")
+        assert [sent.message.receipt for sent in told(team).processed] == [f"{id}.{delivery}"]
+        assert not team.export_batch(TARGET).moves()
+        team.redrive([id])
+
+
 def test_batches_have_a_limit_and_none_is_left_out(team: Bus) -> None:
     team.export_claim(TARGET)
     ids = [team.send("boss", "one", "task_assignment", {"weight": n}) for n in range(25)]
@@ -195,5 +205,10 @@ def test_metrics_count_what_was_exported(team: Bus) -> None:
     told(team)
     (sample,) = next(family for family in team.metrics() if family.name == "agent_bus_exported_spans").samples
     assert (dict(sample.labels), sample.value) == ({"target": TARGET}, 1)
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    told(team)
+    (sample,) = next(family for family in team.metrics() if family.name == "agent_bus_exported_spans").samples
+    assert sample.value == 2
+    team.send("boss", "one", "task_assignment", {})
     assert json.loads(json.dumps(team.overview().queues)) == [["one", 1, team.overview().queues[0][2]]]
     assert team.data_version() >= 0

@@ -51,6 +51,7 @@ def test_a_life_is_on_record_with_its_durations_to_the_millisecond(bus: Bus) -> 
     )
     with at(1.234):
         assert (bus.trace_start(id).status, bus.trace_show(id).idle_time_ms) == ("running", 1234)
+        assert bus.trace_show(id).last_seen_at == bus.trace_show(id).started_at
     with at(100.001):
         ended = bus.trace_finish(id, exit_code=3, error="it broke", output="boom")
     assert (ended.status, ended.exit_code, ended.duration_ms, ended.idle_time_ms) == ("failed", 3, 100001, 1234)
@@ -170,6 +171,15 @@ def test_who_died_unseen_is_killed_and_ended_when_last_seen(bus: Bus, process: P
     found = bus.trace_show(id)
     assert (found.status, found.unseen, found.exit_code, found.duration_ms) == ("killed", True, None, 60000)
     assert "gone" in (found.error_message or "")
+
+
+def test_who_was_spawned_before_it_was_told_was_last_seen_then(bus: Bus, process: Process) -> None:
+    with at(100):
+        id = bus.trace_spawn("x", "t", pid=process.pid, at="2030-06-01T12:00:10Z")
+        process.kill()
+        process.wait()
+        bus.trace_bury_the_dead()
+    assert bus.trace_show(id).duration_ms == 0
 
 
 def test_every_report_finds_the_dead(bus: Bus, process: Process) -> None:
@@ -297,7 +307,8 @@ def test_an_agent_enters_and_leaves_the_registry_and_the_record_together(bus: Bu
     assert (found.status, found.registry_id, found.session_id, found.priority_number) == ("running", "one", "s", "1.5")
     assert (found.idle_time_ms, found.pid) == (0, os.getpid())
     bus.trace_leave("one", id, status="failed", error="ValueError: no")
-    assert (bus.trace_show(id).status, bus.trace_show(id).error_message) == ("failed", "ValueError: no")
+    found = bus.trace_show(id)
+    assert (found.status, found.error_message, found.last_seen_at) == ("failed", "ValueError: no", found.completed_at)
     (agent,) = bus.agents()
     assert agent.status == "failed"
 
@@ -610,6 +621,13 @@ def test_a_message_carries_its_trace_context(team: Bus) -> None:
     assert [m.traceparent for m in team.receive("two")] == [CONTEXT]
 
 
+def test_a_record_keeps_the_trace_context_around(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned = bus.trace_spawn("x", "t", pid=os.getpid(), traceparent=CONTEXT)
+    monkeypatch.setenv("TRACEPARENT", CONTEXT)
+    entered = bus.trace_enter("one", type="validation", session="s")
+    assert [bus.trace_show(id).traceparent for id in (spawned, entered)] == [CONTEXT, CONTEXT]
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -686,7 +704,9 @@ def test_metrics_tell_the_dead_by_their_reason_and_count_what_is_gone(team: Bus)
     team.cancel(2)
     team.ack(receipts[2])
     lived(team, 0, 0, 5)
-    team.trace_spawn("design-phase", "t", pid=os.getpid())
+    for _ in range(2):
+        team.trace_spawn("design-phase", "t", pid=os.getpid())
+    assert team.overview().running == 2
     with clock.moved(8 * 86400):
         assert team.prune() == 1
         families = {family.name: family.samples for family in team.metrics()}
@@ -694,6 +714,8 @@ def test_metrics_tell_the_dead_by_their_reason_and_count_what_is_gone(team: Bus)
         "rejected": 1, "cancelled": 1,
     }  # fmt: skip
     assert families["agent_bus_sent_messages"][0].value == 4
+    lives = {sample.labels["status"]: sample.value for sample in families["agent_bus_traced_agents"]}
+    assert lives == {"completed": 1, "spawned": 2}
     durations = families["agent_bus_traced_agent_duration_seconds"]
     assert [sample.value for sample in durations if sample.suffix == "_count"] == [1]
 

@@ -69,6 +69,7 @@ def test_an_agent_whose_process_is_gone_is_not_active(bus: Bus) -> None:
     assert bus.trace_active() == []
     (life,) = records(bus)
     assert (life.status, life.unseen, life.completed_at, life.duration_ms) == ("killed", True, None, None)
+    assert life.last_seen_at == life.started_at
 
 
 def test_an_agent_whose_process_runs_is_active_until_it_ends(bus: Bus, process: Process) -> None:
