@@ -85,6 +85,35 @@ def test_however_many_expired_the_next_good_one_is_found(team: Bus) -> None:
         assert phases(team, limit=1) == ["good"]
 
 
+@pytest.mark.parametrize("way", ["receive", "check"])
+def test_a_time_is_over_at_its_very_moment(team: Bus, way: str) -> None:
+    begun = float(round(clock.seconds()) + 1)
+    with clock.moved(to=begun):
+        expiring = send(team, "boss", expires=60)
+        leased = send(team, "@milestone-executor")
+        take(team, "one", lease=60)
+        delayed = send(team, "@milestone-executor", delay=60)
+        team.state_save("a", "k", "v", ttl=60)
+        old = team.checkpoint_create("one", {}, retention=60)
+        team.checkpoint_create("one", {})
+    with clock.moved(to=begun + 59.999):
+        assert team.monitor_check().due == 0
+        assert [message.id for message in team.pending("boss")] == [expiring]
+        assert team.receive("two") == []
+        assert (team.state_load("a", "k"), len(team.state_list("a"))) == ("v", 1)
+        assert team.checkpoint_prune() == []
+    with clock.moved(to=begun + 60):
+        assert team.pending("boss") == []
+        if way == "check":
+            assert team.monitor_check().due == 3
+        assert [message.id for message in team.receive("two", limit=9)] == [leased, delayed]
+        assert team.receive("boss") == []
+        assert team.message(expiring).dead_reason == "expired"
+        assert (team.state_load("a", "k"), team.state_list("a")) == (None, [])
+        assert team.state_save("a", "k", "w", if_version=0) == 2
+        assert team.checkpoint_prune() == [old.checkpoint_id]
+
+
 def test_an_expiry_ends_a_message_that_is_still_held_back(team: Bus) -> None:
     id = send(team, delay=60, expires=30)
     with clock.moved(31):
