@@ -57,6 +57,20 @@ def test_the_scripts_that_exist_run_unchanged(shell: Shell) -> None:
     assert done == "plain text, no JSON\nfirst\nstatus 1\n"
 
 
+def test_whoever_works_is_heard_of(shell: Shell, bus: Bus) -> None:
+    shell(
+        """
+        export BUS_NOW=+60
+        save_agent_state one k v
+        create_agent_checkpoint two >/dev/null
+        send_agent_message boss one task_assignment '{}' >/dev/null
+        """
+    )
+    assert {agent.agent_id for agent in bus.agents() if (agent.last_heartbeat - agent.spawn_time).seconds >= 59} == {
+        "boss", "one", "two",
+    }  # fmt: skip
+
+
 VALUES = [
     "", "plain", "007", "1e5", "-n", "--help", "*", "'", '"', "\\", "$(exit 9) `exit 9` $HOME !!", "a\rb\r\nc\n\rd",
     "\n.tables\n.quit\n-- x\n;\n/\ngo\n", "trailing\n\n", "<0>\r<1\r><2>\r", "é\u202e\U0001f600", "\t\x1b[31m\x7f",

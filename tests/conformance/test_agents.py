@@ -21,6 +21,8 @@ def test_registering_makes_the_session(bus: Bus) -> None:
     assert (session.operation_type, session.milestone_id, session.agent_count, session.status) == (
         "planning", "m", 1, "active",
     )  # fmt: skip
+    assert session.created_at == session.last_activity == agent.spawn_time
+    assert session.coordinator_id is None
 
 
 def test_bad_registrations_are_refused(bus: Bus) -> None:
@@ -64,11 +66,86 @@ def test_registering_again_is_a_restart(team: Bus) -> None:
     assert team.checkpoint_restore("one")
 
 
+def test_registering_again_keeps_what_it_does_not_tell(team: Bus) -> None:
+    team.register("one", type="validation", session="s", milestone="m", capabilities=["x"], command="run me")
+    with clock.moved(60):
+        again = team.register("one", type="validation", session="s")
+    assert (again.milestone_id, again.capabilities, again.command) == ("m", ["x"], "run me")
+    assert again.spawn_time == again.last_heartbeat
+
+
+def test_the_first_coordinator_stays_the_sessions(team: Bus) -> None:
+    team.register("chief", type="milestone-coordinator", session="s")
+    assert team.session_show("s").coordinator_id == "boss"
+
+
+def test_an_update_leaves_what_it_does_not_tell(team: Bus) -> None:
+    team.update("one", capabilities=["x"], resource_usage={"cpu": 1}, command="run me", error_info={"what": "broke"})
+    found = team.update("one")
+    assert (found.capabilities, found.resource_usage, found.command, found.error_info) == (
+        ["x"], {"cpu": 1}, "run me", {"what": "broke"},
+    )  # fmt: skip
+
+
+def test_agents_are_listed_by_when_they_were_last_heard_of(team: Bus) -> None:
+    team.register("far", type="validation", session="other")
+    for n, agent in enumerate(["two", "far", "boss", "one"]):
+        with clock.moved(60 * (n + 1)):
+            team.heartbeat(agent)
+    assert [agent.agent_id for agent in team.agents()] == ["one", "boss", "far", "two"]
+    assert [agent.agent_id for agent in team.agents(session="s")] == ["one", "boss", "two"]
+
+
+def test_an_agent_ended_when_it_first_said_so_and_has_no_task_then(team: Bus) -> None:
+    team.heartbeat("one", task="t")
+    ended = team.retire("one")
+    assert ended.completion_time
+    assert ended.current_task is None
+    with clock.moved(60):
+        assert team.retire("one", status="failed").completion_time == ended.completion_time
+        assert team.heartbeat("one", status="terminated").completion_time == ended.completion_time
+        assert team.heartbeat("one", status="active").completion_time is None
+
+
+def test_an_acknowledgement_after_the_lease_ran_out_is_a_heartbeat_too(team: Bus) -> None:
+    team.send("boss", "@milestone-executor", TASK, {})
+    (message,) = team.receive("one", lease=5)
+    with clock.moved(10):
+        assert team.receive("two", type="progress_update") == []  # it comes back, and stays
+        assert team.message(message.id).status == "ready"
+        team.ack(message.receipt or "")
+    heard = {agent.agent_id: agent.last_heartbeat for agent in team.agents()}
+    assert message.delivered_at
+    assert (heard["one"] - message.delivered_at).total_seconds() > 9
+
+
+@pytest.mark.parametrize("work", ["extend", "release", "reject", "save", "checkpoint", "broadcast", "update"])
+def test_work_is_a_heartbeat(team: Bus, work: str) -> None:
+    team.send("boss", "one", TASK, {})
+    (message,) = team.receive("one", lease=60)
+    receipt = message.receipt or ""
+    with clock.moved(10):
+        {
+            "extend": lambda: team.extend(receipt),
+            "release": lambda: team.release(receipt),
+            "reject": lambda: team.reject(receipt, reason="no"),
+            "save": lambda: team.state_save("one", "k", "v"),
+            "checkpoint": lambda: team.checkpoint_create("one", {}),
+            "broadcast": lambda: team.broadcast("one", TASK, {}),
+            "update": lambda: team.update("one"),
+        }[work]()
+    (heard,) = [agent.last_heartbeat for agent in team.agents() if agent.agent_id == "one"]
+    assert message.delivered_at
+    assert (heard - message.delivered_at).total_seconds() > 9
+
+
 def test_a_heartbeat_tells_status_task_and_phase(team: Bus) -> None:
     with clock.moved(60):
         agent = team.heartbeat("one", status="paused", task="t", phase="design")
         assert (agent.status, agent.current_task, agent.current_phase) == ("paused", "t", "design")
         assert agent.last_heartbeat.timestamp() == pytest.approx(clock.seconds(), abs=1)
+        again = team.heartbeat("one")
+        assert (again.status, again.current_task, again.current_phase) == ("paused", "t", "design")
     with refused("unknown_agent", 66):
         team.heartbeat("nobody")
     with refused("invalid_status", 65):
@@ -134,6 +211,24 @@ def test_a_session_can_be_abandoned(team: Bus) -> None:
     assert team.session_abandon("s").status == "abandoned"
     with refused("already_ended", 76):
         team.session_complete("s")
+
+
+def test_a_session_tells_when_it_was_active_and_when_it_ended(team: Bus) -> None:
+    team.register("p", type="milestone-planner", session="p")
+    with clock.moved(60):
+        going = team.session_progress("s", 40, phase="spec")
+    assert (going.last_activity - going.created_at).total_seconds() > 59
+    with clock.moved(120):
+        assert team.session_progress("s", 50).phase == "spec"
+        for ended in (team.session_complete("s"), team.session_abandon("p")):
+            assert ended.completed_at == ended.last_activity
+            assert (ended.completed_at - ended.created_at).total_seconds() > 119
+    with clock.moved(240):
+        assert team.session_complete("s").completed_at == team.session_show("s").last_activity
+        team.register("q", type="milestone-planner", session="q")
+    with clock.moved(180):
+        team.register("r", type="milestone-planner", session="r")
+    assert [session.session_id for session in team.session_list()][:2] == ["q", "r"]
 
 
 def test_an_unknown_session_is_an_error(bus: Bus) -> None:
@@ -313,10 +408,43 @@ def test_prune_removes_what_is_old_and_never_the_newest(team: Bus) -> None:
         assert team.status()["messages"] == {"acknowledged": 1, "ready": 1}
 
 
+def test_prune_goes_by_the_days_that_are_set(team: Bus) -> None:
+    team.config_set("cleanup_retention_days", "2")
+    for _ in range(2):
+        team.send("boss", "one", TASK, {})
+    team.ack([message.receipt or "" for message in team.receive("one", limit=2)])
+    with clock.moved(1.9 * 86400):
+        assert team.prune() == 0
+    with clock.moved(2.1 * 86400):
+        assert team.prune() == 1
+
+
 def test_status_counts(team: Bus) -> None:
     team.send("boss", "one", TASK, {})
     found = team.status()
     assert (found["messages"], found["agents"], found["sessions"]) == ({"ready": 1}, {"active": 3}, {"active": 1})
+
+
+def test_status_tells_the_oldest_what_is_kept_and_what_was_written_lately(team: Bus) -> None:
+    for _ in range(30):
+        team.send("boss", "one", TASK, {})
+    team.ack([message.receipt or "" for message in team.receive("one", limit=28)])
+    team.state_save("one", "kept", "v")
+    team.state_save("one", "soon-over", "v", ttl=5)
+    team.checkpoint_create("one", {})
+    team.register("p", type="milestone-planner", session="p", milestone="m")
+    team.register("q", type="milestone-planner", session="q", milestone="n")
+    team.session_complete("q")
+    with clock.moved(59):
+        assert team.status()["load"]["writes_per_second"] == round(58 / 60, 1)
+    with clock.moved(100):
+        for _ in range(4):
+            team.send("boss", "two", TASK, {})
+        team.ack([message.receipt or "" for message in team.receive("one", limit=2)])
+        found = team.status()
+        assert found["oldest_ready"] == clock.rfc3339(team.message(31).created_at.timestamp())
+    assert (found["state_keys"], found["checkpoints"]) == (1, 1)
+    assert found["load"] == {**found["load"], "milestones": 1, "writes_per_second": round(6 / 60, 1)}
 
 
 def test_status_says_when_a_bus_has_outgrown_its_file_and_why(team: Bus) -> None:
@@ -336,3 +464,31 @@ def test_status_says_when_a_bus_has_outgrown_its_file_and_why(team: Bus) -> None
 
 def test_the_doctor_finds_a_healthy_bus_healthy(team: Bus) -> None:
     assert {f.verdict for f in team.doctor() if f.subject not in ("library", "bus")} == {"ok"}
+
+
+def test_the_doctor_tells_of_leases_that_ran_out_and_of_the_dead(team: Bus) -> None:
+    def told() -> list[tuple[str, str]]:
+        found = {finding.subject: finding for finding in team.doctor()}
+        return [(found[name].verdict, found[name].details.split(" ")[0]) for name in ("leases", "dead letters")]
+
+    for _ in range(2):
+        team.send("boss", "one", TASK, {})
+    team.receive("one", lease=10)
+    assert told() == [("ok", "1"), ("ok", "0;")]
+    team.cancel(2)
+    with clock.moved(11):
+        assert told() == [("warning", "1"), ("warning", "1;")]
+
+
+def test_a_type_that_is_added_again_is_changed(bus: Bus) -> None:
+    for words in ("first", "second"):
+        bus.types_add("agent", "painter", description=words)
+        bus.types_add("state", "sketch", description=words)
+        bus.types_add("operation", "painting", description=words, artifacts={words: 1})
+        bus.types_add("message", "colour", description=words, schema={"required": [words]})
+    listed = bus.types_list()
+    assert [(type.kind, type.name) for type in listed] == sorted((type.kind, type.name) for type in listed)
+    found = {type.name: type for type in listed}
+    assert {found[name].description for name in ("painter", "sketch", "painting", "colour")} == {"second"}
+    assert found["painting"].definition == [{"key": "second", "weight": 1}]
+    assert found["colour"].definition["required"] == ["second"]

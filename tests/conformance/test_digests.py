@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from bus import Bus, digests, messages
+from bus import Bus, clock, digests, messages
 from bus.store.url import MEMORY, Server
 
 ENVELOPE = "agent_messages_envelope"  # the trigger that keeps a payload as it was sent
@@ -25,13 +25,13 @@ def behind(bus: Bus, text: str, *values: object) -> None:
             connection.execute(text.replace("?", "%s"), values)  # type: ignore[arg-type]
             connection.execute("alter table agent_messages enable trigger agent_messages_envelope")
     elif bus.url.path == MEMORY:
-        _unguarded(_own(bus), text, values)
+        _unguarded(own(bus), text, values)
     else:
         with closing(sqlite3.connect(bus.url.path, isolation_level=None)) as hand:
             _unguarded(hand, text, values)
 
 
-def _own(bus: Any) -> sqlite3.Connection:
+def own(bus: Any) -> sqlite3.Connection:
     store = bus.store
     found: sqlite3.Connection = (
         store.connection().sqlite if hasattr(store, "connection") else store._database.bus.sqlite
@@ -99,6 +99,9 @@ def test_a_damaged_message_is_buried_and_blocks_nobody(team: Bus, receiving: Rec
     assert (dead.status, dead.dead_reason, dead.reason) == ("dead", "damaged", "the text is not what was sent")
     assert [message.id for message in team.dead()] == [damaged]
     assert team.receive("one") == []
+    with clock.moved(3600):
+        team.monitor_check()
+        assert team.message(damaged) == dead
 
 
 def test_a_damaged_message_that_is_redriven_is_buried_again(team: Bus) -> None:

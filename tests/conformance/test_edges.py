@@ -34,6 +34,7 @@ def test_a_key_compares_payloads_as_json(team: Bus, first: str, again: str) -> N
         ('{"a": "1"}', '{"a": 1}'),
         ('{"a": null}', "{}"),
         ('{"a.b": 1}', '{"a": {"b": 1}}'),
+        ('{"a": {"b": 1}, "a/b": 2}', '{"a": {"b": 2}, "a/b": 1}'),
         ('{"a": [1, 2]}', '{"a": [2, 1]}'),
         ('{"a": [1]}', '{"a": {"0": 1}}'),
         ('{"a": []}', '{"a": {}}'),
@@ -45,6 +46,20 @@ def test_a_key_tells_payloads_apart(team: Bus, first: str, again: str) -> None:
     team.send("boss", "one", TASK, first, key="k")
     with refused("key_reused", 76):
         team.send("boss", "one", TASK, again, key="k")
+
+
+def test_a_key_of_a_broadcast_tells_types_and_payloads_apart(team: Bus) -> None:
+    ids = team.broadcast("boss", TASK, '{"weight": 1, "new": true}', key="b")
+    assert team.broadcast("boss", TASK, '{"new":true,"weight":1.0}', key="b") == ids
+    for type, payload in (
+        ("progress_update", '{"weight": 1, "new": true}'),
+        (TASK, '{"weight": 1, "new": 1}'),
+        (TASK, '{"weight": 2, "new": true}'),
+        (TASK, '{"weight": 1}'),
+    ):
+        with refused("key_reused", 76):
+            team.broadcast("boss", type, payload, key="b")
+    assert len(team.messages()) == len(ids)
 
 
 def test_a_broadcast_that_breaks_a_rule_stores_none_of_its_copies(team: Bus) -> None:
@@ -70,11 +85,99 @@ def test_however_many_expired_the_next_good_one_is_found(team: Bus) -> None:
         assert phases(team, limit=1) == ["good"]
 
 
+@pytest.mark.parametrize("way", ["receive", "check"])
+def test_a_time_is_over_at_its_very_moment(team: Bus, way: str) -> None:
+    begun = float(round(clock.seconds()) + 1)
+    with clock.moved(to=begun):
+        expiring = send(team, "boss", expires=60)
+        leased = send(team, "@milestone-executor")
+        take(team, "one", lease=60)
+        delayed = send(team, "@milestone-executor", delay=60)
+        team.state_save("a", "k", "v", ttl=60)
+        old = team.checkpoint_create("one", {}, retention=60)
+        team.checkpoint_create("one", {})
+    with clock.moved(to=begun + 59.999):
+        assert team.monitor_check().due == 0
+        assert [message.id for message in team.pending("boss")] == [expiring]
+        assert team.receive("two") == []
+        assert (team.state_load("a", "k"), len(team.state_list("a"))) == ("v", 1)
+        assert team.checkpoint_prune() == []
+    with clock.moved(to=begun + 60):
+        assert team.pending("boss") == []
+        if way == "check":
+            assert team.monitor_check().due == 3
+        assert [message.id for message in team.receive("two", limit=9)] == [leased, delayed]
+        assert team.receive("boss") == []
+        assert team.message(expiring).dead_reason == "expired"
+        assert (team.state_load("a", "k"), team.state_list("a")) == (None, [])
+        assert team.state_save("a", "k", "w", if_version=0) == 2
+        assert team.checkpoint_prune() == [old.checkpoint_id]
+
+
 def test_an_expiry_ends_a_message_that_is_still_held_back(team: Bus) -> None:
     id = send(team, delay=60, expires=30)
     with clock.moved(31):
         assert team.receive("one") == []
         assert team.message(id).dead_reason == "expired"
+
+
+@pytest.mark.parametrize("way", ["receive", "check"])
+def test_what_comes_back_still_expires(team: Bus, way: str) -> None:
+    def moved() -> list[Message]:
+        if way == "check":
+            team.monitor_check()
+        else:
+            assert team.receive("one", type="progress_update") == []  # what is due comes back, and stays
+        return team.messages()
+
+    send(team, expires=100)
+    take(team, lease=10)
+    send(team, delay=10, expires=100)
+    with clock.moved(11):
+        assert {(message.status, message.due_at == message.expires_at) for message in moved()} == {("ready", True)}
+    with clock.moved(101):
+        assert {(message.status, message.dead_reason) for message in moved()} == {("dead", "expired")}
+
+
+def test_what_is_given_back_still_expires(team: Bus) -> None:
+    released, delayed, retired = (send(team, expires=100) for _ in range(3))
+    receipts = [message.receipt or "" for message in team.receive("one", limit=3)]
+    team.release(receipts[0])
+    team.release(receipts[1], delay=200)
+    team.retire("one")
+    found = [team.message(id) for id in (released, delayed, retired)]
+    assert [message.status for message in found] == ["ready", "scheduled", "ready"]
+    assert [message.due_at for message in found] == [message.expires_at for message in found]
+    with clock.moved(101):
+        assert team.receive("one") == []
+        assert {message.dead_reason for message in team.messages()} == {"expired"}
+
+
+def test_a_check_counts_no_lease_that_ran_out_after_the_expiry(team: Bus) -> None:
+    send(team, expires=10)
+    take(team, lease=5)
+    with clock.moved(20):
+        assert team.monitor_check().due == 1
+        assert (team.message(1).dead_reason, team.message(1).retry_count) == ("expired", 0)
+
+
+def test_a_check_counts_the_leases_that_ran_out_and_buries_past_the_limit(team: Bus) -> None:
+    team.config_set("message_retry_limit", "1")
+    send(team)
+    for n, found in enumerate([("ready", 1, None), ("dead", 1, "retries_exhausted")]):
+        with clock.moved(n * 20):
+            take(team, lease=10)
+        with clock.moved(n * 20 + 11):
+            assert team.monitor_check().due == 1
+            message = team.message(1)
+            assert (message.status, message.retry_count, message.dead_reason) == found
+
+
+def test_the_reason_of_a_release_stays_until_there_is_another(team: Bus) -> None:
+    send(team)
+    for reason, kept in ((None, None), ("not now", "not now"), (None, "not now")):
+        team.release(take(team), reason=reason)
+        assert team.message(1).reason == kept
 
 
 def test_a_lease_outlives_the_expiry_and_can_be_acknowledged(team: Bus) -> None:
@@ -90,7 +193,7 @@ def test_a_lease_that_ran_out_after_the_expiry_is_dead(team: Bus) -> None:
     receipt = take(team, lease=5)
     with clock.moved(20):
         assert team.receive("one") == []
-        assert team.message(1).dead_reason == "expired"
+        assert (team.message(1).dead_reason, team.message(1).retry_count) == ("expired", 0)
         with refused("lease_lost", 76):
             team.ack(receipt)
 
@@ -121,6 +224,15 @@ def test_aging_counts_in_both_queues_and_ties_go_by_age(team: Bus) -> None:
     with clock.moved(30):
         send(team, phase="last", priority=7)
         assert phases(team) == ["urgent", "first", "later", "last"]
+
+
+def test_with_aging_too_only_the_type_asked_for_is_taken(team: Bus) -> None:
+    team.config_set("priority_aging_seconds", "10")
+    for type in (TASK, "progress_update"):
+        team.send("boss", "one", type, {})
+        team.send("boss", "@milestone-executor", type, {})
+    found = team.receive("one", type="progress_update", limit=9)
+    assert [message.message_type for message in found] == ["progress_update"] * 2
 
 
 def test_the_queue_of_a_type_is_that_of_the_session(team: Bus) -> None:
@@ -319,6 +431,19 @@ def test_redriving_lifts_an_expiry_that_is_past(team: Bus) -> None:
         assert phases(team) == ["x"]
 
 
+def test_redriving_keeps_an_expiry_that_is_to_come_and_forgets_the_reason(team: Bus) -> None:
+    send(team, expires=60)
+    team.reject(take(team), reason="nonsense")
+    team.redrive()
+    found = team.message(1)
+    assert (found.status, found.reason, found.dead_reason) == ("ready", None, None)
+    assert found.expires_at
+    assert found.due_at == found.expires_at
+    with clock.moved(61):
+        assert team.receive("one") == []
+        assert team.message(1).dead_reason == "expired"
+
+
 def test_redriving_nothing_is_nothing(team: Bus) -> None:
     send(team)
     team.cancel(1)
@@ -394,6 +519,15 @@ def test_what_nobody_got_and_another_has_stays_there(team: Bus) -> None:
 def test_a_waiting_receiver_is_woken_by_a_send(team: Bus, meanwhile: Meanwhile) -> None:
     found = meanwhile(("receive", "one", {"wait": 20}), ("send", "boss", "one", TASK, {"phase": "rung"}, {}))
     assert [message.payload["phase"] for message in found] == ["rung"]
+
+
+@pytest.mark.parametrize("to", ["one", "@milestone-executor"])
+def test_a_waiting_receiver_is_there_when_a_message_is_due(team: Bus, to: str) -> None:
+    begun = clock.monotonic()
+    send(team, to, delay=0.2)
+    assert phases(team, limit=1) == []
+    assert [message.payload["phase"] for message in team.receive("one", wait=8)] == ["x"]
+    assert clock.monotonic() - begun < 6
 
 
 def test_a_waiting_receiver_is_woken_by_a_release(team: Bus, meanwhile: Meanwhile) -> None:

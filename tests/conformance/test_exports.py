@@ -69,6 +69,63 @@ def test_one_that_was_found_gone_is_told_a_minute_later(team: Bus, monkeypatch: 
         assert [lived.life.agent_id for lived in told(team).lived] == [id]
 
 
+def test_a_message_stands_below_the_life_its_sender_had_then(team: Bus) -> None:
+    team.export_claim(TARGET)
+    with clock.moved(0):
+        team.register("worker", type="validation", session="s")
+        team.send("worker", "one", "task_assignment", {})
+    lives = []
+    for begun in (100, 300):
+        with clock.moved(begun):
+            lives.append(team.trace_enter("worker", type="validation", session="s"))
+            team.send("worker", "one", "task_assignment", {})
+        with clock.moved(begun + 50):
+            team.trace_leave("worker", lives[-1])
+        with clock.moved(begun + 100):
+            team.send("worker", "one", "task_assignment", {})
+    batch = told(team)
+    first, second = ({lived.life.agent_id: lived.context for lived in batch.lived}[id] for id in lives)
+    expected = [None, first, None, second, None]
+    assert [sent.parent for sent in batch.sent] == expected
+    with clock.moved(500):
+        team.ack([message.receipt or "" for message in team.receive("one", limit=9)])
+        assert [sent.parent for sent in told(team).processed] == expected
+
+
+def test_what_is_gone_is_pending_no_more(team: Bus) -> None:
+    team.export_claim(TARGET)
+    team.send("boss", "one", "task_assignment", {})
+    team.send("boss", "two", "task_assignment", {})
+    with clock.moved(0):
+        team.trace_spawn("x", "t", pid=os.getpid())
+        assert told(team).pending
+        team.ack([message.receipt or "" for message in team.receive("one")])
+        (active,) = team.trace_active()
+        team.trace_start(active.agent_id)
+        team.trace_finish(active.agent_id)
+    with clock.moved(100 * 86400):
+        team.prune()
+        assert sorted(kind for kind, _ in told(team).done) == ["life", "message"]
+        assert not team.export_batch(TARGET).moves()
+
+
+def test_what_is_pending_is_so_for_each_target(team: Bus) -> None:
+    for target in (TARGET, "other"):
+        team.export_claim(target)
+    id = team.trace_spawn("x", "t", pid=os.getpid())
+    team.send("boss", "one", "task_assignment", {})
+    assert told(team).pending
+    team.export_advance("other", team.export_batch("other"))
+    team.trace_start(id)
+    team.trace_finish(id)
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    batch = told(team)
+    assert (len(batch.processed), len(batch.lived)) == (1, 1)
+    assert not team.export_batch(TARGET).moves()
+    batch = team.export_batch("other")
+    assert (len(batch.processed), len(batch.lived)) == (1, 1)
+
+
 def test_a_message_that_was_buried_may_be_processed_again(team: Bus) -> None:
     team.export_claim(TARGET)
     id = team.send("boss", "one", "task_assignment", {})
@@ -81,6 +138,16 @@ def test_a_message_that_was_buried_may_be_processed_again(team: Bus) -> None:
     team.ack([message.receipt or "" for message in team.receive("one")])
     assert [sent.message.receipt for sent in told(team).processed] == [f"{id}.2"]
     assert not team.export_batch(TARGET).moves()
+
+
+def test_a_message_that_dies_again_is_told_again_once(team: Bus) -> None:
+    team.export_claim(TARGET)
+    id = team.send("boss", "one", "task_assignment", {})
+    for delivery in (1, 2):
+        team.reject(team.receive("one")[0].receipt or "", reason="no")
+        assert [sent.message.receipt for sent in told(team).processed] == [f"{id}.{delivery}"]
+        assert not team.export_batch(TARGET).moves()
+        team.redrive([id])
 
 
 def test_batches_have_a_limit_and_none_is_left_out(team: Bus) -> None:
@@ -119,11 +186,29 @@ def test_one_process_exports_to_a_target_at_a_time(
     team.export_claim(TARGET)
 
 
+def test_whoever_took_over_an_export_keeps_it(team: Bus, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = liveness.identity(process.pid), liveness.identity(os.getppid())
+    with monkeypatch.context() as patch:
+        patch.setattr(liveness, "identity", lambda pid: first)
+        team.export_claim(TARGET)
+        process.kill()
+        process.wait()
+        patch.setattr(liveness, "identity", lambda pid: second)
+        team.export_claim(TARGET)
+    with refused("already_exporting", 75):
+        team.export_claim(TARGET)
+
+
 def test_metrics_count_what_was_exported(team: Bus) -> None:
     team.export_claim(TARGET)
     team.send("boss", "one", "task_assignment", {})
     told(team)
     (sample,) = next(family for family in team.metrics() if family.name == "agent_bus_exported_spans").samples
     assert (dict(sample.labels), sample.value) == ({"target": TARGET}, 1)
+    team.ack([message.receipt or "" for message in team.receive("one")])
+    told(team)
+    (sample,) = next(family for family in team.metrics() if family.name == "agent_bus_exported_spans").samples
+    assert sample.value == 2
+    team.send("boss", "one", "task_assignment", {})
     assert json.loads(json.dumps(team.overview().queues)) == [["one", 1, team.overview().queues[0][2]]]
     assert team.data_version() >= 0

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, clock, liveness
+from bus import Bus, clock, lifecycle, liveness
 from bus.liveness import Life
 from bus.models import Lifecycle
 from tests.conformance.refusal import refused
 from tests.conftest import Process
 
+TASK = "task_assignment"
 NOON = clock.parse("2030-06-01 12:00:00.000")
 
 
@@ -50,6 +51,7 @@ def test_a_life_is_on_record_with_its_durations_to_the_millisecond(bus: Bus) -> 
     )
     with at(1.234):
         assert (bus.trace_start(id).status, bus.trace_show(id).idle_time_ms) == ("running", 1234)
+        assert bus.trace_show(id).last_seen_at == bus.trace_show(id).started_at
     with at(100.001):
         ended = bus.trace_finish(id, exit_code=3, error="it broke", output="boom")
     assert (ended.status, ended.exit_code, ended.duration_ms, ended.idle_time_ms) == ("failed", 3, 100001, 1234)
@@ -57,6 +59,7 @@ def test_a_life_is_on_record_with_its_durations_to_the_millisecond(bus: Bus) -> 
     assert (ended.priority_number, ended.session_id, ended.registry_id) == ("042", "s", "one")
     assert (ended.command, ended.worktree_path, ended.metadata) == ("work hard", "/tree", {"bug": 7})
     assert (ended.error_message, ended.output_tail, ended.unseen) == ("it broke", "boom", False)
+    assert ended.last_seen_at == ended.completed_at
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,10 @@ def test_a_clock_that_is_set_back_does_not_stop_the_record(bus: Bus) -> None:
     with at(50):
         assert bus.trace_start(id).idle_time_ms == 0
         assert bus.trace_finish(id).duration_ms == 0
+    with at(100):
+        id = bus.trace_spawn("x", "t", pid=os.getpid())
+    with at(50):
+        assert bus.trace_abort(id, error="no").duration_ms == 0
 
 
 # --- the dead
@@ -164,6 +171,15 @@ def test_who_died_unseen_is_killed_and_ended_when_last_seen(bus: Bus, process: P
     found = bus.trace_show(id)
     assert (found.status, found.unseen, found.exit_code, found.duration_ms) == ("killed", True, None, 60000)
     assert "gone" in (found.error_message or "")
+
+
+def test_who_was_spawned_before_it_was_told_was_last_seen_then(bus: Bus, process: Process) -> None:
+    with at(100):
+        id = bus.trace_spawn("x", "t", pid=process.pid, at="2030-06-01T12:00:10Z")
+        process.kill()
+        process.wait()
+        bus.trace_bury_the_dead()
+    assert bus.trace_show(id).duration_ms == 0
 
 
 def test_every_report_finds_the_dead(bus: Bus, process: Process) -> None:
@@ -188,6 +204,14 @@ def test_whoever_waited_for_it_may_still_say_how_it_ended(bus: Bus, process: Pro
         bus.trace_finish(id, exit_code=1)
 
 
+def test_a_record_that_has_another_process_by_now_is_not_closed(bus: Bus) -> None:
+    id = bus.trace_spawn("x", "t", pid=os.getpid())
+    bus.apply([lifecycle.bury([lifecycle.Seen(id, os.getpid() + 1, Life.DEAD)])])
+    assert bus.trace_show(id).status == "spawned"
+    bus.apply([lifecycle.bury([lifecycle.Seen(id, os.getpid(), Life.DEAD)])])
+    assert bus.trace_show(id).status == "killed"
+
+
 def test_one_that_nobody_here_can_see_is_given_up_after_its_time(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(liveness, "identity", lambda pid: liveness.Identity("elsewhere", pid, "pid:[1]", 5, "boot"))
@@ -208,6 +232,72 @@ def test_another_process_under_the_same_pid_is_not_taken_for_it(bus: Bus, monkey
     assert [life.agent_id for life in bus.trace_bury_the_dead()] == [id]
 
 
+def test_one_that_never_ran_and_was_found_gone_may_still_be_told_to_have_failed(bus: Bus, process: Process) -> None:
+    id = bus.trace_spawn("x", "t", pid=process.pid)
+    process.kill()
+    process.wait()
+    bus.trace_bury_the_dead()
+    assert bus.trace_show(id).unseen
+    ended = bus.trace_abort(id, error="no such command")
+    assert (ended.status, ended.unseen, ended.error_message) == ("failed", False, "no such command")
+
+
+def test_one_that_was_found_gone_may_begin_after_all(bus: Bus, process: Process) -> None:
+    id = bus.trace_spawn("x", "t", pid=process.pid)
+    process.kill()
+    process.wait()
+    bus.trace_bury_the_dead()
+    started = bus.trace_start(id, pid=os.getpid(), agent="one")
+    assert (started.status, started.unseen, started.error_message, started.completed_at) == (
+        "running", False, None, None,
+    )  # fmt: skip
+    assert (started.pid, started.registry_id) == (os.getpid(), "one")
+    assert [active.agent_id for active in bus.trace_active()] == [id]
+
+
+def test_a_heartbeat_of_its_own_process_tells_that_it_was_alive(bus: Bus, process: Process) -> None:
+    with at(0):
+        id = bus.trace_spawn("x", "t", pid=process.pid, agent="one")
+        bus.trace_start(id)
+        bus.register("one", type="validation", session="s", pid=process.pid)
+    with at(60):
+        bus.heartbeat("one")
+    process.kill()
+    process.wait()
+    with at(90):
+        other = bus.trace_spawn("x", "t", pid=process.pid, agent="two")
+        bus.register("two", type="validation", session="s", pid=os.getpid())
+    with at(100):
+        bus.heartbeat("two")
+        bus.trace_bury_the_dead()
+    assert [bus.trace_show(dead).duration_ms for dead in (id, other)] == [60000, 0]
+
+
+def test_whoever_heartbeats_elsewhere_is_not_given_up(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(liveness, "identity", lambda pid: liveness.Identity("elsewhere", pid, "pid:[1]", 5, "boot"))
+        with at(0):
+            id = bus.trace_enter("one", type="validation", session="s")
+    with at(1700):
+        bus.heartbeat("one")
+    with at(3400):
+        assert [active.agent_id for active in bus.trace_active()] == [id]
+    with at(3600):
+        assert bus.trace_active() == []
+    assert bus.trace_show(id).duration_ms == 1700000
+
+
+def test_the_active_are_told_the_longest_first(bus: Bus) -> None:
+    ids = []
+    for spawned in (20, 0, 10):
+        with at(spawned):
+            ids.append(bus.trace_spawn("x", "t", pid=os.getpid()))
+    with at(30):
+        assert [(a.agent_id, a.elapsed_ms) for a in bus.trace_active()] == [
+            (ids[1], 30000), (ids[2], 20000), (ids[0], 10000),
+        ]  # fmt: skip
+
+
 # --- registered agents
 
 
@@ -217,7 +307,8 @@ def test_an_agent_enters_and_leaves_the_registry_and_the_record_together(bus: Bu
     assert (found.status, found.registry_id, found.session_id, found.priority_number) == ("running", "one", "s", "1.5")
     assert (found.idle_time_ms, found.pid) == (0, os.getpid())
     bus.trace_leave("one", id, status="failed", error="ValueError: no")
-    assert (bus.trace_show(id).status, bus.trace_show(id).error_message) == ("failed", "ValueError: no")
+    found = bus.trace_show(id)
+    assert (found.status, found.error_message, found.last_seen_at) == ("failed", "ValueError: no", found.completed_at)
     (agent,) = bus.agents()
     assert agent.status == "failed"
 
@@ -235,10 +326,35 @@ def test_started_again_under_its_id_the_earlier_record_ends(bus: Bus) -> None:
     assert [a.agent_id for a in bus.trace_active()] == [second]
 
 
+def test_started_again_the_earlier_record_ends_when_it_was_last_seen(bus: Bus) -> None:
+    with at(0):
+        first = bus.trace_enter("one", type="validation", session="s")
+    with at(60):
+        bus.trace_survey()
+    with at(100):
+        bus.trace_enter("one", type="validation", session="s")
+    assert bus.trace_show(first).duration_ms == 60000
+
+
+def test_one_that_leaves_after_it_was_found_gone_has_ended_as_it_says(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with at(50):
+        id = bus.trace_enter("one", type="validation", session="s")
+        with monkeypatch.context() as gone:
+            gone.setattr(liveness, "started_at", lambda pid: None)
+            assert [life.agent_id for life in bus.trace_bury_the_dead()] == [id]
+    with at(40):  # by a clock that was set back
+        bus.trace_leave("one", id)
+    found = bus.trace_show(id)
+    assert (found.status, found.unseen, found.error_message, found.duration_ms) == ("completed", False, None, 0)
+
+
 def test_what_bus_run_has_on_record_is_not_recorded_twice(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     id = bus.trace_spawn("validation", "t", pid=os.getpid())
     monkeypatch.setenv("BUS_TRACE", str(id))
     assert bus.trace_enter("one", type="validation", session="s") == id
+    assert (bus.trace_show(id).registry_id, bus.trace_show(id).session_id) == ("one", "s")
     bus.trace_start(id)
     bus.trace_leave("one", id)
     assert bus.trace_show(id).status == "running", "bus run ends it"
@@ -290,6 +406,16 @@ def test_velocity_of_a_type_and_of_the_last_days(bus: Bus) -> None:
         for days in (0, -1, 40000, float("nan"), True):
             with refused("usage"):
                 bus.trace_velocity(days=days)
+
+
+def test_the_percentiles_of_the_last_days_are_of_the_last_days(bus: Bus) -> None:
+    for duration in (1, 2, 3):
+        lived(bus, 0, 0, duration)
+    for duration in (100, 200, 300):
+        lived(bus, 2 * 86400, 0, duration)
+    with at(2 * 86400 + 400):
+        (found,) = bus.trace_velocity(days=1)
+    assert (found.total_agents, found.p50_duration_ms, found.p99_duration_ms) == (3, 200000, 300000)
 
 
 def test_velocity_knows_no_durations_of_those_that_run(bus: Bus) -> None:
@@ -351,6 +477,12 @@ def test_the_timeline_shows_who_ran_when_by_priority(bus: Bus) -> None:
         assert len(bus.trace_timeline(limit=2).agents) == 2
 
 
+def test_a_timeline_that_is_cut_short_has_the_last_spawned(bus: Bus) -> None:
+    ids = [lived(bus, spawned, 0, 10, priority="1").agent_id for spawned in (20, 0, 10)]
+    assert [bar.agent_id for bar in bus.trace_timeline(limit=2).agents] == [ids[2], ids[0]]
+    assert [bar.agent_id for bar in bus.trace_timeline(limit=2, priority=1).agents] == [ids[2], ids[0]]
+
+
 def test_throughput_counts_by_hour_and_by_day(bus: Bus) -> None:
     lived(bus, 0, 0, 10)
     lived(bus, 3590, 0, 20, exit_code=1)
@@ -406,6 +538,36 @@ def test_waiting_says_who_waits_on_whom_the_longest_first(team: Bus, process: Pr
     assert len(bus.trace_waiting(limit=2)) == 2
 
 
+def test_waiting_at_a_queue_says_how_many_are_free(team: Bus) -> None:
+    def why() -> list[str]:
+        return [found.why for found in team.trace_waiting() if found.owner == "@milestone-executor"]
+
+    for agent, session in (("three", "s"), ("far", "other")):
+        team.register(agent, type="milestone-executor", session=session)
+    team.send("boss", "@milestone-executor", TASK, {}, expires=60)
+    assert why() == ["3 of that type are free"]
+    team.retire("three")
+    team.send("boss", "one", TASK, {})
+    team.receive("one", type="progress_update")
+    assert why() == ["2 of that type are free"]
+    team.send("boss", "one", TASK, {}, priority=10)
+    team.receive("one")
+    assert why() == ["1 of that type are free"]
+    with clock.moved(20):
+        team.send("boss", "two", TASK, {}, priority=10)
+        team.receive("two", lease="1h")
+        assert why() == ["nobody of that type is free"]
+    with clock.moved(61):
+        assert why() == [], "it has expired"
+
+
+def test_a_lease_is_waited_on_since_it_was_taken(team: Bus) -> None:
+    team.send("boss", "one", TASK, {})
+    with clock.moved(60):
+        team.receive("one")
+        assert [found.seconds < 10 for found in team.trace_waiting()] == [True]
+
+
 # --- upkeep
 
 
@@ -424,6 +586,17 @@ def test_retention_removes_old_records_and_never_an_open_one(bus: Bus) -> None:
         bus.prune()
     with refused("unknown_trace"):
         bus.trace_show(young.agent_id)
+
+
+def test_retention_counts_from_the_end(bus: Bus) -> None:
+    long = lived(bus, 0, 0, 10 * 86400)
+    with at(95 * 86400):
+        bus.prune()
+        assert bus.trace_show(long.agent_id) == long
+    with at(101 * 86400):
+        bus.prune()
+    with refused("unknown_trace"):
+        bus.trace_show(long.agent_id)
 
 
 def test_an_id_is_not_used_again_after_retention(bus: Bus) -> None:
@@ -446,6 +619,13 @@ def test_a_message_carries_its_trace_context(team: Bus) -> None:
     assert team.message(without).traceparent is None
     team.broadcast("boss", "task_assignment", {}, traceparent=CONTEXT)
     assert [m.traceparent for m in team.receive("two")] == [CONTEXT]
+
+
+def test_a_record_keeps_the_trace_context_around(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned = bus.trace_spawn("x", "t", pid=os.getpid(), traceparent=CONTEXT)
+    monkeypatch.setenv("TRACEPARENT", CONTEXT)
+    entered = bus.trace_enter("one", type="validation", session="s")
+    assert [bus.trace_show(id).traceparent for id in (spawned, entered)] == [CONTEXT, CONTEXT]
 
 
 @pytest.mark.parametrize(
@@ -482,6 +662,62 @@ def test_overview_and_metrics_tell_what_is_there(team: Bus) -> None:
     families = {family.name: family for family in team.metrics()}
     assert [(s.labels, s.value) for s in families["agent_bus_queue_depth"].samples] == [({"mailbox": "one"}, 1)]
     assert families["agent_bus_sent_messages"].samples[0].value == 2
+
+
+def test_an_overview_is_of_the_present_the_latest_and_the_fullest_first(team: Bus) -> None:
+    team.retire("two")
+    for n, name in enumerate(("old", "young", "over")):
+        with clock.moved(2 + n):
+            team.register(name, type="validation", session=name)
+    team.session_complete("over")
+    team.retire("over")
+    for to, number in (("one", 1), ("many", 3), ("some", 2)):
+        for _ in range(number):
+            team.send("boss", to, TASK, {})
+    for n, lease in enumerate((600, 300)):
+        team.send("boss", "old", TASK, {}, priority=10)
+        with clock.moved(n):
+            team.ack(team.receive("old", lease=lease)[0].receipt or "")
+            team.send("boss", "old", TASK, {}, priority=10)
+            team.receive("old", lease=lease)
+    team.cancel(1)
+    with clock.moved(30):
+        found = team.overview()
+        assert (found.in_flight, found.sent, found.acknowledged, found.dead) == (2, 10, 2, 1)
+    assert [row[0] for row in found.sessions] == ["young", "old", "s"]
+    assert [agent.agent_id for agent in found.agents if agent.agent_type == "validation"] == ["young", "old"]
+    assert {agent.agent_id for agent in found.agents} == {"boss", "one", "old", "young"}
+    assert [row[:2] for row in found.queues] == [("many", 3), ("some", 2)]
+    assert [row[0] for row in found.leased] == [10, 8]
+    with clock.moved(61):
+        team.send("boss", "one", TASK, {})
+    with clock.moved(62):
+        found = team.overview()
+        assert (found.sent, found.acknowledged) == (1, 0)
+
+
+def test_metrics_tell_the_dead_by_their_reason_and_count_what_is_gone(team: Bus) -> None:
+    for _ in range(4):
+        team.send("boss", "one", TASK, {})
+    receipts = [message.receipt or "" for message in team.receive("one", limit=3)]
+    team.reject(receipts[0], reason="no")
+    team.cancel(2)
+    team.ack(receipts[2])
+    lived(team, 0, 0, 5)
+    for _ in range(2):
+        team.trace_spawn("design-phase", "t", pid=os.getpid())
+    assert team.overview().running == 2
+    with clock.moved(8 * 86400):
+        assert team.prune() == 1
+        families = {family.name: family.samples for family in team.metrics()}
+    assert {sample.labels["reason"]: sample.value for sample in families["agent_bus_dead_messages"]} == {
+        "rejected": 1, "cancelled": 1,
+    }  # fmt: skip
+    assert families["agent_bus_sent_messages"][0].value == 4
+    lives = {sample.labels["status"]: sample.value for sample in families["agent_bus_traced_agents"]}
+    assert lives == {"completed": 1, "spawned": 2}
+    durations = families["agent_bus_traced_agent_duration_seconds"]
+    assert [sample.value for sample in durations if sample.suffix == "_count"] == [1]
 
 
 def test_a_version_tells_that_others_have_written(tmp_path: Path) -> None:

@@ -174,6 +174,27 @@ def test_a_broadcast_goes_to_all_that_have_not_ended_but_the_sender(team: Bus) -
         team.broadcast("boss", TASK, {"phase": "other"}, key="b")
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "terminated"])
+def test_a_broadcast_leaves_out_who_ended_in_whatever_way(team: Bus, status: str) -> None:
+    team.retire("two", status=status)
+    assert [team.message(id).to_agent for id in team.broadcast("boss", TASK, {})] == ["one"]
+
+
+def test_the_copies_of_a_broadcast_have_all_that_was_given(team: Bus) -> None:
+    ids = team.broadcast("boss", TASK, {}, priority=9, delay=60, expires=300, correlation="c", reply_to=7)
+    for copy in [team.message(id) for id in ids]:
+        assert (copy.priority, copy.status, copy.correlation_id, copy.reply_to) == (9, "scheduled", "c", 7)
+        assert copy.due_at
+        assert copy.expires_at
+        assert (copy.due_at - copy.created_at).total_seconds() == 60
+        assert (copy.expires_at - copy.created_at).total_seconds() == 300
+    assert team.receive("one") == []
+    with clock.moved(61):
+        assert len(team.receive("one")) == 1
+    with clock.moved(301):
+        assert team.receive("two") == []
+
+
 def test_a_broadcast_to_nobody_is_empty_and_one_from_nobody_an_error(bus: Bus) -> None:
     bus.register("alone", type="validation", session="s")
     assert bus.broadcast("alone", TASK, {}) == []
@@ -315,6 +336,18 @@ def test_a_clock_that_is_set_back_makes_no_lease_last(team: Bus) -> None:
     assert phases(team, "two") == ["x"]
 
 
+def test_a_clock_that_is_set_back_ends_the_leases_of_the_time_before_and_no_others(team: Bus) -> None:
+    send(team, "one", "own")
+    send(team, "@milestone-executor", "shared")
+    with clock.moved(86400):
+        take(team, "one", lease=10)
+    assert phases(team, "one", limit=1) == ["own"]
+    receipt = take(team, "one", lease=60)
+    assert team.receive("two") == []
+    assert team.receive("one") == []
+    team.ack(receipt)
+
+
 def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
     send(team)
     (message,) = team.receive("one", ack=True)
@@ -446,6 +479,20 @@ def test_cancel_withdraws_what_is_not_over(team: Bus) -> None:
         team.cancel(99)
 
 
+def test_the_dead_stay_dead_when_their_time_comes(team: Bus) -> None:
+    scheduled, expiring, held, rejected = send(team, delay=60), send(team, "two", expires=60), send(team), send(team)
+    receipts = [message.receipt or "" for message in team.receive("one", limit=2, lease=60)]
+    team.reject(receipts[1], reason="no")
+    for id in (scheduled, expiring, held):
+        team.cancel(id)
+    with clock.moved(61):
+        assert team.receive("one") == team.receive("two") == []
+        assert team.monitor_check().due == 0
+        assert [(message.id, message.dead_reason) for message in team.dead()] == [
+            (scheduled, "cancelled"), (expiring, "cancelled"), (held, "cancelled"), (rejected, "rejected"),
+        ]  # fmt: skip
+
+
 def test_redrive_is_all_or_nothing_and_only_for_the_dead(team: Bus) -> None:
     dead, alive = send(team, "two"), send(team)
     team.cancel(dead)
@@ -471,6 +518,20 @@ def test_looking_changes_nothing(team: Bus) -> None:
         team.messages(status="lost")
     with refused("unknown_message", 66):
         team.message(99)
+
+
+def test_lists_have_a_filter_an_order_and_a_limit(team: Bus) -> None:
+    team.register("far", type="validation", session="other")
+    ids = [send(team), send(team, "two"), team.send("far", "one", TASK, {}), send(team)]
+    assert [message.id for message in team.messages()] == ids[::-1]
+    assert [message.id for message in team.messages(sender="far")] == [ids[2]]
+    assert [message.id for message in team.messages(session="s", limit=2)] == [ids[3], ids[1]]
+    assert [message.id for message in team.pending("one", limit=2)] == [ids[0], ids[2]]
+    for id in reversed(ids):
+        team.cancel(id)
+    assert [message.id for message in team.dead()] == ids
+    assert [message.id for message in team.dead(session="other")] == [ids[2]]
+    assert [message.id for message in team.dead(session="s", limit=2)] == ids[:2]
 
 
 def test_what_receive_returns_is_what_message_shows(team: Bus) -> None:

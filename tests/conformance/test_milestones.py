@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from bus import Bus
+from bus import Bus, clock
 from tests.conformance.refusal import refused
 
 
@@ -12,6 +12,16 @@ def test_there_are_none_at_first(bus: Bus) -> None:
     assert bus.milestone_list() == []
     with refused("unknown_milestone", 66):
         bus.milestone_show("m")
+
+
+def test_the_newest_milestone_comes_first(bus: Bus) -> None:
+    for n, name in enumerate(("b", "c", "a")):
+        with clock.moved(60 * n):
+            bus.register(name, type="milestone-planner", session=name, operation="planning", milestone=f"m-{name}")
+            bus.state_save(name, "milestone-plan", "words")
+            bus.recovery_apply(name, "create-milestone", by="me")
+    assert [milestone.id for milestone in bus.milestone_list()] == ["m-a", "m-c", "m-b"]
+    assert bus.status()["load"]["milestones"] == 3
 
 
 def test_a_milestone_is_listed_shown_and_exported(url: str) -> None:

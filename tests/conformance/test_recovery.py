@@ -106,6 +106,58 @@ def test_a_second_time_nothing_is_left_to_do(wreck: Bus, option: str) -> None:
     assert (wreck.session_show("s"), wreck.agents(), wreck.messages()) == before
 
 
+def test_who_is_marked_failed_keeps_what_is_known_of_its_error(wreck: Bus) -> None:
+    wreck.heartbeat("one", task="t")
+    wreck.update("lost", error_info={"disk": "full"})
+    wreck.heartbeat("two", task="t")
+    wreck.update("two", error_info='"words alone"')
+    with clock.moved(1860):
+        assert set(wreck.recovery_apply("s", "resume", by="me").failed) == {"boss", "lost", "one", "two"}
+        agents = {agent.agent_id: agent for agent in wreck.agents()}
+    assert (agents["lost"].error_info["disk"], agents["lost"].error_info["was"]) == ("full", "active")
+    assert (agents["two"].error_info["error"], agents["two"].error_info["by"]) == ("words alone", "me")
+    assert {agent.current_task for agent in agents.values()} == {None}
+    assert all(agent.completion_time for agent in agents.values())
+
+
+@pytest.mark.parametrize("option", ["resume", "restart"])
+def test_a_session_that_goes_on_has_not_ended_and_is_active_now(wreck: Bus, option: str) -> None:
+    with clock.moved(3600):
+        assert wreck.clean(stale="30m").failed_sessions == ["s"]
+        assert wreck.session_show("s").completed_at
+        assert wreck.recovery_apply("s", option, by="me").status == "active"
+        session = wreck.session_show("s")
+        assert (session.status, session.completed_at) == ("active", None)
+        assert wreck.interrupted() == []
+
+
+def test_a_session_without_artifacts_goes_on_as_far_as_it_was(bus: Bus) -> None:
+    bus.register("v", type="validation", session="v", operation="validation")
+    bus.session_progress("v", 30)
+    bus.retire("v", status="failed")
+    assert bus.recovery_apply("v", "resume", by="me").changed
+    assert bus.session_show("v").progress == 30
+
+
+def test_the_latest_of_several_counts(wreck: Bus) -> None:
+    for n, agent in enumerate(("two", "lost", "one")):
+        with clock.moved(10 * (n + 1)):
+            wreck.state_save(agent, EXECUTION[0], agent)
+    with clock.moved(40):
+        wreck.state_save("s", EXECUTION[2], "the session's own")
+        wreck.checkpoint_create("lost", {"at": 2})
+    with clock.moved(45):
+        wreck.checkpoint_create("two", {"at": 1})
+    with clock.moved(50):
+        plan = wreck.recovery_plan("s")
+        (found,) = wreck.interrupted()
+    assert [artifact.saved_by for artifact in plan.artifacts] == ["one", "one", "s", None]
+    (lost,) = [member for member in plan.agents if member.agent_id == "lost"]
+    assert lost.checkpoint
+    assert lost.checkpoint.state_snapshot == {"at": 2}
+    assert found.checkpoint_age == pytest.approx(5, abs=1)
+
+
 def test_restart_begins_from_nothing_and_keeps_artifacts(wreck: Bus) -> None:
     wreck.session_progress("s", 40, phase="spec")
     wreck.recovery_apply("s", "restart", by="me")
@@ -119,6 +171,13 @@ def test_restart_begins_from_nothing_and_keeps_artifacts(wreck: Bus) -> None:
     with clock.moved(1):
         wreck.checkpoint_create("lost", {"at": 2})
     assert wreck.checkpoint_restore("lost").checkpoint.state_snapshot == {"at": 2}  # type: ignore[union-attr]
+
+
+def test_a_checkpoint_of_the_very_moment_of_a_restart_was_made_before(wreck: Bus) -> None:
+    with clock.moved(to=clock.seconds() + 60):
+        wreck.checkpoint_create("one", {"at": 1})
+        wreck.recovery_apply("s", "restart", by="me")
+        assert wreck.checkpoint_restore("one") is None
 
 
 def test_complete_needs_all_artifacts(wreck: Bus) -> None:
@@ -307,6 +366,18 @@ def test_the_monitor_sleeps_until_a_process_dies(team: Bus, process: Process) ->
     assert list(team.monitor_check().dead) == ["lost"]
 
 
+def test_a_check_leaves_who_has_ended(team: Bus, process: Process) -> None:
+    team.register("done", type="validation", session="s", pid=process.pid)
+    for agent, status in (("one", "completed"), ("two", "terminated"), ("done", "completed")):
+        team.retire(agent, status=status)
+    process.kill()
+    process.wait()
+    with clock.moved(1801):
+        done = team.monitor_check()
+    assert (done.failed, dict(done.dead)) == (["boss"], {})
+    assert sorted(agent.status for agent in team.agents()) == ["completed", "completed", "failed", "terminated"]
+
+
 # --- cleanup
 
 
@@ -328,6 +399,18 @@ def test_cleanup_marks_the_stale_failed_and_abandons_what_failed_long_ago(team: 
         assert team.clean(failed="24h").abandoned_sessions == ["s"]
         assert team.clean(failed="24h").abandoned_sessions == []
         assert team.session_counts().abandoned == 1
+
+
+def test_a_session_is_abandoned_a_day_after_it_was_found_failed(team: Bus) -> None:
+    with clock.moved(3600):
+        assert team.clean(stale="30m", failed="24h").failed_sessions == ["s"]
+    found = team.session_show("s")
+    assert found.completed_at
+    assert (found.completed_at - found.last_activity).total_seconds() > 3590
+    with clock.moved(86400):
+        assert team.clean(failed="24h").abandoned_sessions == []
+    with clock.moved(3600 + 86401):
+        assert team.clean(failed="24h").abandoned_sessions == ["s"]
 
 
 def test_counts_are_of_the_last_days(team: Bus) -> None:
@@ -362,3 +445,28 @@ def test_failed_agents_are_taken_to_be_started_again_once(wreck: Bus) -> None:
     )  # fmt: skip
     with refused("unknown_session", 66):
         wreck.recovery_respawn("nowhere")
+
+
+def test_who_is_started_again_is_another_process_and_comes_by_a_command(wreck: Bus) -> None:
+    wreck.retire("one", status="failed")
+    wreck.update("lost", command="work")
+    wreck.recovery_apply("s", "resume", by="me")
+    with clock.moved(60):
+        assert [found.agent_id for found in wreck.recovery_respawn("s")] == ["lost"]
+        agents = {agent.agent_id: agent for agent in wreck.agents()}
+    found = agents["lost"]
+    assert (found.status, found.completion_time, found.host, found.pid, found.boot_id) == (
+        "spawning", None, None, None, None,
+    )  # fmt: skip
+    assert found.spawn_time == found.last_heartbeat
+    assert (found.spawn_time - agents["two"].spawn_time).total_seconds() > 59
+    assert agents["one"].status == "failed"
+
+
+def test_what_an_agent_registers_itself_comes_before_what_it_was_started_as(wreck: Bus, process: Process) -> None:
+    wreck.update("lost", command="work")
+    wreck.recovery_apply("s", "resume", by="me")
+    wreck.recovery_respawn("s")
+    wreck.register("lost", type="milestone-executor", session="s", pid=os.getpid())
+    wreck.recovery_spawned("lost", pid=process.pid)
+    assert {agent.agent_id: agent.pid for agent in wreck.agents()}["lost"] == os.getpid()

@@ -79,6 +79,40 @@ def test_versions_go_on_growing_for_a_day_after_a_deletion(bus: Bus) -> None:
         assert bus.state_save("a", "k", "w") == 1
 
 
+def test_a_deletion_is_remembered_for_a_day_however_old_the_value_was(bus: Bus) -> None:
+    bus.state_save("a", "k", "v")
+    with clock.moved(by=200_000.0):
+        bus.state_delete("a", "k")
+        bus.prune()
+        assert bus.state_save("a", "k", "w", if_version=0) == 2
+
+
+def test_a_value_whose_time_is_over_is_remembered_for_a_day(bus: Bus) -> None:
+    bus.state_save("a", "k", "v", ttl="3d")
+    with clock.moved(3 * 86400 + 1.0):
+        bus.prune()
+        assert bus.state_save("a", "k", "w", ttl=1) == 2
+    with clock.moved(5 * 86400.0):
+        bus.prune()
+        assert bus.state_save("a", "k", "x") == 1
+
+
+def test_a_value_is_as_old_as_the_key_has_had_one(bus: Bus) -> None:
+    def made() -> float:
+        return bus.state_list("a")[0].created_at.timestamp()
+
+    bus.state_save("a", "k", "v")
+    first = made()
+    with clock.moved(60):
+        bus.state_save("a", "k", "w", ttl=10)
+        assert made() == first
+        updated = bus.state_list("a")[0].updated_at.timestamp()
+        assert updated - first > 59
+    with clock.moved(120):
+        bus.state_save("a", "k", "x")
+        assert made() - first > 119
+
+
 def test_delete_forgets(bus: Bus) -> None:
     bus.state_save("a", "k", "v")
     assert bus.state_delete("a", "k") is True
@@ -177,3 +211,16 @@ def test_prune_keeps_the_newest_and_what_is_in_time(team: Bus) -> None:
         assert team.checkpoint_prune("one") == [old.checkpoint_id]
     assert team.checkpoint_prune(keep=1) == [kept.checkpoint_id]
     assert [c.checkpoint_id for c in team.checkpoint_list("one")] == [newest.checkpoint_id]
+
+
+def test_prune_keeps_the_newest_of_each_agent_and_what_is_anothers(team: Bus) -> None:
+    made = {agent: [team.checkpoint_create(agent, {}).checkpoint_id for _ in range(3)] for agent in ("one", "two")}
+    assert set(team.checkpoint_prune("one", keep=2)) == set(made["one"][:1])
+    assert set(team.checkpoint_prune(keep=1)) == {made["one"][1], *made["two"][:2]}
+    assert [c.checkpoint_id for agent in made for c in team.checkpoint_list(agent)] == [made["one"][2], made["two"][2]]
+
+
+def test_checkpoints_are_listed_the_newest_first_up_to_a_limit(team: Bus) -> None:
+    made = [team.checkpoint_create("one", {}).checkpoint_id for _ in range(3)]
+    team.checkpoint_create("two", {})
+    assert [c.checkpoint_id for c in team.checkpoint_list("one", limit=2)] == [made[2], made[1]]

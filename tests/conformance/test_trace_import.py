@@ -69,6 +69,7 @@ def test_an_agent_whose_process_is_gone_is_not_active(bus: Bus) -> None:
     assert bus.trace_active() == []
     (life,) = records(bus)
     assert (life.status, life.unseen, life.completed_at, life.duration_ms) == ("killed", True, None, None)
+    assert life.last_seen_at == life.started_at
 
 
 def test_an_agent_whose_process_runs_is_active_until_it_ends(bus: Bus, process: Process) -> None:
@@ -97,6 +98,16 @@ def test_a_later_file_that_says_completed_updates_the_record(bus: Bus) -> None:
     assert (life.status, life.unseen, life.duration_ms, life.metadata) == ("completed", False, 5000, {"note": "done"})
     found = bus.trace_import(state([], [ENDED, ended]), zone="UTC")
     assert (found.added, found.updated, found.left) == (0, 0, 2)
+
+
+def test_an_end_told_later_takes_the_error_away_and_leaves_the_metadata(bus: Bus) -> None:
+    bus.trace_import(state([{**RUNNING, "note": "slow"}], []), zone="UTC")
+    (gone,) = records(bus)
+    assert gone.error_message
+    ended = {**RUNNING, "status": "completed", "completed_at": "2025-06-01T13:00:05"}
+    assert bus.trace_import(state([], [ended]), zone="UTC").updated == 1
+    (life,) = records(bus)
+    assert (life.status, life.error_message, life.metadata) == ("completed", None, {"note": "slow"})
 
 
 def test_what_is_there_twice_in_one_file_is_one_agent(bus: Bus) -> None:

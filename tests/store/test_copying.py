@@ -130,6 +130,27 @@ def test_only_an_empty_bus_gets_a_copy(full: Bus, place: Place, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_whatever_there_is_a_bus_with_it_is_not_empty(place: Place, kind: str) -> None:
+    for text in (
+        "milestones (id) values ('m')",
+        "agent_registry (agent_id, agent_type, session_id) values ('a', 'validation', 's')",
+        "agent_messages (session_id, from_agent, to_agent, message_type, payload) "
+        "values ('s', 'a', 'b', 'task_assignment', '{}')",
+        "agent_state (agent_id, state_key, state_value) values ('a', 'k', 'v')",
+        "agent_checkpoints (agent_id, session_id) values ('a', 's')",
+        "agent_health_log (agent_id, health_status) values ('a', 'healthy')",
+        "agent_lifecycle (pid, agent_type, task_id, command) values (1, 'a', 't', '')",
+        "coordination_sessions (session_id) values ('s')",
+        "trace_exports (target) values ('t')",
+        "trace_exports_pending (target, kind, id) values ('t', 'life', 1)",
+    ):
+        with Bus.open(place("sqlite"), create=True) as old, Bus.open(place(kind), create=True) as new:
+            by_hand(new, f"insert into {text}")
+            with refused("not_empty", 76):
+                old.copy_to(new)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_that_fails_leaves_nothing(full: Bus, place: Place, kind: str) -> None:
     with Bus.open(place(kind), create=True) as new, copying.Spool() as spool:
         taken = full.store.run(copying.take(spool))

@@ -137,6 +137,16 @@ def test_the_views_answer_from_rows_put_in_by_hand(hand: sqlite3.Connection) -> 
     ]
 
 
+def test_the_views_at_their_edges(hand: sqlite3.Connection) -> None:
+    insert(hand, **{**ENDED, "completed_at": "2030-06-01 12:30:00.000"}, priority_number="7")
+    insert(hand, **{**ENDED, "status": "killed"})
+    insert(hand, **GOOD)
+    assert hand.execute("select bottleneck_type from agent_bottlenecks").fetchall() == [("Normal",)]
+    assert hand.execute("select total_agents, completed, failed from agent_velocity").fetchall() == [(3, 1, 0)]
+    assert hand.execute("select priority_number from priority_timeline").fetchall() == [("7",)]
+    assert hand.execute("select status from active_agents").fetchall() == [("spawned",)]
+
+
 def test_the_slowest_hundred_are_bottlenecks(hand: sqlite3.Connection) -> None:
     for second in range(10, 60):
         for millisecond in (0, 1, 2):

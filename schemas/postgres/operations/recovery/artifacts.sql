@@ -7,4 +7,4 @@ cross join lateral json_array_elements(o.artifacts) with ordinality a (value, pl
 left join agent_state s on s.state_key = a.value ->> 'key' and (s.expires_at is null or s.expires_at > :now)
   and (s.agent_id = c.session_id or s.agent_id in (select agent_id from agent_registry where session_id = :session))
 where c.session_id = :session
-order by a.place, s.updated_at desc nulls last, s.agent_id;
+order by a.place, s.updated_at desc, s.agent_id;
