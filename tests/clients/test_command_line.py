@@ -259,6 +259,15 @@ def test_what_can_not_be_printed_is_given_back(here: str, where: str) -> None:
     assert len(json.loads(bus("receive", "b"))) == 1
 
 
+def test_what_was_acknowledged_and_can_not_be_printed_stays_so(here: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a")
+    done = subprocess.run(
+        ["bash", "-c", '"$@" >/dev/full', "x", *BUS, "receive", "b", "--ack"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr.startswith(b"bus: standard output")) == (70, True)
+    assert json.loads(bus("message", "1", "--json"))["status"] == "acknowledged"
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_wait_can_be_interrupted(here: str, number: int, status: int) -> None:
     process = subprocess.Popen([*BUS, "receive", "b", "--wait", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -291,6 +300,14 @@ ODD = {
         ["message", "9" * 30],
         ["message", "x"],
         ["redrive", "x"],
+        ["redrive"],
+        ["redrive", "1", "--all"],
+        ["redrive", "1", "--session", "s"],
+        ["recover", "s", "--milestone", "m"],
+        ["recover", "s", "--apply", "abandon", "--milestone", "m"],
+        ["recover", "s", "--apply", "abandon", "--respawn"],
+        ["types", "add", "agent", "x", "--schema", "{}"],
+        ["types", "add", "message", "x", "--artifact", "k"],
         ["ack"],
         ["ack", "1.1", "1"],
         ["reject", "1.1"],
@@ -469,6 +486,12 @@ def test_the_lines_of_a_step_end_at_line_feeds_only(here: str) -> None:
     line = json.dumps({"op": "state.save", "agent": "a", "key": "k", "value": value}, ensure_ascii=False)
     assert bus("apply", stdin=f"{line}\r\n") == '{"result":1}\n'
     assert bus("state", "load", "a", "k") == f"{value}\n"
+
+
+def test_a_payload_in_a_line_of_a_step_may_be_the_text_of_one(here: str) -> None:
+    line = {"op": "messages.send", "from": "a", "to": "b", "type": "task_assignment", "payload": '{"phase": "x"}'}
+    bus("apply", stdin=json.dumps(line))
+    assert json.loads(bus("receive", "b"))[0]["payload"] == {"phase": "x"}
 
 
 def test_a_key_that_stands_twice_in_a_line_of_a_step_is_refused(here: str) -> None:

@@ -20,7 +20,7 @@ from bus_cli import top
 from bus_client import Agent, AsyncAgent
 from prometheus_client.openmetrics import parser
 
-from bus import Bus, trace_context
+from bus import Bus, clock, trace_context
 from tests.clients.test_command_line import BUS, bus
 
 Run = subprocess.CompletedProcess[bytes]
@@ -245,6 +245,13 @@ def test_a_process_started_otherwise_is_put_on_record(here: str) -> None:
     assert (record()["exit_code"], record()["error_message"]) == (2, "tired")
 
 
+def test_a_process_is_put_on_record_in_the_session_around_it(here: str) -> None:
+    spawn = ("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()))
+    bus(*spawn, BUS_SESSION="around")
+    bus(*spawn, "--session", "told", BUS_SESSION="around")
+    assert [record(id)["session_id"] for id in (1, 2)] == ["around", "told"]
+
+
 def test_wrong_input_is_told_in_a_line_and_writes_nothing(here: str, tmp_path: Path) -> None:
     own = str(os.getpid())
     bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", own)
@@ -441,6 +448,17 @@ def test_top_shows_what_happens(here: str) -> None:
     found = json.loads(bus("top", "--json"))
     assert found["in_flight"] == 1
     assert found["queues"][0][:2] == ["bert", 1]
+
+
+def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.register("anna", type="validation", session="s")
+        opened.send("anna", "anna", "task_assignment", {})
+        opened.receive("anna", lease=60)
+        found = opened.overview()
+    for since, left in ((30, "30.0 s"), (59.5, "500 ms"), (61, "over")):
+        (cells,) = top._leased(found, clock.parse(found.leased[0][3]) + since)
+        assert cells[-2:] == (top.milliseconds(since * 1000), left)
 
 
 def test_top_reads_the_bus_only_when_somebody_has_written(here: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ class Receiver:
         self.paths: list[str] = []
         self.answers: list[int] = []
         self.complaint = ""
+        self.again = "later"  # what it says of when
         self.arrived = threading.Condition()
         receiver = self
 
@@ -48,9 +49,16 @@ class Receiver:
                 self.send_response(status)
                 if status in (301, 302):
                     self.send_header("Location", "/elsewhere")
+                if status == 503:
+                    self.send_header("Retry-After", receiver.again)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -272,6 +280,21 @@ def test_following_waits_for_a_collector_that_is_down(
     assert len({span.span_id for span in receiver.spans}) == 4
     assert capsys.readouterr().err.count("trying on") == 2
     assert export(receiver) == "0 spans exported\n", "what was told is told, and the next may begin at once"
+
+
+def test_a_collector_that_says_when_is_asked_again_then(team: Bus, receiver: Receiver) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    exchange(team)
+    receiver.answers, receiver.again = [503, 503], "7"
+    with Bus.open(team.url.path) as own, pytest.raises(KeyboardInterrupt):
+        Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
+    assert waits == [7, 7, LOOK]
 
 
 def test_who_follows_is_alone_until_it_is_ended(team: Bus, receiver: Receiver) -> None:
