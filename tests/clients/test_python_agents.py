@@ -587,6 +587,25 @@ def test_an_async_acknowledgement_that_fails_is_tried_again(
     assert "message 2 was not acknowledged" in caplog.text
 
 
+def test_an_async_agent_ends_after_what_it_still_has_to_acknowledge(
+    bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            ack = agent.bus.ack
+
+            async def slowly(receipts: str) -> None:
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                await ack(receipts)
+
+            monkeypatch.setattr(agent.bus, "ack", slowly)
+            await leave_async(agent, "break")
+
+    finish(main())
+    assert statuses(bus) == ["acknowledged", "ready", "ready"]
+
+
 def test_an_acknowledgement_that_is_cancelled_while_it_waits_its_turn_is_tried_again(bus: Bus, url: str) -> None:
     async def main() -> None:
         async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
