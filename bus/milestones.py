@@ -91,8 +91,13 @@ def export(milestone: Milestone, folder: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
-            file.write(to_yaml(milestone))
-        os.replace(file.name, path)
+            try:
+                file.write(to_yaml(milestone))
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
     except OSError as problem:
         raise error(
             "fault", f"{path} can't be written: {problem.strerror}", "make room and export it again"
