@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bus_client.respawn import respawn
 
-from bus import Bus, BusError
+from bus import Bus, BusError, clock
 from tests.clients.conftest import Shell
 
 TASK = "task_assignment"
@@ -86,6 +86,17 @@ def test_what_recovery_did_is_in_the_health_log(command: Command, wreck: str, mo
     done = json.loads(rows[1][1])["recovery"]
     assert (rows[1][0], done["option"], done["by"], done["given_back"]) == ("boss", "resume", "supervisor", [1])
     assert len(rows) == 2
+
+
+def test_what_a_check_buried_is_in_the_health_log(wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        bus.config_set("message_retry_limit", "0")
+        assert bus.monitor_check(by="me").buried == 1
+    connection = sqlite3.connect(wreck)
+    ((agent, details),) = connection.execute("select agent_id, details from agent_health_log").fetchall()
+    connection.close()
+    told = json.loads(details)
+    assert (agent, told["given_back"], told["buried"], told["by"]) == ("lost", [], [1], "me")
 
 
 def test_with_several_interrupted_sessions_recover_lists_them(command: Command, wreck: str) -> None:
@@ -176,6 +187,18 @@ def test_an_agent_is_started_again_with_its_identity_and_checkpoint(url: str, tm
         assert respawn(bus, "s") == []
 
 
+def test_what_is_started_again_is_by_itself_and_adds_to_its_log(url: str) -> None:
+    log = Path(".milestones") / "logs" / "lost.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("before\n")
+    with Bus.open(url) as bus:
+        command = 'set -- $(cat /proc/$$/stat); echo "$$ $5 $6 $BUS_AGENT_TYPE $BUS_SESSION $BUS_MILESTONE $(cat)"'
+        bus.register("lost", type="validation", session="s", milestone="m", command=command)
+        bus.retire("lost", status="failed")
+        (started,) = respawn(bus, "s", settling=60)
+    assert log.read_text().split() == ["before", *[str(started.pid)] * 3, "validation", "s", "m"]
+
+
 def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Command, url: str) -> None:
     with Bus.open(url) as bus:
         bus.register("lost", type="validation", session="s", command="echo cannot; exit 3")
@@ -186,6 +209,19 @@ def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Co
     with Bus.open(url) as bus:
         (agent,) = bus.agents()
     assert (agent.status, agent.error_info["respawn"]) == ("failed", "its command ended at once with status 3")
+
+
+def test_failed_sessions_are_abandoned_after_the_setting_in_hours(
+    command: Command, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bus.open(url) as bus:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        with clock.moved(10_000):
+            assert bus.clean(stale="1h").failed_sessions == ["s"]
+        bus.config_set("failed_session_hours", "5")
+        for hours, found in ((4, "0 failed"), (6, "1 failed")):
+            monkeypatch.setenv("BUS_NOW", f"+{10_000 + hours * 3600}")
+            assert command("cleanup", "--failed").stdout == f"{found} sessions abandoned\n"
 
 
 # --- the monitor
