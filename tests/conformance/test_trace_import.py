@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, BusError, clock, liveness
+from bus import Bus, BusError, clock, liveness, trace_import
 from bus.models import Lifecycle
 from tests.conformance.refusal import refused
 from tests.conftest import Process
@@ -83,6 +83,14 @@ def test_an_agent_whose_process_runs_is_active_until_it_ends(bus: Bus, process: 
     assert bus.trace_active() == []
 
 
+def test_the_start_of_a_process_is_told_to_a_second_or_two(bus: Bus, process: Process) -> None:
+    began = liveness.wall_clock_start(process.pid)
+    assert began
+    for seconds, gone in ((1, 0), (5, 1)):
+        entry = {**RUNNING, "pid": process.pid, "started_at": clock.rfc3339(began - seconds)}
+        assert bus.trace_import(state([entry], [])).gone == gone
+
+
 def test_another_process_under_its_pid_does_not_make_it_active(bus: Bus) -> None:
     found = bus.trace_import(state([{**RUNNING, "pid": os.getpid()}], []), zone="UTC")
     assert (found.added, found.gone) == (1, 1)
@@ -103,6 +111,15 @@ def test_what_is_there_twice_in_one_file_is_one_agent(bus: Bus) -> None:
     ended = {**RUNNING, "status": "completed", "completed_at": "2025-06-01T13:00:05"}
     found = bus.trace_import(state([RUNNING], [ended, ended]), zone="UTC")
     assert (found.added, found.updated, found.left) == (1, 1, 1)
+
+
+def test_an_import_that_has_to_be_run_again_counts_anew(bus: Bus) -> None:
+    again = trace_import.import_(state([], [ENDED, {"pid": 1}]), zone="UTC", skip_invalid=True)
+    (first,) = bus.apply([again])
+    (second,) = bus.apply([again])
+    reasons = {"it has no started_at": 1}
+    assert (first.added, first.left, first.reasons) == (1, 1, reasons)
+    assert (second.added, second.left, second.reasons) == (0, 2, {**reasons, "already on record": 1})
 
 
 def test_an_end_is_stronger_than_the_word_running(bus: Bus) -> None:
