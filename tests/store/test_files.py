@@ -82,6 +82,15 @@ def test_the_nearest_bus_above_is_found(tmp_path: Path, monkeypatch: pytest.Monk
         assert bus.url.path == str(tmp_path / ".milestones" / "coordination.db")
 
 
+def test_a_link_to_nowhere_is_no_reason_to_look_further_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Bus.open(create=True).close()
+    (tmp_path / "below" / ".milestones").mkdir(parents=True)
+    (tmp_path / "below" / ".milestones" / "coordination.db").symlink_to("nowhere")
+    monkeypatch.chdir(tmp_path / "below")
+    with refused("unsafe_file", 66):
+        Bus.open()
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [("x.db", "x.db"), ("sqlite:///x.db", "x.db"), ("sqlite:////tmp/x%20y.db", "/tmp/x y.db"), ("/a?b.db", "")],
@@ -457,16 +466,25 @@ def pragma(url: str, name: str) -> object:
     return found
 
 
+KEPT = {
+    "wal_autocheckpoint": 0,
+    "mmap_size": 0,
+    "journal_mode": "wal",
+    "auto_vacuum": 2,
+    "journal_size_limit": 4 << 20,
+    "page_size": 1024,
+}
+
+
 def test_a_bus_is_kept_as_the_design_says(url: str) -> None:
     for address, synchronous in ((url, 2), (f"{url}?synchronous=normal", 1)):
         with Bus.open(address) as bus:
             mine = bus.store.connection().sqlite
             found = {
-                name: mine.execute(f"pragma {name}").fetchone()[0]
-                for name in ("synchronous", "wal_autocheckpoint", "mmap_size", "journal_mode", "auto_vacuum")
+                name: mine.execute(f"pragma {name}").fetchone()[0] for name in ("synchronous", "trusted_schema", *KEPT)
             }
-            kept = {"wal_autocheckpoint": 0, "mmap_size": 0, "journal_mode": "wal", "auto_vacuum": 2}
-            assert found == {**kept, "synchronous": synchronous}
+            trusted = int(sqlite3.sqlite_version_info < (3, 41, 0))  # before, that forbids JSON functions in checks
+            assert found == {**KEPT, "synchronous": synchronous, "trusted_schema": trusted}
     assert pragma(url, "application_id") == store.APPLICATION_ID
     assert pragma(url, "user_version") == schemas.migrations("sqlite")[-1][0]
 

@@ -94,6 +94,14 @@ def test_an_address_hides_its_password_wherever_it_is_shown() -> None:
     assert parse(url.address()).path.replace("&schema=team", "") == url.path.replace("&schema=team", "")
 
 
+@pytest.mark.parametrize("name", ["password", "sslpassword", "passfile", "sslkey"])
+def test_an_address_shows_no_option_that_is_secret(name: str) -> None:
+    url = parse(f"postgresql://h/d?{name}=s3cr3t&sslmode=require")
+    assert isinstance(url, Server)
+    assert url.path == f"postgresql://h/d?{name}=***&sslmode=require"
+    assert url.conninfo == f"postgresql://h/d?{name}=s3cr3t&sslmode=require"
+
+
 @pytest.mark.parametrize(
     "text", ["postgresql://h/d?schema=a b", "postgresql://h/d?schema=", "postgresql://h/d?listen=maybe",
              "postgresql://u:p#q@h/d", "postgresql://[::1/d", "postgresql://h/d?schema=" + "x" * 64],
