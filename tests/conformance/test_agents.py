@@ -44,6 +44,14 @@ def test_bad_registrations_are_refused(bus: Bus) -> None:
     assert bus.session_list() == []
 
 
+@pytest.mark.parametrize("name", ["milestone", "command"])
+@pytest.mark.parametrize("words", ["a\0b", "\ud800", 7])
+def test_what_is_no_text_is_not_registered(bus: Bus, name: str, words: object) -> None:
+    with refused("invalid_value", 65):
+        bus.register("one", type="validation", session="s", **{name: words})  # type: ignore[arg-type]
+    assert bus.agents() == []
+
+
 def test_the_coordinator_is_the_sessions(team: Bus) -> None:
     assert team.session_show("s").coordinator_id == "boss"
     assert team.session_show("s").agent_count == 3

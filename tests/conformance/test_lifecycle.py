@@ -1,6 +1,8 @@
 """Agents' lives on record: spawned, started, ended, found dead; and what the records answer."""
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,6 +234,12 @@ def test_an_agent_lives_in_the_trace_context_around_it(bus: Bus, monkeypatch: py
     assert bus.trace_show(bus.trace_enter("one", type="validation", session="s")).traceparent == CONTEXT
     monkeypatch.setenv("TRACEPARENT", "elsewhere")
     assert bus.trace_show(bus.trace_enter("two", type="validation", session="s")).traceparent is None
+
+
+def test_how_an_agent_was_started_is_on_record(bus: Bus) -> None:
+    told = bus.trace_enter("one", type="validation", session="s", command="work --hard")
+    itself = bus.trace_enter("two", type="validation", session="s")
+    assert [bus.trace_show(id).command for id in (told, itself)] == ["work --hard", shlex.join(sys.orig_argv)]
 
 
 def test_a_refused_agent_leaves_no_record(bus: Bus) -> None:

@@ -62,6 +62,14 @@ def test_a_session_is_interrupted_when_an_agent_failed_or_nothing_happens(team: 
     assert team.interrupted() == []
 
 
+def test_what_was_done_by_a_clock_that_is_ahead_is_of_no_age(team: Bus) -> None:
+    with clock.moved(100):
+        team.checkpoint_create("one", {})
+        team.retire("one", status="failed")
+    (found,) = team.interrupted()
+    assert (found.checkpoint_age, found.minutes_inactive) == (0, 0)
+
+
 def test_a_plan_says_what_is_left_and_changes_nothing(wreck: Bus) -> None:
     plan = wreck.recovery_plan("s")
     members = {member.agent_id: member for member in plan.agents}
@@ -423,3 +431,10 @@ def test_failed_agents_are_taken_to_be_started_again_once(wreck: Bus) -> None:
     )  # fmt: skip
     with refused("unknown_session", 66):
         wreck.recovery_respawn("nowhere")
+
+
+def test_agents_are_started_again_in_the_order_of_their_ids(team: Bus) -> None:
+    for agent, command in (("two", "a"), ("boss", "c"), ("one", "b")):
+        team.update(agent, command=command)
+        team.retire(agent, status="failed")
+    assert [found.agent_id for found in team.recovery_respawn("s")] == ["boss", "one", "two"]

@@ -128,6 +128,14 @@ def test_an_end_is_stronger_than_the_word_running(bus: Bus) -> None:
     assert [life.status for life in records(bus)] == ["completed"]
 
 
+def test_who_stands_among_the_completed_does_not_run(bus: Bus, process: Process) -> None:
+    began = liveness.wall_clock_start(process.pid)
+    assert began
+    entry = {**RUNNING, "pid": process.pid, "started_at": clock.rfc3339(began)}
+    bus.trace_import(state([], [entry]))
+    assert [(life.status, life.duration_ms) for life in records(bus)] == [("completed", None)]
+
+
 def test_forms_that_are_met(bus: Bus) -> None:
     entries = [
         {**ENDED, "pid": "4003", "priority_number": 7, "task_id": 33},

@@ -2,7 +2,8 @@
 
 import json
 import re
-from datetime import datetime, timezone
+import time
+from datetime import UTC, datetime, timezone
 from decimal import Decimal
 
 import msgspec
@@ -229,3 +230,25 @@ def test_notes_stay_as_they_are() -> None:
     with refused("payload_too_large", 65):
         inputs.notes('"' + "é" * (1 << 19) + '"')
     assert inputs.notes('"' + "é" * ((1 << 19) - 1) + '"')
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+@pytest.mark.parametrize(
+    "given_",
+    [
+        "2030-01-01 12:00:00.5",
+        "2030-01-01T12:00:00.500Z",
+        " 2030-01-01T14:00:00.5+02:00 ",
+        datetime(2030, 1, 1, 12, 0, 0, 500_000),
+        datetime(2030, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC),
+    ],
+)
+def test_a_moment_that_names_no_zone_is_utc_wherever_one_is(
+    monkeypatch: pytest.MonkeyPatch, given_: str | datetime, zone: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = inputs.moment(given_)
+    time.tzset()
+    assert found == "2030-01-01 12:00:00.500"
