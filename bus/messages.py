@@ -240,7 +240,7 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
     `already_ended`.
     """
-    several = inputs.receipt_list(receipts)
+    several = list(dict.fromkeys(inputs.receipt_list(receipts)))
     closing = None if once else "messages/ack"
     return Operation(partial(_ack, several, once), True, closing=closing, brief=len(several) == 1)
 
@@ -248,7 +248,7 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
 def _ack(receipts: list[str], once: bool) -> Steps[None]:
     if left := (yield from _finish_few(receipts)):
         rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
-        if once and len(rows) < len(set(left)):
+        if once and len(rows) < len(left):
             raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
     yield _over_with(receipts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -91,8 +92,14 @@ def export(milestone: Milestone, folder: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
-            file.write(to_yaml(milestone))
-        os.replace(file.name, path)
+            try:
+                file.write(to_yaml(milestone))
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                with suppress(FileNotFoundError):  # it has its name already
+                    os.unlink(file.name)
+                raise
     except OSError as problem:
         raise error(
             "fault", f"{path} can't be written: {problem.strerror}", "make room and export it again"

@@ -108,7 +108,8 @@ insert into agent_coordination_config (key, value, description) values
 -- 100 years at most, in the unit of the key: so long a duration may be. What is counted is whole.
 create trigger agent_coordination_config_numbers before update of value on agent_coordination_config
 when old.value <> '' and old.value not glob '*[^0-9.]*'
-  and (new.value = '' or new.value glob '*[^0-9.]*' or new.value glob '*.*.*' or new.value not glob '*[0-9]*'
+  and (new.value = '' or instr(new.value, char(0)) > 0 or new.value glob '*[^0-9.]*' or new.value glob '*.*.*'
+    or new.value not glob '*[0-9]*'
     or cast(new.value as real) > case when new.key glob '*_days' then 36600 when new.key glob '*_hours' then 878400
       else 3162240000 end
     or (new.key = 'lease_seconds' and cast(new.value as real) < 0.001)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from bus_cli.text import ascii_json
 
 from bus import Bus
 
@@ -138,6 +140,14 @@ def test_values_pass_through_unchanged(here: str) -> None:
     assert bus("state", "watch", "a", "k", "--wait", "0", status=1) == ""
 
 
+def test_a_list_shows_the_beginning_of_a_long_value(here: str) -> None:
+    for length in (60, 61):
+        bus("state", "save", "a", f"k{length}", "x" * length)
+    short, long = bus("state", "list", "a").splitlines()[1:]
+    assert short.split()[-1] == "x" * 60
+    assert long.split()[-1] == "x" * 57 + "..."
+
+
 def test_broadcast_prints_an_id_a_line_and_fails_softly(here: str) -> None:
     assert bus("send", "*", "task_assignment", "{}", "--from", "a") == "1\n"
     bus("register", "alone", "--type", "validation", "--session", "t", "--capability", "x")
@@ -259,6 +269,15 @@ def test_what_can_not_be_printed_is_given_back(here: str, where: str) -> None:
     assert len(json.loads(bus("receive", "b"))) == 1
 
 
+def test_what_was_acknowledged_and_can_not_be_printed_stays_so(here: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a")
+    done = subprocess.run(
+        ["bash", "-c", '"$@" >/dev/full', "x", *BUS, "receive", "b", "--ack"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr.startswith(b"bus: standard output")) == (70, True)
+    assert json.loads(bus("message", "1", "--json"))["status"] == "acknowledged"
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_wait_can_be_interrupted(here: str, number: int, status: int) -> None:
     process = subprocess.Popen([*BUS, "receive", "b", "--wait", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -291,6 +310,18 @@ ODD = {
         ["message", "9" * 30],
         ["message", "x"],
         ["redrive", "x"],
+        ["redrive"],
+        ["redrive", "1", "--all"],
+        ["redrive", "1", "--session", "s"],
+        ["recover", "s", "--milestone", "m"],
+        ["monitor", "--once", "--stop"],
+        ["monitor", "--once", "--detach"],
+        ["monitor", "--detach", "--stop"],
+        ["monitor", "--once", "--interval", "0"],
+        ["recover", "s", "--apply", "abandon", "--milestone", "m"],
+        ["recover", "s", "--apply", "abandon", "--respawn"],
+        ["types", "add", "agent", "x", "--schema", "{}"],
+        ["types", "add", "message", "x", "--artifact", "k"],
         ["ack"],
         ["ack", "1.1", "1"],
         ["reject", "1.1"],
@@ -390,6 +421,37 @@ def test_a_step_repeats_the_operation_that_it_has_not(here: str) -> None:
     assert b"line 1: a step has no operation 'messages.receive'; " in done.stderr
 
 
+@pytest.mark.parametrize("words", [[], ["state"], ["trace"]])
+def test_no_command_at_all_is_usage_and_helps(words: list[str]) -> None:
+    done = subprocess.run([*BUS, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr.startswith(" ".join(["Usage: bus", *words]))
+
+
+def test_what_can_not_be_read_is_not_repeated_at_length(here: str) -> None:
+    done = subprocess.run([*BUS, "state", "x" * 5000], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n"), len(done.stderr) < 500) == (64, 1, True)
+
+
+def test_json_is_asked_for_by_the_command_itself_only(here: str) -> None:
+    refused = ["run", "--type", "plumber", "--task", "t", "--session", "s"]
+    for arguments, environment, begin in (
+        ([*refused, "--json", "--", "echo"], {}, '{"error":'),
+        ([*refused, "--", "echo", "--json"], {}, "bus: "),
+        ([*refused, "--json", "--", "echo"], {"BUS_ERRORS": "text"}, "bus: "),
+    ):
+        environment = {**os.environ, **environment}
+        done = subprocess.run([*BUS, *arguments], capture_output=True, text=True, check=False, env=environment)
+        assert (done.returncode, done.stderr.startswith(begin)) == (65, True)
+
+
+@pytest.mark.parametrize("sign", ["\x7f", "\x80", "é", "\u2028", "\uffff", "\U00010000", "\U0010ffff"])
+def test_json_is_ascii_and_says_what_was_meant(sign: str) -> None:
+    text = ascii_json({sign: sign})
+    assert re.fullmatch(r"[\x20-\x7e]*", text)
+    assert json.loads(text) == {sign: sign}
+
+
 def test_an_error_of_several_lines_is_one(here: str) -> None:
     done = subprocess.run([*BUS, "types", "add"], capture_output=True, text=True, check=False)
     assert "Choose from: agent, message, state, operation; see " in done.stderr
@@ -469,6 +531,12 @@ def test_the_lines_of_a_step_end_at_line_feeds_only(here: str) -> None:
     line = json.dumps({"op": "state.save", "agent": "a", "key": "k", "value": value}, ensure_ascii=False)
     assert bus("apply", stdin=f"{line}\r\n") == '{"result":1}\n'
     assert bus("state", "load", "a", "k") == f"{value}\n"
+
+
+def test_a_payload_in_a_line_of_a_step_may_be_the_text_of_one(here: str) -> None:
+    line = {"op": "messages.send", "from": "a", "to": "b", "type": "task_assignment", "payload": '{"phase": "x"}'}
+    bus("apply", stdin=json.dumps(line))
+    assert json.loads(bus("receive", "b"))[0]["payload"] == {"phase": "x"}
 
 
 def test_a_key_that_stands_twice_in_a_line_of_a_step_is_refused(here: str) -> None:

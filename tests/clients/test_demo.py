@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from bus_cli import demonstration
+from bus_cli.demonstration import plan
 from bus_cli.demonstration.coordinator import unsettled
 from bus_cli.demonstration.plan import MOST, Plan, measure, recount
 from bus_cli.demonstration.team import Team
@@ -185,6 +186,18 @@ def test_of_too_many_files_big_and_small_ones_are_taken_and_the_big_ones_first(t
     assert sizes[-1] < 10
     assert priorities == sorted(priorities, reverse=True)
     assert set(priorities) == set(range(1, 10))
+
+
+@pytest.mark.parametrize(("enough", "names"), [(2, ["a.py", "b.py"]), (3, ["a.py", "b.py", "c.txt"])])
+def test_of_a_library_the_modules_are_taken_where_there_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: int, names: list[str]
+) -> None:
+    for name in ("a.py", "b.py", "c.txt", "site-packages/d.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(plan, "ENOUGH", enough)
+    monkeypatch.setattr(plan.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert sorted(task.path.name for task in Plan.of(None).tasks) == names
 
 
 def test_pythons_own_library_has_enough_files() -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 from bus_client import Agent, AsyncAgent, BusError, Conflict
+from bus_client.held import Held
 
 from bus import Bus, clock
 from bus.errors import error
@@ -587,6 +588,25 @@ def test_an_async_acknowledgement_that_fails_is_tried_again(
     assert "message 2 was not acknowledged" in caplog.text
 
 
+def test_an_async_agent_ends_after_what_it_still_has_to_acknowledge(
+    bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            ack = agent.bus.ack
+
+            async def slowly(receipts: str) -> None:
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                await ack(receipts)
+
+            monkeypatch.setattr(agent.bus, "ack", slowly)
+            await leave_async(agent, "break")
+
+    finish(main())
+    assert statuses(bus) == ["acknowledged", "ready", "ready"]
+
+
 def test_an_acknowledgement_that_is_cancelled_while_it_waits_its_turn_is_tried_again(bus: Bus, url: str) -> None:
     async def main() -> None:
         async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
@@ -755,6 +775,43 @@ def test_an_agent_that_is_not_let_in_leaves_nothing_behind(bus: Bus, url: str) -
         refuse()
     assert len(os.listdir("/proc/self/fd")) <= before[0]
     assert threading.active_count() <= before[1]
+
+
+@pytest.mark.parametrize("words", ["x" * 5000, "a\0b", "\ud800", "two\nlines"])
+def test_an_agent_may_fail_of_whatever_words(bus: Bus, url: str, words: str) -> None:
+    with pytest.raises(RuntimeError), Agent("frail", type="validation", session="s", bus=url):
+        raise RuntimeError(words)
+    (life,) = [bus.trace_show(bar.agent_id) for bar in bus.trace_timeline().agents]
+    assert life.status == "failed"
+    assert (life.error_message or "").startswith("RuntimeError: ")
+    assert len(life.error_message or "") <= 1000
+
+
+def test_a_keeper_renews_in_a_third_of_the_time_and_rests_in_between(bus: Bus) -> None:
+    changes: list[None] = []
+    held = Held(30, lambda: changes.append(None))
+    assert held.interval() == 10
+    bus.register("worker", type="milestone-executor", session="s")
+    for lease, interval in ((60, 10), (6, 2), (0.003, 0.05)):
+        held.take(bus.receive("worker", lease=lease)[0])
+        assert held.interval() == interval
+    assert len(changes) == 2, "the keeper is woken where it would come too late"
+    held.drop([receipt for receipt, lease in held.leases() if lease < 10])
+    assert held.interval() == 10
+
+
+def test_an_async_agent_that_is_not_let_in_leaves_nothing_behind(bus: Bus, url: str) -> None:
+    async def refuse() -> None:
+        with refused("unknown_type"):
+            async with AsyncAgent("x", type="plumber", session="s", bus=url):
+                raise AssertionError
+
+    before = threading.active_count()
+    for _ in range(3):
+        finish(refuse())
+    for thread in threading.enumerate()[before:]:
+        thread.join(5)
+    assert threading.active_count() == before
 
 
 def test_agents_share_a_bus_that_is_given(bus: Bus) -> None:

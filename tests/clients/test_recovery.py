@@ -1,5 +1,6 @@
 """`bus recover`, `bus monitor`, `bus cleanup` and the shell functions of recovery, with real processes."""
 
+import contextlib
 import json
 import os
 import select
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from bus_client.respawn import respawn
 
-from bus import Bus, BusError
+from bus import Bus, BusError, clock
 from tests.clients.conftest import Shell
 
 TASK = "task_assignment"
@@ -76,6 +77,16 @@ def test_recover_says_what_can_be_done_and_does_it(command: Command, wreck: str)
     assert command("recover").stdout == "no interrupted sessions\n"
 
 
+def test_progress_is_that_of_the_artifacts_where_some_are_promised(command: Command, wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        bus.state_save("boss", "design-phase-results", "x")
+        bus.session_progress("s", 70)
+        bus.register("v", type="validation", session="v", operation="validation")
+        bus.session_progress("v", 70)
+    assert command("recover", "s").stdout.startswith("session s: execution, active, 15 %, last active ")
+    assert command("recover", "v").stdout.startswith("session v: validation, active, 70 %, last active ")
+
+
 def test_what_recovery_did_is_in_the_health_log(command: Command, wreck: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUS_AGENT", "supervisor")
     command("recover", "s", "--apply", "resume")
@@ -86,6 +97,17 @@ def test_what_recovery_did_is_in_the_health_log(command: Command, wreck: str, mo
     done = json.loads(rows[1][1])["recovery"]
     assert (rows[1][0], done["option"], done["by"], done["given_back"]) == ("boss", "resume", "supervisor", [1])
     assert len(rows) == 2
+
+
+def test_what_a_check_buried_is_in_the_health_log(wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        bus.config_set("message_retry_limit", "0")
+        assert bus.monitor_check(by="me").buried == 1
+    connection = sqlite3.connect(wreck)
+    ((agent, details),) = connection.execute("select agent_id, details from agent_health_log").fetchall()
+    connection.close()
+    told = json.loads(details)
+    assert (agent, told["given_back"], told["buried"], told["by"]) == ("lost", [], [1], "me")
 
 
 def test_with_several_interrupted_sessions_recover_lists_them(command: Command, wreck: str) -> None:
@@ -176,6 +198,29 @@ def test_an_agent_is_started_again_with_its_identity_and_checkpoint(url: str, tm
         assert respawn(bus, "s") == []
 
 
+def test_what_is_started_again_is_by_itself_and_adds_to_its_log(url: str) -> None:
+    log = Path(".milestones") / "logs" / "lost.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("before\n")
+    with Bus.open(url) as bus:
+        command = 'set -- $(cat /proc/$$/stat); echo "$$ $5 $6 $BUS_AGENT_TYPE $BUS_SESSION $BUS_MILESTONE $(cat)"'
+        bus.register("lost", type="validation", session="s", milestone="m", command=command)
+        bus.retire("lost", status="failed")
+        (started,) = respawn(bus, "s", settling=60)
+    assert log.read_text().split() == ["before", *[str(started.pid)] * 3, "validation", "s", "m"]
+
+
+@pytest.mark.parametrize(("status", "fate"), [("completed", "ended"), ("failed", "failed"), ("terminated", "failed")])
+def test_what_an_agent_said_of_its_end_is_its_fate(url: str, status: str, fate: str) -> None:
+    command = f"{sys.executable} -m bus_cli.main"
+    with Bus.open(url) as bus:
+        again = f'{command} heartbeat "$BUS_AGENT" && {command} retire "$BUS_AGENT" --status {status}'
+        bus.register("lost", type="validation", session="s", command=again)
+        bus.retire("lost", status="failed")
+        (started,) = respawn(bus, "s", settling=60)
+        assert (started.fate, started.exit_status, bus.agents()[0].status) == (fate, 0, status)
+
+
 def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Command, url: str) -> None:
     with Bus.open(url) as bus:
         bus.register("lost", type="validation", session="s", command="echo cannot; exit 3")
@@ -186,6 +231,28 @@ def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Co
     with Bus.open(url) as bus:
         (agent,) = bus.agents()
     assert (agent.status, agent.error_info["respawn"]) == ("failed", "its command ended at once with status 3")
+
+
+def test_a_cleanup_that_does_nothing_logs_nothing(url: str) -> None:
+    with Bus.open(url) as bus, contextlib.closing(sqlite3.connect(url)) as hand:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        for seconds, lines in ((0, 0), (100, 0), (4000, 2)):
+            with clock.moved(seconds):
+                bus.clean(stale="1h", failed="1h")
+            assert hand.execute("select count(*) from agent_health_log").fetchall() == [(lines,)]
+
+
+def test_failed_sessions_are_abandoned_after_the_setting_in_hours(
+    command: Command, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bus.open(url) as bus:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        with clock.moved(10_000):
+            assert bus.clean(stale="1h").failed_sessions == ["s"]
+        bus.config_set("failed_session_hours", "5")
+        for hours, found in ((4, "0 failed"), (6, "1 failed")):
+            monkeypatch.setenv("BUS_NOW", f"+{10_000 + hours * 3600}")
+            assert command("cleanup", "--failed").stdout == f"{found} sessions abandoned\n"
 
 
 # --- the monitor
@@ -201,6 +268,16 @@ def test_the_monitor_runs_once_a_bus_and_logs_its_checks(command: Command, wreck
     assert len(log.read_text().splitlines()) == 2
     command("monitor", "--stop")
     command("monitor", "--stop", status=1)
+
+
+def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, url: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other.db")
+    Bus.open(other, create=True).close()
+    Path(f"{other}.monitor").write_text("9" * 30)
+    pid = json.loads(command("--bus", other, "monitor", "--detach", "--json").stdout)["started"]
+    assert f"as process {pid};" in command("--bus", other, "monitor", "--detach", status=76).stderr
+    command("monitor", "--stop", status=1)
+    assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
 
 
 def test_a_killed_monitor_is_no_obstacle(command: Command, wreck: str) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +19,11 @@ from xml.etree import ElementTree
 
 import pytest
 from bus_cli import top
+from bus_cli.child import TAIL, Child
 from bus_client import Agent, AsyncAgent
 from prometheus_client.openmetrics import parser
 
-from bus import Bus, trace_context
+from bus import Bus, clock, trace_context
 from tests.clients.test_command_line import BUS, bus
 
 Run = subprocess.CompletedProcess[bytes]
@@ -121,6 +124,17 @@ def test_output_goes_through_byte_for_byte_and_only_its_end_is_kept(here: str) -
     assert done.stdout == data
     tail = record()["output_tail"]
     assert tail.encode()[-128:-1] == data[-4096:].decode("utf-8", "replace").replace("\0", "\ufffd").encode()[-128:-1]
+
+
+@pytest.mark.parametrize("pieces", [[10], [3000, 3000], [4000] * 5, [1] * 5000])
+def test_of_what_a_command_prints_a_few_kilobytes_are_kept(pieces: list[int]) -> None:
+    child = object.__new__(Child)
+    child._tail = deque()
+    for number, length in enumerate(pieces):
+        child.keep(bytes([97 + number % 26]) * length)
+    whole = "".join(chr(97 + number % 26) * length for number, length in enumerate(pieces))
+    assert child.tail() == whole[-TAIL:]
+    assert sum(map(len, child._tail)) < 2 * TAIL
 
 
 def test_a_child_it_leaves_behind_does_not_hold_it(here: str) -> None:
@@ -245,6 +259,13 @@ def test_a_process_started_otherwise_is_put_on_record(here: str) -> None:
     assert (record()["exit_code"], record()["error_message"]) == (2, "tired")
 
 
+def test_a_process_is_put_on_record_in_the_session_around_it(here: str) -> None:
+    spawn = ("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()))
+    bus(*spawn, BUS_SESSION="around")
+    bus(*spawn, "--session", "told", BUS_SESSION="around")
+    assert [record(id)["session_id"] for id in (1, 2)] == ["around", "told"]
+
+
 def test_wrong_input_is_told_in_a_line_and_writes_nothing(here: str, tmp_path: Path) -> None:
     own = str(os.getpid())
     bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", own)
@@ -333,6 +354,44 @@ def test_the_timeline_is_drawn_in_a_terminal_and_as_a_picture(here: str, tmp_pat
     words = [text.text for text in picture.iter(f"{name}text")]
     assert words[:2] == ["2025-06-01 12:00:00", "2025-06-01 12:00:30"]
     assert words[-5:] == ["idle", "completed", "failed", "killed", "running"]
+
+
+def test_a_timeline_tells_what_runs_what_took_no_time_and_what_nobody_knows(here: str) -> None:
+    with Bus.open(here) as opened:
+        for task, end in (("short", {"exit_code": 0}), ("runs", None)):
+            id = opened.trace_spawn("x", task, pid=os.getpid(), at="2025-06-01T12:00:00Z")
+            opened.trace_start(id, at="2025-06-01T12:00:00Z")
+            if end:
+                opened.trace_finish(id, at="2025-06-01T12:00:00Z", **end)
+        unknown = {"pid": 1, "agent_type": "x", "task_id": "unknown", "started_at": "2025-06-01T12:00:00Z"}
+        opened.trace_import(json.dumps({"completed_agents": [unknown]}))
+    drawn = {line.split()[2]: line.split()[3:] for line in bus("trace", "timeline").splitlines()[2:]}
+    assert drawn["short"] == ["█", "0", "ms"]
+    assert drawn["unknown"] == ["?", "-"]
+    assert drawn["runs"][0].endswith("█>")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "-"), (0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (59_900, "59.9 s"), (60_000, "1m 0s"),
+        (3_599_000, "59m 59s"), (3_600_000, "1h 0m"), (90_000_000, "25h 0m"),
+    ],
+)  # fmt: skip
+def test_times_are_told_for_people(given: float | None, shown: str) -> None:
+    assert top.milliseconds(given) == shown
+
+
+def test_of_what_a_command_printed_the_last_lines_are_shown(here: str) -> None:
+    assert run(script="seq 1 20").returncode == 0
+    assert re.findall(r"(?m)^output +(.*)$", bus("trace", "show", "1")) == ["16", "17", "18", "19", "20"]
+
+
+def test_who_waits_by_a_clock_that_is_ahead_waits_for_no_time(here: str) -> None:
+    bus("register", "anna", "--type", "validation", "--session", "s")
+    bus("send", "bert", "task_assignment", "{}", "--from", "anna", BUS_NOW="+100")
+    (line,) = bus("trace", "waiting").splitlines()[1:]
+    assert " 0 ms " in line
 
 
 def test_moments_less_than_a_second_apart_are_told_apart(here: str) -> None:
@@ -441,6 +500,17 @@ def test_top_shows_what_happens(here: str) -> None:
     found = json.loads(bus("top", "--json"))
     assert found["in_flight"] == 1
     assert found["queues"][0][:2] == ["bert", 1]
+
+
+def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.register("anna", type="validation", session="s")
+        opened.send("anna", "anna", "task_assignment", {})
+        opened.receive("anna", lease=60)
+        found = opened.overview()
+    for since, left in ((30, "30.0 s"), (59.5, "500 ms"), (61, "over")):
+        (cells,) = top._leased(found, clock.parse(found.leased[0][3]) + since)
+        assert cells[-2:] == (top.milliseconds(since * 1000), left)
 
 
 def test_top_reads_the_bus_only_when_somebody_has_written(here: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bus_cli.otlp import exporter
 from bus_cli.otlp.collector import Collector
 from bus_cli.otlp.exporter import LOOK, Exporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -23,6 +25,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from bus import Bus, clock, trace_context
 from tests.clients.test_command_line import BUS, bus
+from tests.conformance.refusal import refused
 from tests.conformance.test_lifecycle import CONTEXT
 
 SECRET = "the body of the message"
@@ -38,6 +41,7 @@ class Receiver:
         self.paths: list[str] = []
         self.answers: list[int] = []
         self.complaint = ""
+        self.again = "later"  # what it says of when
         self.arrived = threading.Condition()
         receiver = self
 
@@ -48,9 +52,16 @@ class Receiver:
                 self.send_response(status)
                 if status in (301, 302):
                     self.send_header("Location", "/elsewhere")
+                if status == 503:
+                    self.send_header("Retry-After", receiver.again)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -274,6 +285,40 @@ def test_following_waits_for_a_collector_that_is_down(
     assert export(receiver) == "0 spans exported\n", "what was told is told, and the next may begin at once"
 
 
+def test_a_collector_that_says_when_is_asked_again_then(team: Bus, receiver: Receiver) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    exchange(team)
+    receiver.answers, receiver.again = [503, 503], "7"
+    with Bus.open(team.url.path) as own, pytest.raises(KeyboardInterrupt):
+        Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
+    assert waits == [7, 7, LOOK]
+
+
+def test_who_follows_looks_each_minute_also_when_nobody_writes(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was found gone is told a minute later: then there is news, and nothing was written."""
+    passed, looks = [0.0], []
+    monkeypatch.setattr(exporter, "time", SimpleNamespace(monotonic=lambda: passed[0]))
+
+    def wait(seconds: float) -> None:
+        passed[0] += 31
+        if passed[0] > 31 * 4:
+            raise KeyboardInterrupt
+
+    with Bus.open(team.url.path) as own, pytest.raises(KeyboardInterrupt):
+        batch = own.export_batch
+        monkeypatch.setattr(own, "export_batch", lambda target: looks.append(passed[0]) or batch(target))
+        Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
+    assert looks == [0, 62, 124]
+
+
 def test_who_follows_is_alone_until_it_is_ended(team: Bus, receiver: Receiver) -> None:
     exchange(team)
     command = [*BUS, "trace", "export", "--otlp", receiver.url, "--follow"]
@@ -350,6 +395,29 @@ def test_paths_and_credentials_are_those_that_collectors_ask_for(
     stored = Path(team.url.path).read_bytes() + Path(f"{team.url.path}-wal").read_bytes()
     assert b"s%40k" not in stored
     assert b"s@k" not in stored
+
+
+def test_headers_for_traces_come_before_those_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-own=all")
+    assert Collector("http://there", {})._headers["x-own"] == "all"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-own=traces")
+    assert Collector("http://there", {})._headers["x-own"] == "traces"
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+def test_a_header_has_one_line(line_end: str) -> None:
+    with refused("usage", 64):
+        Collector("http://there", {"x-own": f"a{line_end}x-other: b"})
+
+
+def test_no_span_ends_before_it_begins(team: Bus, receiver: Receiver) -> None:
+    with clock.moved(60):
+        team.send("boss", "one", "task_assignment", {})
+        (message,) = team.receive("one")
+    team.ack(message.receipt or "")
+    export(receiver)
+    assert len(receiver.spans) == 2
+    assert all(span.start_time_unix_nano <= span.end_time_unix_nano for span in receiver.spans)
 
 
 def test_a_message_that_dies_is_told_as_often_as_it_dies_of_a_delivery(team: Bus, receiver: Receiver) -> None:

@@ -1,6 +1,7 @@
 """Registry, sessions, types, settings, steps, the bus as a whole."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_bad_registrations_are_refused(bus: Bus) -> None:
             bus.register("a", type="validation", session=bad)
     assert bus.agents() == []
     assert bus.session_list() == []
+
+
+@pytest.mark.parametrize("name", ["milestone", "command"])
+@pytest.mark.parametrize("words", ["a\0b", "\ud800", 7])
+def test_what_is_no_text_is_not_registered(bus: Bus, name: str, words: object) -> None:
+    with refused("invalid_value", 65):
+        bus.register("one", type="validation", session="s", **{name: words})  # type: ignore[arg-type]
+    assert bus.agents() == []
 
 
 def test_the_coordinator_is_the_sessions(team: Bus) -> None:
@@ -164,6 +173,22 @@ def test_every_operation_is_a_heartbeat_now_and_then(team: Bus) -> None:
     after = {a.agent_id: a.last_heartbeat for a in team.agents()}
     assert all((after[agent] - before[agent]).total_seconds() >= 9 for agent in ("boss", "one", "two"))
     assert team.session_show("s").last_activity == max(after.values())
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda bus: bus.state_save("one", "k", "v"),
+        lambda bus: bus.checkpoint_create("one", {}),
+        lambda bus: bus.broadcast("one", TASK, {}),
+        lambda bus: bus.receive("one", limit=5),
+    ],
+)
+def test_whatever_an_agent_does_is_a_heartbeat(team: Bus, act: Callable[[Bus], object]) -> None:
+    with clock.moved(60):
+        act(team)
+        (heard,) = [agent.last_heartbeat.timestamp() for agent in team.agents() if agent.agent_id == "one"]
+        assert clock.seconds() - heard < 5
 
 
 def test_who_lives_is_worked_out(team: Bus, process: Process) -> None:
@@ -288,6 +313,10 @@ def test_settings_are_known_and_numbers_stay_numbers(bus: Bus) -> None:
     for bad in ("soon", "", "-1", "1.2.3", "."):
         with refused("invalid_value", 65):
             bus.config_set("lease_seconds", bad)
+    for key in ("lease_seconds", "bus_id"):
+        for bad in ("5\0s", "\ud800"):
+            with refused("invalid_value", 65):
+                bus.config_set(key, bad)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +380,16 @@ def test_a_step_that_is_repeated_happens_once(team: Bus) -> None:
         team.apply(repeated)
     assert team.state_load_versioned("one", "k") == ("v", 1)
     team.ack(message.receipt)  # by itself an acknowledgement may be repeated
+
+
+def test_a_receipt_that_stands_twice_in_a_step_is_acknowledged_once(team: Bus) -> None:
+    team.send("boss", "one", TASK, {})
+    (message,) = team.receive("one")
+    twice = messages.ack([message.receipt or ""] * 2, once=True)
+    team.apply([twice])
+    assert team.message(1).status == "acknowledged"
+    with refused("already_ended", 76):
+        team.apply([twice])
 
 
 def test_a_step_redrives_all_when_it_is_told_so(team: Bus) -> None:
@@ -460,6 +499,24 @@ def test_status_says_when_a_bus_has_outgrown_its_file_and_why(team: Bus) -> None
         assert "4 agents, from 3 (advise_agents)" in advice[1]
     else:
         assert advice == []  # in memory and on PostgreSQL there is no file
+
+
+def test_a_threshold_counts_from_its_number_on(team: Bus) -> None:
+    if team.url.path.endswith(".db"):
+        for number, words in (("4", []), ("3", ["move to PostgreSQL"])):
+            team.config_set("advise_agents_strongly", number)
+            assert [line.partition(":")[0] for line in team.status()["advice"]] == words
+    team.retire("one")
+    assert team.status()["load"]["agents"] == 2
+
+
+def test_the_doctor_warns_of_leases_that_are_over(team: Bus) -> None:
+    team.send("boss", "one", TASK, {})
+    team.receive("one", lease=5)
+    for seconds, verdict, overdue in ((0, "ok", 0), (6, "warning", 1)):
+        with clock.moved(seconds):
+            (found,) = [finding for finding in team.doctor() if finding.subject == "leases"]
+            assert (found.verdict, f"1 leased, {overdue} of them overdue" in found.details) == (verdict, True)
 
 
 def test_the_doctor_finds_a_healthy_bus_healthy(team: Bus) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from bus import Bus, BusError, clock, messages
 from bus.models import Message
+from bus.operation import Operation
 from tests.conformance.refusal import refused
 from tests.conformance.test_messages import TASK, phases, send, take
-from tests.conftest import Meanwhile, Process
+from tests.conftest import Call, Meanwhile, Process
 
 
 @pytest.mark.parametrize(
@@ -513,6 +514,20 @@ def test_what_nobody_got_and_another_has_stays_there(team: Bus) -> None:
     assert team.message(1).status == "acknowledged"
 
 
+def test_what_nobody_got_goes_back_and_what_was_acknowledged_with_it_stays_so(team: Bus) -> None:
+    for phase in "ab":
+        send(team, phase=phase)
+    both = next(messages.ack_and_receive("one", take(team)))
+    assert isinstance(both, Operation)
+    (found,) = team.apply([both])
+    assert both.undo
+    undo = both.undo(found)
+    assert undo
+    team.apply([undo])
+    (first, second) = (team.message(id) for id in (1, 2))
+    assert (first.status, second.status, second.retry_count) == ("acknowledged", "ready", 0)
+
+
 # --- waking up: somebody waits while somebody else acts
 
 
@@ -550,6 +565,40 @@ def test_a_waiting_sender_is_woken_by_the_death_of_its_message(team: Bus, meanwh
     begun = clock.monotonic()
     assert meanwhile(("wait_ended", 1, {"wait": 8}), ("retire", "one", {})).dead_reason == "retries_exhausted"
     assert clock.monotonic() - begun < 6
+
+
+@pytest.mark.parametrize("end", [("reject", "1.1", {"reason": "nonsense"}), ("cancel", 1, {})])
+def test_a_waiting_sender_is_woken_when_its_message_is_given_up(team: Bus, meanwhile: Meanwhile, end: Call) -> None:
+    send(team)
+    take(team)
+    begun = clock.monotonic()
+    assert meanwhile(("wait_ended", 1, {"wait": 8}), end).status == "dead"
+    assert clock.monotonic() - begun < 6
+
+
+def test_a_waiting_sender_is_woken_by_who_acknowledges_and_goes_on(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team)
+    receipt = take(team)
+    begun = clock.monotonic()
+    ended = meanwhile(("wait_ended", 1, {"wait": 8}), ("ack_and_receive", "one", receipt, {}))
+    assert ended.status == "acknowledged"
+    assert clock.monotonic() - begun < 6
+
+
+def test_a_waiting_receiver_is_woken_by_a_redrive(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team, "@milestone-executor", "again")
+    team.cancel(1)
+    found = meanwhile(("receive", "one", {"wait": 8}), ("redrive", [1], {}))
+    assert [message.payload["phase"] for message in found] == ["again"]
+
+
+def test_who_acknowledges_and_waits_gets_what_it_asked_for(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team)
+    waiting = ("ack_and_receive", "one", take(team), {"wait": 8, "type": "error_report", "lease": "1h"})
+    sent = [messages.send("boss", "one", type, {}) for type in (TASK, "error_report")]
+    (message,) = meanwhile(waiting, ("apply", sent, {}))
+    assert message.message_type == "error_report"
+    assert (message.due_at - message.delivered_at).total_seconds() == 3600
 
 
 def test_a_watcher_is_woken_by_a_save(team: Bus, meanwhile: Meanwhile) -> None:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bus import Bus, clock, liveness
+from bus import Bus, clock, exports, liveness
 from bus.exports import Batch
 from tests.conformance.refusal import refused
 from tests.conformance.test_lifecycle import CONTEXT
@@ -159,6 +159,17 @@ def test_batches_have_a_limit_and_none_is_left_out(team: Bus) -> None:
         seen += [sent.message.id for sent in batch.sent]
         team.export_advance(TARGET, batch)
     assert seen == ids
+
+
+def test_a_batch_is_not_large_also_of_what_has_ended(team: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "LARGE", 10_000)
+    team.export_claim(TARGET)
+    ids = [team.send("boss", "one", "task_assignment", {"title": "x" * 6_000}) for _ in range(5)]
+    assert [len(told(team).sent) for _ in range(3)] == [2, 2, 1]
+    team.ack([message.receipt or "" for message in team.receive("one", limit=5)])
+    seen = [[sent.message.id for sent in told(team).processed] for _ in range(3)]
+    assert [len(ids) for ids in seen] == [2, 2, 1]
+    assert sorted(id for ids in seen for id in ids) == ids
 
 
 def test_each_target_has_a_cursor_of_its_own(team: Bus) -> None:

@@ -1,6 +1,8 @@
 """Agents' lives on record: spawned, started, ended, found dead; and what the records answer."""
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from bus import Bus, clock, lifecycle, liveness
 from bus.liveness import Life
+from bus.metrics import Sample
 from bus.models import Lifecycle
 from tests.conformance.refusal import refused
 from tests.conftest import Process
@@ -72,7 +75,11 @@ def test_a_priority_number_stays_as_it_was_written(bus: Bus, given: object, kept
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(0, "completed"), (1, "failed"), (127, "failed"), (137, "killed"), (-9, "killed"), (255, "failed")],
+    [
+        *((code, "failed") for code in (1, 127, 128, 193, 255)),
+        *((code, "killed") for code in (-9, 129, 137, 192)),
+        (0, "completed"),
+    ],
 )
 def test_an_exit_code_tells_how_it_ended(bus: Bus, code: int, status: str) -> None:
     assert lived(bus, 0, 1, 2, exit_code=code).status == status
@@ -313,6 +320,19 @@ def test_an_agent_enters_and_leaves_the_registry_and_the_record_together(bus: Bu
     assert agent.status == "failed"
 
 
+def test_an_agent_lives_in_the_trace_context_around_it(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEPARENT", CONTEXT)
+    assert bus.trace_show(bus.trace_enter("one", type="validation", session="s")).traceparent == CONTEXT
+    monkeypatch.setenv("TRACEPARENT", "elsewhere")
+    assert bus.trace_show(bus.trace_enter("two", type="validation", session="s")).traceparent is None
+
+
+def test_how_an_agent_was_started_is_on_record(bus: Bus) -> None:
+    told = bus.trace_enter("one", type="validation", session="s", command="work --hard")
+    itself = bus.trace_enter("two", type="validation", session="s")
+    assert [bus.trace_show(id).command for id in (told, itself)] == ["work --hard", shlex.join(sys.orig_argv)]
+
+
 def test_a_refused_agent_leaves_no_record(bus: Bus) -> None:
     with refused("unknown_type"):
         bus.trace_enter("one", type="plumber", session="s")
@@ -363,6 +383,12 @@ def test_what_bus_run_has_on_record_is_not_recorded_twice(bus: Bus, monkeypatch:
     assert other != id
     bus.trace_leave("two", other)
     assert bus.trace_show(other).status == "completed"
+
+
+@pytest.mark.parametrize("told", ["", "x", "-1", "1.0", "²", "٣"])
+def test_what_is_no_record_in_the_environment_is_none(bus: Bus, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("BUS_TRACE", told)
+    assert bus.trace_show(bus.trace_enter("one", type="validation", session="s")).status == "running"
 
 
 # --- reports
@@ -568,6 +594,18 @@ def test_a_lease_is_waited_on_since_it_was_taken(team: Bus) -> None:
         assert [found.seconds < 10 for found in team.trace_waiting()] == [True]
 
 
+def test_who_runs_is_no_dead_owner_and_who_has_ended_is(team: Bus, process: Process) -> None:
+    team.register("busy", type="validation", session="s", pid=process.pid)
+    team.send("boss", "busy", "task_assignment", {})
+    team.receive("busy", lease="3h")
+    team.send("boss", "two", "task_assignment", {})
+    team.retire("two")
+    for seconds in (60, 3600):
+        with clock.moved(seconds):
+            found = [(w.owner, w.on, w.why) for w in team.trace_waiting()]
+        assert found == [("busy", "agent", "busy works on it"), ("two", "dead owner", "two has ended")]
+
+
 # --- upkeep
 
 
@@ -718,6 +756,32 @@ def test_metrics_tell_the_dead_by_their_reason_and_count_what_is_gone(team: Bus)
     assert lives == {"completed": 1, "spawned": 2}
     durations = families["agent_bus_traced_agent_duration_seconds"]
     assert [sample.value for sample in durations if sample.suffix == "_count"] == [1]
+
+
+def samples(bus: Bus, name: str) -> list[Sample]:
+    (found,) = [family.samples for family in bus.metrics() if family.name == f"agent_bus_{name}"]
+    return list(found)
+
+
+def test_metrics_find_the_dead(bus: Bus, process: Process) -> None:
+    id = bus.trace_spawn("x", "t", pid=process.pid)
+    process.kill()
+    process.wait()
+    assert [sample.labels["status"] for sample in samples(bus, "traced_agents")] == ["killed"]
+    assert bus.trace_show(id).status == "killed"
+
+
+def test_metrics_keep_what_is_of_a_type_together(bus: Bus) -> None:
+    for type in ("b", "a", "c"):
+        lived(bus, 0, 1, 61, type=type)
+    types = [sample.labels["agent_type"] for sample in samples(bus, "traced_agent_duration_seconds")]
+    assert types == [*"aaaaa", *"bbbbb", *"ccccc"]
+
+
+def test_nothing_waits_for_less_than_no_time(team: Bus) -> None:
+    with clock.moved(100):
+        team.send("boss", "one", "task_assignment", {})
+    assert [sample.value for sample in samples(team, "queue_oldest_age_seconds")] == [0]
 
 
 def test_a_version_tells_that_others_have_written(tmp_path: Path) -> None:

@@ -124,6 +124,11 @@ def test_the_refusal_of_a_payload_says_what_is_wrong(team: Bus) -> None:
         team.send("boss", "one", TASK, {"phase": 7})
 
 
+def test_the_refusal_of_what_is_no_object_says_so(team: Bus) -> None:
+    with pytest.raises(Exception, match=r"^a payload is a JSON object;"):
+        team.send("boss", "one", TASK, "[]")
+
+
 def test_unknown_types_are_refused(team: Bus) -> None:
     with refused("unknown_type", 65):
         team.send("boss", "one", "gossip", {})

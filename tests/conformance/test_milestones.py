@@ -1,11 +1,17 @@
 """Milestones."""
 
+import os
 import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from bus import Bus, clock
+from bus import Bus, clock, milestones
+from bus.models import Milestone
 from tests.conformance.refusal import refused
+
+NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
 
 def test_there_are_none_at_first(bus: Bus) -> None:
@@ -27,8 +33,6 @@ def test_the_newest_milestone_comes_first(bus: Bus) -> None:
 def test_a_milestone_is_listed_shown_and_exported(url: str) -> None:
     import yaml
 
-    from bus import milestones
-
     with sqlite3.connect(url) as hand:
         hand.execute("""insert into milestones (id, title, data) values ('m', 'Éa', '{"tasks": [1, "x"]}')""")
         with pytest.raises(sqlite3.IntegrityError, match="invalid_json"):
@@ -40,3 +44,11 @@ def test_a_milestone_is_listed_shown_and_exported(url: str) -> None:
         assert bus.milestone_list(status="done") == []
     document = yaml.safe_load(yaml.safe_dump(milestones.document(found)))
     assert (document["title"], document["tasks"], document["created_at"]) == ("Éa", [1, "x"], found.created_at)
+
+
+def test_an_export_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "active" / "m.yaml").mkdir(parents=True)
+    milestone = Milestone(id="m", title="M", status="planned", priority=5, data={}, created_at=NOON, updated_at=NOON)
+    with refused("fault", 70):
+        milestones.export(milestone, tmp_path)
+    assert os.listdir(tmp_path / "active") == ["m.yaml"]

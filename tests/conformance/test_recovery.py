@@ -62,6 +62,14 @@ def test_a_session_is_interrupted_when_an_agent_failed_or_nothing_happens(team: 
     assert team.interrupted() == []
 
 
+def test_what_was_done_by_a_clock_that_is_ahead_is_of_no_age(team: Bus) -> None:
+    with clock.moved(100):
+        team.checkpoint_create("one", {})
+        team.retire("one", status="failed")
+    (found,) = team.interrupted()
+    assert (found.checkpoint_age, found.minutes_inactive) == (0, 0)
+
+
 def test_a_plan_says_what_is_left_and_changes_nothing(wreck: Bus) -> None:
     plan = wreck.recovery_plan("s")
     members = {member.agent_id: member for member in plan.agents}
@@ -80,6 +88,27 @@ def test_a_plan_says_what_is_left_and_changes_nothing(wreck: Bus) -> None:
     assert wreck.message(1).status == "leased"
     with refused("unknown_session", 66):
         wreck.recovery_plan("nowhere")
+
+
+def test_a_plan_tells_of_the_checkpoints_of_the_dead_only(wreck: Bus) -> None:
+    wreck.checkpoint_create("one", {"at": 2})
+    members = {member.agent_id: member for member in wreck.recovery_plan("s").agents}
+    assert members["lost"].checkpoint
+    assert members["one"].checkpoint is None
+
+
+def test_an_artifact_is_from_who_saved_it_last(team: Bus) -> None:
+    for seconds, agent in enumerate(("two", "one", "boss", "one")):
+        with clock.moved(seconds):
+            team.state_save(agent, EXECUTION[0], "d")
+    assert team.recovery_plan("s").artifacts[0].saved_by == "one"
+
+
+@pytest.mark.parametrize("told", ['"recovery"', ["recovery"], 7])
+def test_who_failed_of_whatever_is_lost(team: Bus, told: object) -> None:
+    team.update("one", error_info=told)
+    team.retire("one", status="failed")
+    assert [found.dead for found in team.interrupted()] == [1]
 
 
 def test_resume_gives_back_marks_failed_and_goes_on(wreck: Bus) -> None:
@@ -180,6 +209,15 @@ def test_a_checkpoint_of_the_very_moment_of_a_restart_was_made_before(wreck: Bus
         assert wreck.checkpoint_restore("one") is None
 
 
+def test_what_was_restarted_and_went_on_is_restarted_again(wreck: Bus) -> None:
+    wreck.recovery_apply("s", "restart", by="me")
+    for progress, phase in ((10, None), (0, "design")):
+        wreck.session_progress("s", progress, phase=phase)
+        assert wreck.recovery_apply("s", "restart", by="me").changed
+        assert (wreck.session_show("s").progress, wreck.session_show("s").phase) == (0, None)
+        assert not wreck.recovery_apply("s", "restart", by="me").changed
+
+
 def test_complete_needs_all_artifacts(wreck: Bus) -> None:
     with refused("unfit_option", 65):
         wreck.recovery_apply("s", "complete", by="me")
@@ -194,6 +232,14 @@ def test_complete_needs_all_artifacts(wreck: Bus) -> None:
     for option in ("resume", "restart", "abandon"):
         with refused("already_ended", 76):
             wreck.recovery_apply("s", option, by="me")
+
+
+def test_what_is_complete_stays_so_when_an_artifact_goes(team: Bus) -> None:
+    for key in EXECUTION:
+        team.state_save("one", key, "x")
+    assert team.recovery_apply("s", "complete", by="me").changed
+    team.state_delete("one", EXECUTION[0])
+    assert not team.recovery_apply("s", "complete", by="me").changed
 
 
 def test_a_type_without_artifacts_gets_resume_and_abandon(bus: Bus) -> None:
@@ -287,6 +333,19 @@ def test_a_milestone_is_made_once_and_never_over_another(planned: Bus) -> None:
     assert planned.session_show("q").status == "active"
     assert planned.recovery_apply("q", "create-milestone", by="me").milestone_id == "milestone-q"
     assert planned.milestone_show("milestone-q").data["plan"] == "just words"
+
+
+@pytest.mark.parametrize("priority", [0, 11, 99, True, 7.5, "8", None])
+def test_a_plan_of_which_little_can_be_used_makes_a_milestone_all_the_same(bus: Bus, priority: object) -> None:
+    bus.register("planner", type="milestone-planner", session="p", operation="planning")
+    plan = {"id": "no id!", "milestone_id": 7, "title": ["none"], "priority": priority, "status": "done", "data": 1}
+    bus.state_save("planner", "milestone-plan", json.dumps(plan))
+    bus.recovery_apply("p", "create-milestone", by="me")
+    (made,) = bus.milestone_list()
+    assert (made.id, made.title, made.status, made.priority) == (
+        "milestone-p", "Milestone of session p", "planned", 5,
+    )  # fmt: skip
+    assert not {"id", "title", "status", "priority", "data"} & set(made.data)
 
 
 def test_without_a_plan_there_is_no_milestone(bus: Bus) -> None:
@@ -413,6 +472,16 @@ def test_a_session_is_abandoned_a_day_after_it_was_found_failed(team: Bus) -> No
         assert team.clean(failed="24h").abandoned_sessions == ["s"]
 
 
+def test_cleanup_and_counts_go_by_the_silence_they_are_told(team: Bus) -> None:
+    with clock.moved(700):
+        assert team.clean(stale="20m").failed_agents == []
+        assert team.session_counts().stale == 0
+        team.config_set("session_timeout", "600")
+        assert team.session_counts().stale == 1
+        done = team.clean(stale="10m")
+        assert (done.failed_agents, done.failed_sessions) == (["boss", "one", "two"], ["s"])
+
+
 def test_counts_are_of_the_last_days(team: Bus) -> None:
     team.register("p", type="milestone-planner", session="p")
     team.session_complete("p")
@@ -470,3 +539,10 @@ def test_what_an_agent_registers_itself_comes_before_what_it_was_started_as(wrec
     wreck.register("lost", type="milestone-executor", session="s", pid=os.getpid())
     wreck.recovery_spawned("lost", pid=process.pid)
     assert {agent.agent_id: agent.pid for agent in wreck.agents()}["lost"] == os.getpid()
+
+
+def test_agents_are_started_again_in_the_order_of_their_ids(team: Bus) -> None:
+    for agent, command in (("two", "a"), ("boss", "c"), ("one", "b")):
+        team.update(agent, command=command)
+        team.retire(agent, status="failed")
+    assert [found.agent_id for found in team.recovery_respawn("s")] == ["boss", "one", "two"]

@@ -88,6 +88,16 @@ def test_no_jump_of_the_clock_makes_a_lease_last(team: Bus, jump: int) -> None:
         team.ack("1.2")
 
 
+def test_a_clock_that_is_set_back_stops_no_heartbeat(team: Bus) -> None:
+    with clock.moved(86400):
+        team.send("boss", "one", "task_assignment", {})
+    team.register("boss", type="milestone-coordinator", session="s")
+    with clock.moved(60):
+        team.send("boss", "one", "task_assignment", {})
+        (heard,) = [agent.last_heartbeat.timestamp() for agent in team.agents() if agent.agent_id == "boss"]
+        assert clock.seconds() - heard < 5
+
+
 def test_who_was_taken_for_dead_and_is_heard_of_again_is_active(team: Bus) -> None:
     with clock.moved(2 * HOUR):
         assert team.monitor_check().failed == ["boss", "one", "two"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, BusError, clock, liveness
+from bus import Bus, BusError, clock, liveness, trace_import
 from bus.models import Lifecycle
 from tests.conformance.refusal import refused
 from tests.conftest import Process
@@ -84,6 +84,14 @@ def test_an_agent_whose_process_runs_is_active_until_it_ends(bus: Bus, process: 
     assert bus.trace_active() == []
 
 
+def test_the_start_of_a_process_is_told_to_a_second_or_two(bus: Bus, process: Process) -> None:
+    began = liveness.wall_clock_start(process.pid)
+    assert began
+    for seconds, gone in ((1, 0), (5, 1)):
+        entry = {**RUNNING, "pid": process.pid, "started_at": clock.rfc3339(began - seconds)}
+        assert bus.trace_import(state([entry], [])).gone == gone
+
+
 def test_another_process_under_its_pid_does_not_make_it_active(bus: Bus) -> None:
     found = bus.trace_import(state([{**RUNNING, "pid": os.getpid()}], []), zone="UTC")
     assert (found.added, found.gone) == (1, 1)
@@ -116,10 +124,27 @@ def test_what_is_there_twice_in_one_file_is_one_agent(bus: Bus) -> None:
     assert (found.added, found.updated, found.left) == (1, 1, 1)
 
 
+def test_an_import_that_has_to_be_run_again_counts_anew(bus: Bus) -> None:
+    again = trace_import.import_(state([], [ENDED, {"pid": 1}]), zone="UTC", skip_invalid=True)
+    (first,) = bus.apply([again])
+    (second,) = bus.apply([again])
+    reasons = {"it has no started_at": 1}
+    assert (first.added, first.left, first.reasons) == (1, 1, reasons)
+    assert (second.added, second.left, second.reasons) == (0, 2, {**reasons, "already on record": 1})
+
+
 def test_an_end_is_stronger_than_the_word_running(bus: Bus) -> None:
     finished = {**ENDED, "status": "running"}
     bus.trace_import(state([finished], []), zone="UTC")
     assert [life.status for life in records(bus)] == ["completed"]
+
+
+def test_who_stands_among_the_completed_does_not_run(bus: Bus, process: Process) -> None:
+    began = liveness.wall_clock_start(process.pid)
+    assert began
+    entry = {**RUNNING, "pid": process.pid, "started_at": clock.rfc3339(began)}
+    bus.trace_import(state([], [entry]))
+    assert [(life.status, life.duration_ms) for life in records(bus)] == [("completed", None)]
 
 
 def test_forms_that_are_met(bus: Bus) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import Bus, clock, copying, payloads
+from bus import Bus, clock, copying, monitor, payloads
 
 STATUSES = ["scheduled", "ready", "leased", "acknowledged", "dead"]
 LEGAL = {
@@ -100,6 +100,25 @@ def test_no_row_put_in_by_hand_blocks_a_mailbox(
         assert bus.message(good).status == "acknowledged"
         assert bus.messages()
         bus.status()
+
+
+def test_however_many_are_due_a_check_moves_them_all(hand: sqlite3.Connection, url: str) -> None:
+    number = monitor.BATCH + 1
+    hand.execute(
+        "with recursive n (i) as (select 1 union all select i + 1 from n where i < ?)"
+        "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload, status, due_at)"
+        "select 's', 'me', 'nobody-yet', 'task_assignment', '{}', 'scheduled', '2020-01-01 00:00:00.000' from n",
+        [number],
+    )
+    with Bus.open(url) as bus:
+        assert bus.monitor_check().due == number
+
+
+def test_the_doctor_names_what_is_not_of_the_bus(hand: sqlite3.Connection, url: str) -> None:
+    hand.execute("create view notes as select 1")
+    with Bus.open(url) as bus:
+        (found,) = [finding for finding in bus.doctor() if finding.subject == "schema"]
+    assert (found.verdict, found.details) == ("warning", "not ours: notes")
 
 
 def test_a_row_can_not_be_replaced_by_hand(hand: sqlite3.Connection) -> None:
@@ -380,6 +399,8 @@ def test_what_is_sent_by_hand_keeps_a_session_active(hand: sqlite3.Connection, u
 def test_settings_that_are_numbers_stay_numbers_by_hand(hand: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="invalid_value"):
         hand.execute("update agent_coordination_config set value = 'many' where key = 'message_retry_limit'")
+    with pytest.raises(sqlite3.IntegrityError, match="invalid_value"):
+        hand.execute("update agent_coordination_config set value = '5' || char(0) || 's' where key = 'lease_seconds'")
 
 
 # --- the compiled checks judge as a validator does

@@ -1,10 +1,12 @@
 """How an AsyncBus ends: closed, used after that, never closed; and what is cancelled while a thread is at it."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +81,17 @@ def test_who_sleeps_when_the_bus_is_closed_is_woken_and_told_so(place: str) -> N
         assert isinstance(outcomes[3], asyncio.CancelledError)
 
     asyncio.run(run())
+
+
+def test_a_bus_that_was_closed_is_not_kept_until_the_process_ends(url: str) -> None:
+    async def run() -> tuple[weakref.ref[Any], threading.Thread]:
+        async with await AsyncBus.open(url) as bus:
+            return weakref.ref(bus.store._database), bus.store._database._thread
+
+    found, thread = asyncio.run(run())
+    thread.join()
+    gc.collect()
+    assert found() is None
 
 
 def test_many_may_close_a_bus(place: str) -> None:

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -160,6 +162,16 @@ def test_a_copy_that_fails_leaves_nothing(full: Bus, place: Place, kind: str) ->
             new.store.run(copying.put(spool, wrong))
         assert everything(new) == before
         assert full.copy_to(new).target == taken
+
+
+def test_what_arrives_otherwise_than_it_was_read_is_not_kept(full: Bus, place: Place) -> None:
+    with Bus.open(place("sqlite"), create=True) as new:
+        with copying.Spool() as spool:
+            *others, last = full.store.run(copying.take(spool))
+            with refused("fault", 70):
+                new.store.run(copying.put(spool, [*others, msgspec.structs.replace(last, sha256="0" * 64)]))
+        full.copy_to(new)  # which is empty still
+        assert everything(new) == everything(full)
 
 
 def test_a_type_that_was_changed_does_not_stop_older_messages(place: Place) -> None:
@@ -343,9 +355,6 @@ def test_a_type_of_which_nothing_is_can_go(full: Bus) -> None:
 
 
 def test_the_command_prints_what_was_copied(full: Bus, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
-
     target = place("postgres")
     command = [sys.executable, "-P", "-m", "bus_cli", "copy", full.url.address(), target]
     told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
@@ -354,3 +363,15 @@ def test_the_command_prints_what_was_copied(full: Bus, place: Place, monkeypatch
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 76
     assert "has something in it" in again.stderr
+
+
+def test_the_command_does_not_upgrade_what_it_copies(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.executescript("pragma application_id = 1098146163; pragma user_version = 1; create table t (x)")
+    (tmp_path / "old.db").chmod(0o600)
+    before = (tmp_path / "old.db").read_bytes()
+    command = [sys.executable, "-P", "-m", "bus_cli.main", "copy", str(tmp_path / "old.db"), str(tmp_path / "new.db")]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, "bus init" in told.stderr) == (66, True)
+    assert (tmp_path / "old.db").read_bytes() == before
+    assert not (tmp_path / "new.db").exists()

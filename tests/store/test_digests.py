@@ -89,6 +89,20 @@ def test_a_row_put_in_by_hand_has_no_digest_and_is_received(url: str) -> None:
         assert message.digest is None
 
 
+@pytest.mark.parametrize("limit", [1, 5])
+@pytest.mark.parametrize("damaged", ['{"a":', "", "null"])
+def test_what_was_put_in_by_hand_and_is_no_json_any_more_is_buried(url: str, damaged: str, limit: int) -> None:
+    with Bus.open(url) as bus, closing(sqlite3.connect(url, isolation_level=None)) as hand:
+        bus.register("a", type="milestone-executor", session="s")
+        hand.execute(
+            "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload)"
+            " values ('s', 'me', 'a', 'task_assignment', '{}')"
+        )
+        damage(url, 1, damaged)
+        assert bus.receive("a", limit=limit) == []
+        assert (bus.message(1).status, bus.message(1).dead_reason) == ("dead", "damaged")
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_the_shell_s_digest_is_the_same(shell: Shell, payload: str) -> None:
     shell('send_agent_message boss one task_assignment "$1"', payload)

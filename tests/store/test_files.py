@@ -12,12 +12,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bus import AsyncBus, Bus, BusError, clock, messages, schemas
 from bus.errors import error
+from bus.store import facts
 from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
@@ -77,6 +80,15 @@ def test_the_nearest_bus_above_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path / "a" / "b")
     with Bus.open() as bus:
         assert bus.url.path == str(tmp_path / ".milestones" / "coordination.db")
+
+
+def test_a_link_to_nowhere_is_no_reason_to_look_further_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Bus.open(create=True).close()
+    (tmp_path / "below" / ".milestones").mkdir(parents=True)
+    (tmp_path / "below" / ".milestones" / "coordination.db").symlink_to("nowhere")
+    monkeypatch.chdir(tmp_path / "below")
+    with refused("unsafe_file", 66):
+        Bus.open()
 
 
 @pytest.mark.parametrize(
@@ -178,6 +190,26 @@ print(bus.status()["messages"]["ready"] == sent + 1)
     assert output(python(code, url)) == "outcome_unknown True"
 
 
+def test_a_disk_that_fails_before_the_commit_has_stored_nothing_and_says_so(url: str) -> None:
+    with Bus.open(url) as bus:
+        connection = bus.store.connection()
+        assert isinstance(connection, store.Connection)
+        execute = connection.execute
+
+        def failing(sql: str, *values: Any) -> sqlite3.Cursor:
+            if "agent_state" in sql:
+                problem = sqlite3.OperationalError("disk I/O error")
+                problem.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise problem
+            return execute(sql, *values)
+
+        connection.execute = failing
+        with refused("io_error", 70):
+            bus.state_save("a", "k", "v")
+        assert bus.state_load("a", "k") is None
+        assert bus.state_save("a", "k", "v") == 1
+
+
 def test_a_full_file_system_is_said_plainly(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -251,6 +283,33 @@ def test_a_copy_is_made_while_the_bus_is_used(url: str, tmp_path: Path) -> None:
     with Bus.open(str(tmp_path / "copy.db")) as copy:
         assert [agent.agent_id for agent in copy.agents()] == ["a"]
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_that_fails_leaves_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: str) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("the disk has gone")
+
+    with Bus.open(url) as bus:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_target", fails)
+            with refused("fault", 70):
+                bus.backup(str(tmp_path / "copy.db"))
+        assert not (tmp_path / "copy.db").exists()
+        bus.backup(str(tmp_path / "copy.db"))
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [
+        *(((3, *rest), "ok") for rest in ((51, 3), (51, 4), (53, 0), (44, 6), (50, 7))),
+        *(((3, *rest), "warning") for rest in ((38, 0), (44, 5), (44, 7), (50, 8), (51, 2), (52, 0))),
+    ],
+)
+def test_the_doctor_knows_which_libraries_have_the_wal_reset_bug(
+    version: tuple[int, int, int], verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    assert facts._library()[:2] == ("library", verdict)
 
 
 def test_the_wal_stays_small(url: str) -> None:
@@ -407,16 +466,25 @@ def pragma(url: str, name: str) -> object:
     return found
 
 
+KEPT = {
+    "wal_autocheckpoint": 0,
+    "mmap_size": 0,
+    "journal_mode": "wal",
+    "auto_vacuum": 2,
+    "journal_size_limit": 4 << 20,
+    "page_size": 1024,
+}
+
+
 def test_a_bus_is_kept_as_the_design_says(url: str) -> None:
     for address, synchronous in ((url, 2), (f"{url}?synchronous=normal", 1)):
         with Bus.open(address) as bus:
             mine = bus.store.connection().sqlite
             found = {
-                name: mine.execute(f"pragma {name}").fetchone()[0]
-                for name in ("synchronous", "wal_autocheckpoint", "mmap_size", "journal_mode", "auto_vacuum")
+                name: mine.execute(f"pragma {name}").fetchone()[0] for name in ("synchronous", "trusted_schema", *KEPT)
             }
-            kept = {"wal_autocheckpoint": 0, "mmap_size": 0, "journal_mode": "wal", "auto_vacuum": 2}
-            assert found == {**kept, "synchronous": synchronous}
+            trusted = int(sqlite3.sqlite_version_info < (3, 41, 0))  # before, that forbids JSON functions in checks
+            assert found == {**KEPT, "synchronous": synchronous, "trusted_schema": trusted}
     assert pragma(url, "application_id") == store.APPLICATION_ID
     assert pragma(url, "user_version") == schemas.migrations("sqlite")[-1][0]
 
@@ -606,6 +674,24 @@ def test_threads_have_connections_of_their_own(url: str) -> None:
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(work, range(8)))
         assert bus.status()["messages"] == {"ready": 80}
+
+
+def test_a_reader_can_change_nothing_in_any_thread(url: str) -> None:
+    with Bus.open(url, read_only=True) as bus, ThreadPoolExecutor(1) as thread:
+        for call in (bus.state_save, partial(thread.submit, bus.state_save)):
+            with refused("unsafe_file", 66):
+                done = call("a", "k", "v")
+                done.result()
+        assert bus.state_load("a", "k") is None
+
+
+def test_who_has_waited_sleeps_no_more(url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        seen = []
+        bus.store.before_sleep = lambda: seen.append(bus.store.asleep)
+        assert bus.receive("a", wait=0.01) == []
+        assert (seen[0], bus.store.asleep) == (True, False)
 
 
 def test_threads_share_a_bus_in_memory() -> None:

@@ -136,6 +136,18 @@ def test_who_sees_the_same_sleeps_on_in_a_task_too(url: str, bus: Bus, monkeypat
     assert len(roused.acts) == 1
 
 
+def test_who_watches_a_value_looks_again_soon_since_nobody_rings_when_its_time_is_over(bus: Bus) -> None:
+    bus.state_save("one", "k", "v", ttl=60)
+    routine, reply = state.watch("one", "k", wait="1h"), None
+    while isinstance(request := routine.send(reply), Operation):
+        reply = bus.store.run(request)
+    assert request.seconds is not None
+    assert request.seconds <= 1
+    with clock.moved(61), pytest.raises(StopIteration) as ended:
+        routine.send(bus.store.run(routine.send(False)))
+    assert ended.value.value is None
+
+
 def test_an_outlook_is_the_same_as_long_as_nothing_comes_to_pass(bus: Bus) -> None:
     def outlook() -> agents.Outlook:
         return bus.store.run(agents.outlook("one"))

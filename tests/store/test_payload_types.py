@@ -97,6 +97,8 @@ def test_a_whole_number_is_an_integer_however_it_is_written(painter: Bus, number
 def test_types_that_differ_in_case_keep_their_own_checks(painter: Bus) -> None:
     painter.types_add("message", "Ping", schema={"required": ["n"]})
     painter.types_add("message", "ping", schema={})
+    (ping,) = [kind.definition for kind in painter.types_list(kind="message") if kind.name == "ping"]
+    assert ping == {"type": "object"}
     painter.send("a", "a", "ping", {})
     with refused("invalid_payload", 65):
         painter.send("a", "a", "Ping", {})
@@ -216,7 +218,7 @@ def test_the_words_of_a_refusal_are_never_empty(painter: Bus) -> None:
 
 
 def test_artifacts_are_state_keys_with_weights(painter: Bus) -> None:
-    for artifacts in (["bad key"], {"k": -5}, {"k": float("nan")}, ["k", "k"], [""]):
+    for artifacts in (["bad key"], {"k": -5}, {"k": 0}, {"k": 1e7}, {"k": float("nan")}, ["k", "k"], [""]):
         with pytest.raises(BusError) as caught:
             painter.types_add("operation", "o", artifacts=artifacts)  # type: ignore[arg-type]
         assert caught.value.exit_status in (64, 65)

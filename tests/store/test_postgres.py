@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,6 +25,7 @@ from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
 from bus.models import Message
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
+from bus.store.postgres_async import Pool
 from bus.store.postgres_wire import Wire
 from bus.store.url import Server, parse
 from tests import servers
@@ -90,6 +92,14 @@ def test_an_address_hides_its_password_wherever_it_is_shown() -> None:
     assert "s3cr" not in f"{url!r} {url} {url.path}"
     assert url.conninfo == "postgresql://me:s3cr%40t@db.example:6432/work?sslmode=require&sslpassword=s3cr%40t"
     assert parse(url.address()).path.replace("&schema=team", "") == url.path.replace("&schema=team", "")
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "passfile", "sslkey"])
+def test_an_address_shows_no_option_that_is_secret(name: str) -> None:
+    url = parse(f"postgresql://h/d?{name}=s3cr3t&sslmode=require")
+    assert isinstance(url, Server)
+    assert url.path == f"postgresql://h/d?{name}=***&sslmode=require"
+    assert url.conninfo == f"postgresql://h/d?{name}=s3cr3t&sslmode=require"
 
 
 @pytest.mark.parametrize(
@@ -580,6 +590,48 @@ def backend(bus: Bus) -> int:
     connection = bus.store.connection()
     assert isinstance(connection, Connection)
     return connection.driver().info.backend_pid
+
+
+@pytest.mark.parametrize(("option", "seconds"), [("", 5), ("&connect_timeout=60", None)])
+def test_how_long_one_waits_for_a_server_is_for_the_address_to_say(
+    bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch, option: str, seconds: int | None
+) -> None:
+    connect, told = psycopg.Connection.connect, []
+
+    def connecting(conninfo: str, **options: Any) -> object:
+        told.append(options["connect_timeout"])
+        return connect(conninfo, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "connect", connecting)
+    Bus.open(f"{postgres}{option}").close()
+    assert told == [seconds]
+
+
+def test_who_is_stopped_in_the_middle_is_in_nobodys_way_for_long(bus: Bus) -> None:
+    connection = bus.store.connection()
+    assert isinstance(connection, Connection)
+    names = ["idle_in_transaction_session_timeout", "lock_timeout"]
+    found = connection.driver().execute("select setting from pg_settings where name = any($1) order by name", [names])
+    assert found.fetchall() == [("10000",), ("5000",)]
+
+
+def test_who_has_waited_is_no_longer_rung(bus: Bus, hand: Hand) -> None:
+    assert bus.receive("a", wait=0.01) == []
+    held = hand.execute("select count(*) from pg_locks where locktype = 'advisory' and pid = %s", [backend(bus)])
+    assert held.fetchall() == [(0,)]
+
+
+def test_a_connection_that_comes_back_to_a_closed_pool_is_closed(bus: Bus) -> None:
+    assert isinstance(bus.url, Server)
+    pool = Pool(Connection(bus.url), bus.url)
+    kept, back = pool.take(), pool.take()
+    pool.give(back)
+    pool.close()
+    pool.give(kept)
+    assert isinstance(kept, Connection)
+    assert isinstance(back, Connection)
+    assert not kept.sound()
+    assert not back.sound()
 
 
 def test_a_connection_that_broke_is_replaced(bus: Bus, hand: Hand) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from datetime import datetime, timezone
+import time
+from datetime import UTC, datetime, timezone
 from decimal import Decimal
 
 import msgspec
@@ -85,6 +86,12 @@ def test_receipts_of_another_kind_are_usage(given_: object) -> None:
 def test_what_is_no_message_id_is_usage(given_: object) -> None:
     with refused("usage", 64):
         inputs.message_id(given_)  # type: ignore[arg-type]
+
+
+def test_ids_and_receipts_have_18_digits_at_most() -> None:
+    longest = "9" * 18
+    assert inputs.message_id(longest) == int(longest)
+    assert inputs.receipt_list(f"{longest}.{longest}") == [f"{longest}.{longest}"]
 
 
 def test_a_refused_id_is_said_to_be_of_what_was_asked_for() -> None:
@@ -171,6 +178,21 @@ def test_documents_as_text_stay_as_they_are(value: object) -> None:
         assert inputs.document(text) == text
 
 
+def test_objects_in_arrays_are_64_deep_at_most_too() -> None:
+    for opening, closing in (('{"a":[', "]}"), ('[{"a":', "}]")):
+        inside = "1" if opening.endswith(":") else ""
+        assert inputs.document(opening * 32 + inside + closing * 32)
+        with refused("invalid_json", 65):
+            inputs.document("[" + opening * 32 + inside + closing * 32 + "]")
+
+
+def test_days_are_at_most_100_years() -> None:
+    assert (inputs.days(36600), inputs.days(0.001), inputs.days(None)) == (36600, 0.001, None)
+    for given_ in (36600.001, 0, True, "1"):
+        with refused("usage", 64):
+            inputs.days(given_)  # type: ignore[arg-type]
+
+
 def test_a_list_of_names_is_a_document_and_so_is_one_name() -> None:
     assert inputs.document(["x"]) == '["x"]'
 
@@ -205,3 +227,28 @@ def test_notes_stay_as_they_are() -> None:
     assert json.loads(inputs.notes({"a": [None]})) == {"a": [None]}
     with refused("payload_too_large", 65):
         inputs.notes("x" * (1 << 20) + "x")
+    with refused("payload_too_large", 65):
+        inputs.notes('"' + "é" * (1 << 19) + '"')
+    assert inputs.notes('"' + "é" * ((1 << 19) - 1) + '"')
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+@pytest.mark.parametrize(
+    "given_",
+    [
+        "2030-01-01 12:00:00.5",
+        "2030-01-01T12:00:00.500Z",
+        " 2030-01-01T14:00:00.5+02:00 ",
+        datetime(2030, 1, 1, 12, 0, 0, 500_000),
+        datetime(2030, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC),
+    ],
+)
+def test_a_moment_that_names_no_zone_is_utc_wherever_one_is(
+    monkeypatch: pytest.MonkeyPatch, given_: str | datetime, zone: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = inputs.moment(given_)
+    time.tzset()
+    assert found == "2030-01-01 12:00:00.500"

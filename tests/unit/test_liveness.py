@@ -1,6 +1,7 @@
 """Whether a process runs: by threads at once, and after it ended."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,18 @@ def test_threads_may_ask_after_the_same_process_at_once(monkeypatch: pytest.Monk
 def test_of_many_processes_a_few_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "_watched", {})
     monkeypatch.setattr(liveness, "WATCHED", 2)
+    before = len(os.listdir("/proc/self/fd"))
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             process = stack.enter_context(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
             assert liveness.glance(liveness.identity(process.pid)) is Life.ALIVE
         assert len(liveness._watched) == 2
+        liveness._watched.clear()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("name", ["work", "a b", "a) Z (b", ")"])
+def test_the_name_of_a_process_says_nothing_of_its_life(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    fields = ["S", *map(str, range(4, 22)), "4711", *map(str, range(23, 53))]
+    monkeypatch.setattr(liveness, "read", lambda path: f"12 ({name}) {' '.join(fields)}\n".encode())
+    assert liveness.started_at(12) == 4711

@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from bus import salvage
+from bus import inputs, salvage
 
 
 class Record(msgspec.Struct):
@@ -41,6 +41,14 @@ def test_what_lies_too_deep_is_null() -> None:
         found, depth = found[0], depth + 1  # type: ignore[index]
     assert found is None
     assert 50 < depth < 70
+
+
+def test_an_object_that_lies_too_deep_is_null() -> None:
+    found = salvage.document('{"a":' * 100 + "1" + "}" * 100)
+    depth = 0
+    while found:
+        found, depth = found["a"], depth + 1
+    assert (found, depth) == (None, inputs.DEPTH)
 
 
 def test_what_is_no_json_at_all_is_nothing() -> None:
