@@ -212,7 +212,7 @@ def test_what_is_started_again_is_by_itself_and_adds_to_its_log(url: str) -> Non
 
 @pytest.mark.parametrize(("status", "fate"), [("completed", "ended"), ("failed", "failed"), ("terminated", "failed")])
 def test_what_an_agent_said_of_its_end_is_its_fate(url: str, status: str, fate: str) -> None:
-    command = f"{sys.executable} -m bus_cli.main"
+    command = f"{sys.executable} -m bus_cli"
     with Bus.open(url) as bus:
         again = f'{command} heartbeat "$BUS_AGENT" && {command} retire "$BUS_AGENT" --status {status}'
         bus.register("lost", type="validation", session="s", command=again)

@@ -370,7 +370,7 @@ def test_the_command_does_not_upgrade_what_it_copies(tmp_path: Path) -> None:
         old.executescript("pragma application_id = 1098146163; pragma user_version = 1; create table t (x)")
     (tmp_path / "old.db").chmod(0o600)
     before = (tmp_path / "old.db").read_bytes()
-    command = [sys.executable, "-P", "-m", "bus_cli.main", "copy", str(tmp_path / "old.db"), str(tmp_path / "new.db")]
+    command = [sys.executable, "-P", "-m", "bus_cli", "copy", str(tmp_path / "old.db"), str(tmp_path / "new.db")]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (told.returncode, "bus init" in told.stderr) == (66, True)
     assert (tmp_path / "old.db").read_bytes() == before

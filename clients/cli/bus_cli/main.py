@@ -180,3 +180,7 @@ def _status(given: list[str], as_json: bool) -> int:
             raise
         words = f"{type(problem).__name__}: {problem}"
         return fail(error("fault", words, "set BUS_DEBUG=1 for the trace, and report it"), as_json)
+
+
+if __name__ == "__main__":
+    main()
