@@ -149,7 +149,8 @@ _bus_document() {
 # newlines at the end of what comes before it. The exit by a status of its own says that the script came to its end; the
 # schema is not taken down piece by piece then.
 _bus_sql() {
-  local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin='begin;' _names='' _checkpoint='' _ring='' _size _output _status=0 _begun=$SECONDS
+  local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin='begin;' _names='' _checkpoint='' _ring='' _size _output _status=0
+  local _began=${SECONDS:-0} # a caller may have unset it
   local _operations=${_bus_schemas//\\/\\\\}/operations
   _operations=${_operations//\"/\\\"}
   _bus_locate || return
@@ -203,7 +204,7 @@ commit;
 $_ring.exit 3
 END
   ) || _status=$?
-  ((SECONDS - _begun < 2)) || _bus_queue=0 # somebody stopped with the turn
+  ((${SECONDS:-0} - _began < 2)) || _bus_queue=0 # somebody stopped with the turn
   ((_status == 3)) || { _bus_failed "$_output" || return; _bus_sql "$@"; return; }
   [[ -z $_ring ]] || _bus_bell=''
   REPLY=${_output%'#'*}
