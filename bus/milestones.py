@@ -96,7 +96,7 @@ def export(milestone: Milestone, folder: Path) -> Path:
                 file.write(to_yaml(milestone))
                 file.flush()
                 os.replace(file.name, path)
-            except BaseException:
+            except BaseException:  # a signal, too, leaves no file behind
                 with suppress(FileNotFoundError):  # it has its name already
                     os.unlink(file.name)
                 raise

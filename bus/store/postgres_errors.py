@@ -55,8 +55,7 @@ def translate(problem: Exception, url: Server) -> BusError:
     if state in BY_STATE:
         return error(BY_STATE[state])
     if state in GONE:
-        words = f"the schema {url.schema} of {url.path} was removed or replaced meanwhile"
-        return error("no_bus", words, "start again on what is there")
+        return error("no_bus", f"the schema {url.schema} of {url.path} is no whole bus any more: {words}")
     if state[:2] in ("22", "23") or (isinstance(problem, psycopg.DataError | psycopg.ProgrammingError) and not state):
         return error("invalid_value", words)
     return error("fault", f"PostgreSQL failed on {url.path}: {words}")

@@ -141,8 +141,8 @@ _bus_document() {
 # folder of the operations, with parameters; the output, whole, in REPLY. Only a bus of this version is touched, and only
 # by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command must do it.
 #
-# A writer tries for 3 ms without a turn; it is most of the time a process that starts, reads, and ends. Who finds others
-# at work queues on the turnstile, at the last moment, and for its next writes at once.
+# A turn that began here would last as long as the process, ten times as long as the transaction. So a writer tries for 3 ms
+# without one. Who finds others at work queues on the turnstile, just before it begins, and for its next writes at once.
 #
 # Where somebody waits at the doorbell `_bus_bell`, sqlite3 rings it: it opens the file when it has committed, and the end
 # of its process closes it, and leaves the turnstile. `_bus_bell` is empty then. The # keeps the shell from dropping
@@ -184,7 +184,7 @@ _bus_sql() {
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
     [[ $_begin != .read* ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
     exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
-.timeout 2500
+.timeout 5000
 .output /dev/null
 .dbconfig no_ckpt_on_close on
 $_names

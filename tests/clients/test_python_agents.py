@@ -597,7 +597,7 @@ def test_an_async_agent_ends_after_what_it_still_has_to_acknowledge(
 
             async def slowly(receipts: str) -> None:
                 for _ in range(100):
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # turns of the event loop, in which who leaves could end
                 await ack(receipts)
 
             monkeypatch.setattr(agent.bus, "ack", slowly)

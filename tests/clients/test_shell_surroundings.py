@@ -467,7 +467,7 @@ def test_who_is_stopped_in_a_transaction_makes_others_busy(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    impatient = r"s/^\.timeout 2500/.timeout 50/; s/ flock -w 2.5 / flock -w 0.05 /"
+    impatient = r"s/^\.timeout 5000/.timeout 50/; s/ flock -w 2.5 / flock -w 0.05 /"
     _program(tmp_path, "sqlite3", f"sed '{impatient}' | {shutil.which('sqlite3')} \"$@\"")
     with contextlib.closing(sqlite3.connect(FILE, isolation_level=None)) as other, open(f"{FILE}.turn", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)

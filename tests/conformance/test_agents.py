@@ -50,7 +50,7 @@ def test_bad_registrations_are_refused(bus: Bus) -> None:
 @pytest.mark.parametrize("words", ["a\0b", "\ud800", 7])
 def test_what_is_no_text_is_not_registered(bus: Bus, name: str, words: object) -> None:
     with refused("invalid_value", 65):
-        bus.register("one", type="validation", session="s", **{name: words})  # type: ignore[arg-type]
+        bus.register("one", type="validation", session="s", **{name: words})  # type: ignore[arg-type]  # a keyword that varies
     assert bus.agents() == []
 
 

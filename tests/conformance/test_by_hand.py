@@ -26,6 +26,7 @@ def prompt(bus: Bus) -> Iterator[Callable[[str], Any]]:
     """Runs statements on a connection of its own, where there can be another."""
     if isinstance(bus.url, Server):
         with psycopg.connect(bus.url.conninfo, autocommit=True) as connection:
+            # The driver's types want a literal, lest a stranger's words become SQL; these are ours.
             connection.execute(f"set search_path to {bus.url.schema}; set timezone to 'UTC'")  # type: ignore[arg-type]
             yield connection.execute
     elif bus.url.path == MEMORY:

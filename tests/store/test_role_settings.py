@@ -120,7 +120,7 @@ def test_a_schema_that_is_dropped_is_no_bus_any_more(
         bus.register("a", type="milestone-executor", session="s")
         message = bus.send("a", "a", TASK, {})
         assert isinstance(bus.url, Server)
-        hand.execute(f"drop schema {bus.url.schema} cascade")  # type: ignore[arg-type]
+        hand.execute(f"drop schema {bus.url.schema} cascade")  # type: ignore[arg-type]  # no literal, but ours
         for call in (
             lambda: bus.send("a", "a", TASK, {}),
             lambda: bus.receive("a"),

@@ -190,7 +190,7 @@ def test_days_are_at_most_100_years() -> None:
     assert (inputs.days(36600), inputs.days(0.001), inputs.days(None)) == (36600, 0.001, None)
     for given_ in (36600.001, 0, True, "1"):
         with refused("usage", 64):
-            inputs.days(given_)  # type: ignore[arg-type]
+            inputs.days(given_)  # type: ignore[arg-type]  # what no caller should pass
 
 
 def test_a_list_of_names_is_a_document_and_so_is_one_name() -> None:

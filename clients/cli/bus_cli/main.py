@@ -182,5 +182,5 @@ def _status(given: list[str], as_json: bool) -> int:
         return fail(error("fault", words, "set BUS_DEBUG=1 for the trace, and report it"), as_json)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # `python -m bus_cli.main`, which would else do nothing and say that all is well
     main()
