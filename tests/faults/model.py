@@ -237,21 +237,22 @@ class Model:
         held = message["status"] in ("leased", "ready") and message["holder"] is not None
         if message["delivery"] != delivery or not (held or (over and message["status"] == "acknowledged")):
             raise Refusal("lease_lost")
-        if message["status"] == "ready":
-            message["status"] = "leased"
-            message["came back"] = True  # its lease ran out, and was counted then
         return message
+
+    def _came_back(self, message: dict[str, Any]) -> bool:
+        """Whether the lease of a held message ran out, which was counted when it did."""
+        return bool(message["status"] == "ready")
 
     def ack(self, receipt: str) -> None:
         self._held(receipt, over=True).update(status="acknowledged", due=None)
 
     def extend(self, receipt: str, lease: float) -> None:
         message = self._held(receipt)
-        message.update(due=self.now + lease, retries=message["retries"] - message.pop("came back", False))
+        message.update(status="leased", due=self.now + lease, retries=message["retries"] - self._came_back(message))
 
     def release(self, receipt: str, delay: float) -> None:
         message = self._held(receipt)
-        message["retries"] -= message.pop("came back", False)
+        message["retries"] -= self._came_back(message)
         self._return(message)
         if delay and message["status"] == "ready":
             due = min(self.now + delay, 9e9 if message["expires"] is None else message["expires"])
