@@ -45,16 +45,15 @@ class Ours:
         self.bus.close()
 
 
-def loop(folder: Path, mode: str, count: int) -> int:
+def loop(agent: Agent, count: int) -> int:
     """`count` messages through `for message in agent.messages()`, each sent by the body of the one before it; how many
     arrived."""
     arrived = 0
-    with Agent("looper", type=TYPE, session=SESSION, bus=address(folder, mode)) as agent:
-        agent.send("looper", "task_assignment", body(0))
-        for message in agent.messages():
-            arrived += message.payload["task_id"] == str(arrived)
-            if arrived < count:
-                agent.send("looper", "task_assignment", body(arrived))
+    agent.send(agent.id, "task_assignment", body(0))
+    for message in agent.messages():
+        arrived += message.payload["task_id"] == str(arrived)
+        if arrived < count:
+            agent.send(agent.id, "task_assignment", body(arrived))
     return arrived
 
 

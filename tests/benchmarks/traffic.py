@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bus_client import Agent
+
 from bus import AsyncBus
 from tests.benchmarks import ours
 from tests.benchmarks.contestant import Contestant, body, queue_lane
@@ -42,9 +44,14 @@ def one_by_one(run: Run) -> list[Figure]:
 
 
 def loop_lane(folder: Path, mode: str, count: int) -> Measure:
-    """The bus through `agent.messages()`."""
-    ours.open_bus(folder, mode).close()
-    return lambda _: rate(partial(ours.loop, folder, mode, count), count)
+    """The bus through `agent.messages()`, of an agent that is on it already, as the other contestants are."""
+    bus = ours.open_bus(folder, mode)
+
+    def measure(_: int) -> float:
+        with Agent("looper", type=ours.TYPE, session=ours.SESSION, bus=bus) as agent:
+            return rate(partial(ours.loop, agent, count), count)
+
+    return measure
 
 
 def batch_lane(folder: Path, mode: str, count: int) -> Measure:
