@@ -177,7 +177,7 @@ def ack_and_receive(
     first = Operation(
         partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up, "messages/receive"
     )
-    return _until_found(agent, first, claim(agent, lease=lease, type=type), inputs.duration(wait) or 0)
+    return _until_found(agent, first, _claiming(parameters, False), inputs.duration(wait) or 0)
 
 
 def _until_found(
@@ -206,7 +206,11 @@ def claim(
     agent: str, *, limit: int = 1, lease: Duration | None = None, type: str | None = None, ack: bool = False
 ) -> Operation[list[Message]]:
     """What is there for `receive`, now: one transaction, no waiting."""
-    claiming = partial(_claim, claims.parameters(agent, limit, lease, type), ack)
+    return _claiming(claims.parameters(agent, limit, lease, type), ack)
+
+
+def _claiming(parameters: Mapping[str, object], ack: bool) -> Operation[list[Message]]:
+    claiming = partial(_claim, parameters, ack)
     return Operation(claiming, True) if ack else Operation(claiming, True, _give_up, "messages/receive", brief=True)
 
 
