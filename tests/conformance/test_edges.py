@@ -552,10 +552,11 @@ def test_a_waiting_receiver_is_woken_by_a_release(team: Bus, meanwhile: Meanwhil
     assert [message.receipt for message in found] == ["1.2"]
 
 
-def test_a_waiting_sender_is_woken_by_the_acknowledgement(team: Bus, meanwhile: Meanwhile) -> None:
+@pytest.mark.parametrize("wait", [20, "36600d"])
+def test_a_waiting_sender_is_woken_by_the_acknowledgement(team: Bus, meanwhile: Meanwhile, wait: int | str) -> None:
     send(team)
     receipt = take(team)
-    assert meanwhile(("wait_ended", 1, {"wait": 20}), ("ack", receipt, {})).status == "acknowledged"
+    assert meanwhile(("wait_ended", 1, {"wait": wait}), ("ack", receipt, {})).status == "acknowledged"
 
 
 def test_a_waiting_sender_is_woken_by_the_death_of_its_message(team: Bus, meanwhile: Meanwhile) -> None:

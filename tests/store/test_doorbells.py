@@ -164,3 +164,20 @@ def test_only_those_processes_wake_one_that_are_watched_now(process: Process) ->
         process.wait()
         assert poll.poll(0) == []
         endings.close()
+
+
+@pytest.mark.parametrize("place", ["file", "memory", "postgres"])
+def test_one_may_wait_for_a_century(place: str, url: str, request: pytest.FixtureRequest) -> None:
+    address = {"file": url, "memory": ":memory:"}.get(place) or request.getfixturevalue("postgres")
+    with Bus.open(address, create=True) as bus:
+        bus.register("one", type="validation", session="s")
+        bus.send("one", "one", "task_assignment", {})
+
+        def cancel_elsewhere() -> None:
+            bus.store.before_sleep = None
+            another = threading.Thread(target=bus.cancel, args=(1,))
+            another.start()
+            another.join()
+
+        bus.store.before_sleep = cancel_elsewhere
+        assert bus.wait_ended(1, wait="36600d").status == "dead"
