@@ -148,6 +148,7 @@ class Connection:
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
+        path = os.path.abspath(path)
         if os.path.lexists(path):
             raise error("usage", f"{path} is there already", "name a new file")
         files.make(path)
