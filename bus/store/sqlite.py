@@ -269,8 +269,9 @@ class Connection:
             self.checkpoint()
 
     def tidy(self) -> None:
-        """Copy the WAL into the file, whatever its size."""
+        """Copy the WAL into the file, whatever its size; take down doorbells that nobody needs any more."""
         if self._turnstile:
+            doorbell.sweep(f"{self.url.path}.bells")
             with self.in_use:
                 if self._broken:
                     self._open()
