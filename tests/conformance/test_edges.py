@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -450,6 +451,15 @@ def test_redriving_nothing_is_nothing(team: Bus) -> None:
     team.cancel(1)
     assert team.redrive([]) == []
     assert team.message(1).status == "dead"
+
+
+@pytest.mark.parametrize("ids", ["12", 12, ["12"], (12,)])
+def test_redriving_one_is_redriving_that_one(team: Bus, ids: Any) -> None:
+    for id in range(1, 13):
+        send(team)
+        team.cancel(id)
+    assert team.redrive(ids) == [12]
+    assert len(team.dead()) == 11
 
 
 def test_wait_ended_tells_how_it_stands_when_the_time_is_over(team: Bus) -> None:
