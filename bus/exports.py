@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from bus import envelopes, lifecycle, liveness, messages, trace_context
+from bus import envelopes, inputs, lifecycle, liveness, messages, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle, Message
@@ -87,8 +87,8 @@ def _release(target: str) -> Steps[None]:
 
 def batch(target: str, *, limit: int = 500) -> Operation[Batch]:
     """What is to be told next to a target that was claimed; at most `limit` new messages and lives, and as many that
-    have ended."""
-    return Operation(partial(_batch, target, limit), False)
+    have ended. Raises `usage`."""
+    return Operation(partial(_batch, target, inputs.whole("limit", limit)), False)
 
 
 def _batch(target: str, limit: int) -> Steps[Batch]:

@@ -341,7 +341,7 @@ def messages(
 ) -> Steps[list[Message]]:
     """The newest messages that match, newest first; nothing is changed. `to` is an address as it was sent."""
     if status is not None and status not in tuple(MessageStatus):
-        raise error("invalid_status", f"no message has the status {status[:40]!r}", ", ".join(MessageStatus))
+        raise error("invalid_status", f"no message has the status {str(status)[:40]!r}", ", ".join(MessageStatus))
     parameters = {"to": to, "from": sender, "status": status, "session": session}
     return envelopes.decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
 

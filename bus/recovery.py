@@ -185,7 +185,7 @@ def apply(session: str, option: str, *, by: str, milestone: str | None = None) -
     `already_ended` when the session ended otherwise, `milestone_exists`.
     """
     if option not in OPTIONS:
-        raise error("usage", f"no option is called {option[:40]!r}", f"the options are {', '.join(OPTIONS)}")
+        raise error("usage", f"no option is called {str(option)[:40]!r}", f"the options are {', '.join(OPTIONS)}")
     return Operation(partial(_apply, session, option, inputs.text(by), milestone), True)
 
 

@@ -207,8 +207,8 @@ def _timeline(priority: str | None, limit: int) -> Steps[Timeline]:
 def throughput(*, by: str = "hour", days: float | None = None) -> Routine[list[Period]]:
     """How much got through in each hour or day (UTC) of the last `days` (default: one for hours, 30 for days), the last
     first; periods without any are left out."""
-    if by not in PERIODS:
-        raise error("usage", f"throughput is by hour or by day, not {by[:20]!r}")
+    if by not in tuple(PERIODS):
+        raise error("usage", f"throughput is by hour or by day, not {str(by)[:20]!r}")
     return _truthful(_throughput(by, inputs.days({"hour": 1, "day": 30}[by] if days is None else days)))
 
 

@@ -19,7 +19,7 @@ def decode(rows: list[Row]) -> list[Session]:
 def list_(*, status: str | None = None) -> Steps[list[Session]]:
     """The sessions, the last active first; of one status, when given."""
     if status is not None and status not in STATUSES:
-        raise error("invalid_status", f"no session has the status {status[:40]!r}", ", ".join(STATUSES))
+        raise error("invalid_status", f"no session has the status {str(status)[:40]!r}", ", ".join(STATUSES))
     return decode((yield Query("sessions/list", {"status": status})))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bus import inputs, payloads, salvage
@@ -20,7 +20,7 @@ KINDS = ("agent", "message", "operation", "state")
 def list_(*, kind: str | None = None) -> Steps[list[Type]]:
     """The types, by kind and name: agent, message, operation, state."""
     if kind is not None and kind not in KINDS:
-        raise error("usage", f"no kind of type is called {kind[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+        raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
     rows = yield Query("types/list", {})
     return [
         Type(row[0], row[1], row[2], salvage.document(row[3]) if row[3] else None)
@@ -50,7 +50,7 @@ def add(
         return _add(kind, {"name": name, "description": inputs.text(description), "artifacts": _weighed(artifacts)})
     if kind in KINDS:
         return _add(kind, {"name": name, "description": inputs.text(description)})
-    raise error("usage", f"no kind of type is called {kind[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+    raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
 
 
 @writing
@@ -84,9 +84,16 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _weighed(artifacts: Sequence[str] | Mapping[str, float]) -> str:
-    weights = artifacts if isinstance(artifacts, Mapping) else dict.fromkeys(artifacts, 100 / max(len(artifacts), 1))
-    if len(weights) < len(artifacts) or not all(_KEY.fullmatch(key) for key in weights):
+    if isinstance(artifacts, str) or not isinstance(artifacts, Iterable):
+        raise error("invalid_key", "artifacts are a list of state keys, or such keys with their weights")
+    keys = list(artifacts)
+    if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in keys) or len(set(keys)) < len(keys):
         raise error("invalid_key", "artifacts are different state keys")
-    if not all(0 < weight <= 1e6 for weight in weights.values()):
-        raise error("invalid_value", "the weight of an artifact is a number above 0")
-    return json.dumps([{"key": key, "weight": weight} for key, weight in weights.items()])
+    weights = [artifacts[key] if isinstance(artifacts, Mapping) else 100 / len(keys) for key in keys]
+    if not all(_is_weight(weight) for weight in weights):
+        raise error("invalid_value", "the weight of an artifact is a number above 0, at most a million")
+    return json.dumps([{"key": key, "weight": weight} for key, weight in zip(keys, weights, strict=True)])
+
+
+def _is_weight(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 < given <= 1e6

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -303,6 +304,42 @@ def test_bad_types_are_refused(bus: Bus) -> None:
         bus.types_add("agent", "a b")
     with refused("usage", 64):
         bus.types_add("colour", "red")
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "code"),
+    [
+        ({"k": "9"}, "invalid_value"), ({"k": None}, "invalid_value"), ({"k": True}, "invalid_value"),
+        ({"k": 0}, "invalid_value"), ({"k": 1e7}, "invalid_value"), ({"k": float("nan")}, "invalid_value"),
+        ([5], "invalid_key"), ([["k"]], "invalid_key"), (["k", "k"], "invalid_key"), ({5: 1}, "invalid_key"),
+        (["a b"], "invalid_key"), (None, "invalid_key"), (5, "invalid_key"), ("key", "invalid_key"),
+    ],
+)  # fmt: skip
+def test_artifacts_are_keys_with_weights(bus: Bus, artifacts: Any, code: str) -> None:
+    before = bus.types_list(kind="operation")
+    with refused(code, 65):
+        bus.types_add("operation", "x", artifacts=artifacts)
+    assert bus.types_list(kind="operation") == before
+
+
+@pytest.mark.parametrize("given", [1.5, {"k": 1}])
+@pytest.mark.parametrize(
+    ("code", "act"),
+    [
+        ("invalid_status", lambda bus, given: bus.messages(status=given)),
+        ("invalid_status", lambda bus, given: bus.session_list(status=given)),
+        ("usage", lambda bus, given: bus.types_list(kind=given)),
+        ("usage", lambda bus, given: bus.types_add(given, "x")),
+        ("usage", lambda bus, given: bus.recovery_apply("s", given, by="me")),
+        ("usage", lambda bus, given: bus.trace_throughput(by=given)),
+        ("usage", lambda bus, given: bus.export_batch("t", limit=given)),
+    ],
+)
+def test_what_is_no_word_is_refused_as_a_wrong_one_is(
+    team: Bus, code: str, act: Callable[[Bus, Any], object], given: object
+) -> None:
+    with refused(code):
+        act(team, given)
 
 
 def test_settings_are_known_and_numbers_stay_numbers(bus: Bus) -> None:
