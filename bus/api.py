@@ -98,7 +98,7 @@ class Bus:
         self.close()
 
     def close(self) -> None:
-        """Close this thread's connection."""
+        """Close this thread's connection, in memory everybody's."""
         self.store.close()
 
     register = _now(agents.register)

@@ -34,7 +34,8 @@ class Store:
         self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
         first = connection(url, create, read_only)
         self._only = first if url.path == MEMORY else None
-        self._local.connection = first
+        if not self._only:
+            self._local.connection = first
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction."""
@@ -113,8 +114,12 @@ class Store:
         return self.connection().facts()
 
     def close(self) -> None:
-        """Close this thread's connection; those of other threads end with their threads."""
-        found = getattr(self._local, "connection", None)
-        if found and self._process == os.getpid():
+        """Close this thread's connection, in memory everybody's; those of other threads end with their threads."""
+        if self._process != os.getpid():
+            return
+        if self._only:
+            with self._turn:
+                self._only.close()
+        elif found := getattr(self._local, "connection", None):
             found.close()
             del self._local.connection

@@ -10,7 +10,7 @@ The bell of a message is taken down by who leaves it: else there would be a file
 for. Who waits there still hears that, hangs it up again, and looks before it sleeps: so it sees what was rung for
 meanwhile. What killed waiters leave `sweep` takes down.
 
-Linux only; elsewhere a `Glance` stands in, which ends every 50 ms, so that the waiter looks by itself.
+Linux only, also in memory; elsewhere a `Glance` stands in, which ends every 50 ms, so that the waiter looks by itself.
 """
 
 from __future__ import annotations
@@ -305,8 +305,10 @@ class Room:
         # reentrant because a signal's handler may ring.
         self._lock = threading.RLock()
 
-    def listen(self, bells: Sequence[str]) -> Guest:
+    def listen(self, bells: Sequence[str]) -> Guest | Glance:
         """Wait at these bells from now on."""
+        if not hasattr(os, "eventfd"):
+            return Glance()
         guest = Guest(frozenset(bells), self._dismiss)
         with self._lock:
             self._waiting.append(guest)

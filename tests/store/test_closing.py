@@ -104,6 +104,15 @@ def test_many_may_close_a_bus(place: str) -> None:
     asyncio.run(run())
 
 
+def test_a_bus_in_memory_is_closed_by_whichever_thread_closes_it() -> None:
+    bus = Bus.open(":memory:", create=True)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(bus.close).result(PATIENCE)
+    with refused("closed", 65):
+        bus.state_load("a", "k")
+    bus.close()
+
+
 def test_a_thread_that_sleeps_when_the_bus_in_memory_is_closed_is_woken() -> None:
     bus = Bus.open(":memory:", create=True)
     bus.register("a", type="validation", session="s")

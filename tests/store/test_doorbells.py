@@ -286,6 +286,21 @@ def test_only_those_processes_wake_one_that_are_watched_now(process: Process) ->
         endings.close()
 
 
+def test_in_memory_one_looks_where_nothing_can_wake_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "eventfd")
+    before = descriptors()
+    with Bus.open(":memory:", create=True) as bus:
+        bus.register("one", type="validation", session="s")
+
+        def send() -> None:
+            bus.store.before_sleep = None
+            bus.send("one", "one", "task_assignment", {})
+
+        bus.store.before_sleep = send
+        assert [message.id for message in bus.receive("one", wait=20)] == [1]
+    assert descriptors() == before
+
+
 @pytest.mark.parametrize("place", ["file", "memory", "postgres"])
 def test_one_may_wait_for_a_century(place: str, url: str, request: pytest.FixtureRequest) -> None:
     address = {"file": url, "memory": ":memory:"}.get(place) or request.getfixturevalue("postgres")
