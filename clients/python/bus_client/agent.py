@@ -206,7 +206,6 @@ class Agent(Identity):
                     self._keep_lease(receipt, lease)
             except BusError as problem:
                 log.warning("agent %s: the heartbeat failed: %s", self.id, problem)
-        self.bus.close()
 
     def _keep_lease(self, receipt: str, lease: float) -> None:
         try:
