@@ -42,9 +42,9 @@ def register(
     if pid is not None and process.process_started_at is None and liveness.boot_id():
         raise error("usage", f"there is no process {pid}", "give the pid of the agent itself, or none")
     parameters = {
-        "agent": agent,
+        "agent": inputs.name(agent),
         "type": type,
-        "session": session,
+        "session": inputs.name(session),
         "milestone": inputs.words(milestone),
         "capabilities": _listed(capabilities),
         "operation": operation,
@@ -74,7 +74,7 @@ def heartbeat(
 ) -> Operation[Agent]:
     """Say that an agent lives; and its status, task and phase, when given. Raises `unknown_agent`, `invalid_status`."""
     words = {"status": status, "task": inputs.words(task), "phase": inputs.words(phase)}
-    return Operation(partial(_changed, "agents/heartbeat", {"agent": agent, **words}), True)
+    return Operation(partial(_changed, "agents/heartbeat", {"agent": inputs.name(agent), **words}), True)
 
 
 def update(
@@ -88,7 +88,7 @@ def update(
     """Change what the registry knows of an agent; what is None stays. Raises `unknown_agent`, `invalid_json`,
     `payload_too_large`."""
     parameters = {
-        "agent": agent,
+        "agent": inputs.name(agent),
         "capabilities": _listed(capabilities),
         "resource_usage": None if resource_usage is None else inputs.notes(resource_usage),
         "error_info": None if error_info is None else inputs.notes(error_info),
@@ -102,7 +102,7 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
 
     Raises `unknown_agent`, `invalid_status`.
     """
-    return Operation(partial(_retire, agent, status), True)
+    return Operation(partial(_retire, inputs.name(agent), status), True)
 
 
 def _retire(agent: str, status: str) -> Steps[Agent]:
@@ -117,7 +117,7 @@ def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
 @looking
 def agents(*, session: str | None = None) -> Steps[list[Agent]]:
     """The agents of a session, or all, the last heard of first."""
-    return decode((yield Query("agents/agents", {"session": session})))
+    return decode((yield Query("agents/agents", {"session": inputs.chosen(session)})))
 
 
 @reading

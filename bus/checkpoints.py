@@ -40,7 +40,7 @@ def create(
     if type not in TYPES:  # the database says the same, but not which there are
         raise error("unknown_type", f"no checkpoint has the type {str(type)[:40]!r}", f"name one of {', '.join(TYPES)}")
     parameters = {
-        "agent": agent,
+        "agent": inputs.name(agent),
         "type": type,
         "snapshot": inputs.document({} if snapshot is None else snapshot),
         "files": msgspec.json.encode([_reference(os.path.abspath(path)) for path in files]).decode(),
@@ -59,13 +59,13 @@ def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:
 @looking
 def list_(agent: str, *, limit: int = 100) -> Steps[list[Checkpoint]]:
     """The checkpoints of an agent, newest first."""
-    return decode((yield Query("checkpoints/list", {"agent": agent, "limit": inputs.whole("limit", limit)})))
+    return decode((yield Query("checkpoints/list", inputs.page(limit, agent=inputs.name(agent)))))
 
 
 @looking
 def show(checkpoint: str) -> Steps[Checkpoint]:
     """One checkpoint. Raises `unknown_checkpoint`."""
-    found = decode((yield Query("checkpoints/show", {"checkpoint": checkpoint})))
+    found = decode((yield Query("checkpoints/show", {"checkpoint": inputs.name(checkpoint)})))
     if not found:
         raise error("unknown_checkpoint")
     return found[0]
@@ -77,7 +77,8 @@ def latest(agent: str, *, checkpoint: str | None = None) -> Steps[Checkpoint | N
 
     Raises `unknown_checkpoint` for a name that is none of this agent's.
     """
-    found = decode((yield Query("checkpoints/restore", {"agent": agent, "checkpoint": checkpoint})))
+    parameters = {"agent": inputs.name(agent), "checkpoint": inputs.chosen(checkpoint)}
+    found = decode((yield Query("checkpoints/restore", parameters)))
     if not found and checkpoint is not None:
         raise error("unknown_checkpoint")
     return found[0] if found else None
@@ -97,7 +98,7 @@ def prune(agent: str | None = None, *, keep: int | None = None) -> Steps[list[st
     The newest of an agent always stays.
     """
     number = None if keep is None else inputs.whole("keep", keep)
-    return [id for (id,) in (yield Query("checkpoints/prune", {"agent": agent, "keep": number}))]
+    return [id for (id,) in (yield Query("checkpoints/prune", {"agent": inputs.chosen(agent), "keep": number}))]
 
 
 def _reference(path: str) -> FileReference:

@@ -128,6 +128,31 @@ def number_of(what: str, given: int | str) -> int:
     return int(text)
 
 
+def name(given: str) -> str:
+    """The id of an agent, a session or the like; the database judges its form. Raises `invalid_id` for what is no text:
+    a number would be taken for its digits, and None for an id that is not given."""
+    if not isinstance(given, str):
+        raise error("invalid_id", f"an id is text, not {str(given)[:40]}")
+    return given
+
+
+def chosen(given: str | None) -> str | None:
+    """As `name`, for an id that only those are asked for that have it; None stays: all are."""
+    return None if given is None else name(given)
+
+
+def page(limit: int, **ids: str | None) -> dict[str, object]:
+    """The parameters of a list of at most so many, of those that have some ids. Raises `usage`, and as `chosen`."""
+    return {**{key: chosen(given) for key, given in ids.items()}, "limit": whole("limit", limit)}
+
+
+def key(given: str) -> str:
+    """The key of a state; the database judges its form. Raises `invalid_key` for what is no text."""
+    if not isinstance(given, str):
+        raise error("invalid_key", f"a state key is text, not {str(given)[:40]}")
+    return given
+
+
 def text(given: str) -> str:
     """Text that the database can hold: UTF-8 without NUL. Raises `invalid_value`."""
     if not isinstance(given, str):

@@ -123,8 +123,8 @@ def _envelope(
 ) -> dict[str, object]:
     document = inputs.document(payload)
     parameters: dict[str, object] = {
-        "from": sender,
-        "to": to,
+        "from": inputs.name(sender),
+        "to": inputs.name(to),
         "type": type,
         "payload": document,
         "digest": digests.of(document),
@@ -342,20 +342,20 @@ def messages(
     """The newest messages that match, newest first; nothing is changed. `to` is an address as it was sent."""
     if status is not None and status not in tuple(MessageStatus):
         raise error("invalid_status", f"no message has the status {str(status)[:40]!r}", ", ".join(MessageStatus))
-    parameters = {"to": to, "from": sender, "status": status, "session": session}
-    return envelopes.decode((yield Query("messages/messages", {**parameters, "limit": inputs.whole("limit", limit)})))
+    parameters = {"from": inputs.chosen(sender), "status": status, **inputs.page(limit, to=to, session=session)}
+    return envelopes.decode((yield Query("messages/messages", parameters)))
 
 
 @looking
 def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
     """What `receive` would find ready for an agent, in that order; nothing is changed."""
-    return envelopes.decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/pending", inputs.page(limit, agent=inputs.name(agent)))))
 
 
 @looking
 def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
-    return envelopes.decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
+    return envelopes.decode((yield Query("messages/dead", inputs.page(limit, session=session))))
 
 
 def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:
@@ -364,7 +364,7 @@ def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str 
     Raises `unknown_message`, `not_dead`.
     """
     given = None if ids is None else str(inputs.message_ids(ids))
-    return Operation(partial(_redrive, {"ids": given, "session": session}), True)
+    return Operation(partial(_redrive, {"ids": given, "session": inputs.chosen(session)}), True)
 
 
 def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:

@@ -26,7 +26,7 @@ def list_(*, status: str | None = None) -> Steps[list[Session]]:
 @looking
 def show(session: str) -> Steps[Session]:
     """One session. Raises `unknown_session`."""
-    found = decode((yield Query("sessions/show", {"session": session})))
+    found = decode((yield Query("sessions/show", {"session": inputs.name(session)})))
     if not found:
         raise error("unknown_session")
     return found[0]
@@ -37,17 +37,17 @@ def progress(session: str, progress: float, *, phase: str | None = None) -> Step
     """Say how far a session is, 0 to 100, and its phase. Raises `unknown_session`, `invalid_progress`."""
     if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
         raise error("invalid_progress")
-    parameters = {"session": session, "progress": float(progress), "phase": inputs.words(phase)}
+    parameters = {"session": inputs.name(session), "progress": float(progress), "phase": inputs.words(phase)}
     return decode((yield Query("sessions/progress", parameters)))[0]
 
 
 @writing
 def complete(session: str) -> Steps[Session]:
     """A session is done. Raises `unknown_session`, and `already_ended` when it was abandoned."""
-    return decode((yield Query("sessions/complete", {"session": session})))[0]
+    return decode((yield Query("sessions/complete", {"session": inputs.name(session)})))[0]
 
 
 @writing
 def abandon(session: str) -> Steps[Session]:
     """A session is given up; nothing is deleted. Raises `unknown_session`, or `already_ended` if completed."""
-    return decode((yield Query("sessions/abandon", {"session": session})))[0]
+    return decode((yield Query("sessions/abandon", {"session": inputs.name(session)})))[0]

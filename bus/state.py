@@ -25,11 +25,11 @@ def save(
     """Keep a value; its version, which starts at 1 and grows.
 
     `ttl` is how long it lasts (None: for ever). With `if_version` only when that is the present version, 0 for none:
-    compare-and-set. Raises `version_conflict`, `unknown_type`, `invalid_key`, `invalid_value`.
+    compare-and-set. Raises `version_conflict`, `unknown_type`, `invalid_id`, `invalid_key`, `invalid_value`.
     """
     parameters: dict[str, object] = {
-        "agent": agent,
-        "key": key,
+        "agent": inputs.name(agent),
+        "key": inputs.key(key),
         "value": inputs.text(value),
         "type": type,
         "ttl": inputs.duration(ttl),
@@ -51,28 +51,28 @@ def _save(parameters: Mapping[str, object]) -> Steps[int]:
 @looking
 def load(agent: str, key: str) -> Steps[str | None]:
     """The value under a key; None when there is none or its time is over."""
-    rows = yield Query("state/load", {"agent": agent, "key": key})
+    rows = yield Query("state/load", {"agent": inputs.name(agent), "key": inputs.key(key)})
     return str(rows[0][0]) if rows else None
 
 
 @looking
 def load_versioned(agent: str, key: str) -> Steps[Versioned | None]:
     """The value under a key and its version, for `save(…, if_version=…)`; None when there is none."""
-    rows = yield Query("state/load", {"agent": agent, "key": key})
+    rows = yield Query("state/load", {"agent": inputs.name(agent), "key": inputs.key(key)})
     return (str(rows[0][0]), int(rows[0][1])) if rows else None
 
 
 @looking
 def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
     """The values of an agent, by key; those whose key begins with `prefix`."""
-    rows = yield Query("state/list", {"agent": agent, "prefix": prefix})
+    rows = yield Query("state/list", {"agent": inputs.name(agent), "prefix": inputs.words(prefix)})
     return [salvage.record(row[0], StateValue) for row in rows]
 
 
 @writing
 def delete(agent: str, key: str) -> Steps[bool]:
     """Forget a value; whether there was one."""
-    rows = yield Query("state/delete", {"agent": agent, "key": key})
+    rows = yield Query("state/delete", {"agent": inputs.name(agent), "key": inputs.key(key)})
     yield Ring([changed(agent)])
     return bool(rows)
 

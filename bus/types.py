@@ -44,13 +44,12 @@ def add(
     million) or all alike: raises `invalid_key`, `invalid_value`. On PostgreSQL only the owner of the tables may add a
     message type: raises `not_allowed`.
     """
+    if kind not in KINDS:
+        raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+    given = {"name": inputs.name(name), "description": inputs.text(description)}
     if kind == "message":
-        return _add_message(name, inputs.text(description), _schema(schema))
-    if kind == "operation":
-        return _add(kind, {"name": name, "description": inputs.text(description), "artifacts": _weighed(artifacts)})
-    if kind in KINDS:
-        return _add(kind, {"name": name, "description": inputs.text(description)})
-    raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+        return _add_message(**given, schema=_schema(schema))
+    return _add(kind, {**given, "artifacts": _weighed(artifacts)} if kind == "operation" else given)
 
 
 @writing

@@ -342,6 +342,47 @@ def test_what_is_no_word_is_refused_as_a_wrong_one_is(
         act(team, given)
 
 
+@pytest.mark.parametrize("given", [None, 7, b"one"])
+def test_an_id_is_text(team: Bus, given: Any) -> None:
+    team.register("7", type="validation", session="7")
+    before = [team.agents(), team.session_list()]
+    filters: list[Callable[[Any], object]] = [
+        lambda id: team.agents(session=id), lambda id: team.messages(to=id), lambda id: team.messages(sender=id),
+        lambda id: team.messages(session=id), lambda id: team.dead(session=id), lambda id: team.redrive(session=id),
+        lambda id: team.checkpoint_latest("one", checkpoint=id), lambda id: team.checkpoint_prune(id),
+        lambda id: team.recovery_apply("s", "abandon", by="me", milestone=id),
+    ]  # fmt: skip
+    names: list[Callable[[Any], object]] = [
+        lambda id: team.register(id, type="validation", session="s"),
+        lambda id: team.register("new", type="validation", session=id),
+        team.heartbeat, lambda id: team.update(id, command="x"), team.retire,
+        lambda id: team.send(id, "one", TASK, {}), lambda id: team.send("one", id, TASK, {}),
+        lambda id: team.broadcast(id, TASK, {}), team.pending,
+        team.receive, lambda id: team.receive(id, limit=2, wait=600), lambda id: team.ack_and_receive(id, "1.1"),
+        lambda id: team.state_save(id, "k", "v"), lambda id: team.state_load(id, "k"),
+        lambda id: team.state_load_versioned(id, "k"), team.state_list, lambda id: team.state_delete(id, "k"),
+        lambda id: team.state_watch(id, "k", wait=600),
+        lambda id: team.checkpoint_create(id, {}), team.checkpoint_list, team.checkpoint_show,
+        team.checkpoint_latest, team.checkpoint_restore,
+        team.session_show, lambda id: team.session_progress(id, 5), team.session_complete, team.session_abandon,
+        team.recovery_plan, lambda id: team.recovery_apply(id, "abandon", by="me"), team.recovery_respawn,
+        lambda id: team.recovery_spawned(id, pid=os.getpid()),
+        lambda id: team.types_add("agent", id), lambda id: team.types_add("message", id, schema={}),
+    ]  # fmt: skip
+    for act in names if given is None else names + filters:
+        with refused("invalid_id", 65):
+            act(given)
+    keys: list[Callable[[Any], object]] = [
+        lambda key: team.state_save("one", key, "v"), lambda key: team.state_load("one", key),
+        lambda key: team.state_delete("one", key), lambda key: team.state_watch("one", key, wait=600),
+    ]  # fmt: skip
+    for act in keys:
+        with refused("invalid_key", 65):
+            act(given)
+    assert [team.agents(), team.session_list()] == before
+    assert team.messages() == team.state_list("one") == []
+
+
 def test_settings_are_known_and_numbers_stay_numbers(bus: Bus) -> None:
     bus.config_set("lease_seconds", "7.5")
     assert {s.key: s.value for s in bus.config_list()}["lease_seconds"] == "7.5"
