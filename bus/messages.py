@@ -104,8 +104,7 @@ def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[Bus
     from bus import payloads  # seldom needed
 
     rows = yield Query("types/schema", {"name": parameters["type"]})
-    words = payloads.explain(msgspec.json.decode(rows[0][0]), str(parameters["payload"]))
-    return error(problem.code, f"the payload is no {parameters['type']}: {words}")
+    return payloads.explained(str(parameters["type"]), msgspec.json.decode(rows[0][0]), str(parameters["payload"]))
 
 
 def _envelope(

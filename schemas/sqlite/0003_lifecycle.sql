@@ -149,6 +149,15 @@ begin
   where agent_id = new.agent_id;
 end;
 
+create trigger agent_lifecycle_notes before insert on agent_lifecycle when new.metadata is not null
+begin
+  insert into notes values (new.metadata);
+end;
+create trigger agent_lifecycle_notes_change before update of metadata on agent_lifecycle
+begin
+  insert into notes values (new.metadata);
+end;
+
 create trigger agent_lifecycle_transition before update of status on agent_lifecycle
 when new.status <> old.status and not case old.status
   when 'spawned' then new.status in ('running', 'failed', 'killed')
