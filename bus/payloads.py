@@ -18,6 +18,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bus import jsonb_checks
 from bus.errors import BusError, error
 
@@ -102,8 +104,8 @@ def explained(name: str, schema: Mapping[str, Any], payload: str) -> BusError:
     from jsonschema import Draft202012Validator
 
     try:
-        document = json.loads(payload)
-    except ValueError:  # it is no JSON, or has a number of more digits than Python reads
+        document = msgspec.json.decode(payload)
+    except msgspec.DecodeError:
         return error("invalid_json")
     found = sorted(Draft202012Validator(schema).iter_errors(document), key=lambda e: list(map(str, e.path)))
     words = (f"{'.'.join(map(str, e.path))[:80] or 'payload'}: {' '.join(e.message.split())[:120]}" for e in found[:3])
