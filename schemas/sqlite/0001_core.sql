@@ -140,10 +140,10 @@ begin
   end;
 end;
 
--- JSON that the bus keeps beside payloads: `insert into notes values (…)` refuses what no reader could rely on.
+-- JSON that the bus keeps beside payloads: `insert into agent_notes values (…)` refuses what no reader could rely on.
 
-create view notes (document) as select '' where 0;
-create trigger notes_check instead of insert on notes when json_valid(new.document)  -- else a constraint says so
+create view agent_notes (document) as select '' where 0;
+create trigger agent_notes_check instead of insert on agent_notes when json_valid(new.document)  -- else a constraint says so
 begin
   select case
     when instr(new.document, char(0))
@@ -230,20 +230,20 @@ end;
 
 create trigger coordination_sessions_notes before insert on coordination_sessions when new.configuration <> '{}'
 begin
-  insert into notes values (new.configuration);
+  insert into agent_notes values (new.configuration);
 end;
 create trigger coordination_sessions_notes_change before update of configuration on coordination_sessions
 begin
-  insert into notes values (new.configuration);
+  insert into agent_notes values (new.configuration);
 end;
 create trigger agent_registry_notes before insert on agent_registry
 when new.capabilities <> '[]' or new.resource_usage is not null or new.error_info is not null
 begin
-  insert into notes values (new.capabilities), (new.resource_usage), (new.error_info);
+  insert into agent_notes values (new.capabilities), (new.resource_usage), (new.error_info);
 end;
 create trigger agent_registry_notes_change before update of capabilities, resource_usage, error_info on agent_registry
 begin
-  insert into notes values (new.capabilities), (new.resource_usage), (new.error_info);
+  insert into agent_notes values (new.capabilities), (new.resource_usage), (new.error_info);
 end;
 
 -- A session counts its agents, and is as active as the most active of them.
@@ -484,7 +484,7 @@ begin
           is not 'texttextinteger')
       then raise(abort, 'invalid_json: a file reference is {"path", "sha256", "size"}')
   end;
-  insert into notes values (new.state_snapshot), (new.file_references);
+  insert into agent_notes values (new.state_snapshot), (new.file_references);
 end;
 create trigger agent_checkpoints_new before insert on agent_checkpoints
 when exists (select 1 from agent_checkpoints where checkpoint_id = new.checkpoint_id)
@@ -516,7 +516,7 @@ create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
 
 create trigger agent_health_log_notes before insert on agent_health_log when new.details is not null
 begin
-  insert into notes values (new.details);
+  insert into agent_notes values (new.details);
 end;
 
 create table milestones (
@@ -532,32 +532,32 @@ create table milestones (
   constraint invalid_moment check (updated_at is null or coalesce(datetime(julianday(updated_at)) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
 
-create trigger milestones_notes before insert on milestones
+create trigger agent_notes_milestones before insert on milestones
 begin
-  insert into notes values (new.data);
+  insert into agent_notes values (new.data);
 end;
-create trigger milestones_notes_change before update of data on milestones
+create trigger agent_notes_milestones_change before update of data on milestones
 begin
-  insert into notes values (new.data);
+  insert into agent_notes values (new.data);
 end;
 
 -- Artifacts, each with a weight: what recovery adds up.
 
-create view promises (artifacts) as select '' where 0;
-create trigger promises_check instead of insert on promises
+create view agent_artifacts (artifacts) as select '' where 0;
+create trigger agent_artifacts_check instead of insert on agent_artifacts
 when exists (select 1 from json_each(iif(json_valid(new.artifacts), new.artifacts, '[]')) where
   type <> 'object' or json_type(value, '$.key') is not 'text'
   or coalesce(json_extract(value, '$.weight'), '') not between 1e-9 and 1e6)
 begin
   select raise(abort, 'invalid_value: artifacts are [{"key": a state key, "weight": a number above 0}, …]');
 end;
-create trigger operation_types_artifacts before insert on operation_types
+create trigger agent_artifacts_added before insert on operation_types
 begin
-  insert into promises values (new.artifacts);
+  insert into agent_artifacts values (new.artifacts);
 end;
-create trigger operation_types_artifacts_change before update of artifacts on operation_types
+create trigger agent_artifacts_changed before update of artifacts on operation_types
 begin
-  insert into promises values (new.artifacts);
+  insert into agent_artifacts values (new.artifacts);
 end;
 
 -- A type keeps its name, and stays while something is of it.

@@ -151,11 +151,11 @@ end;
 
 create trigger agent_lifecycle_notes before insert on agent_lifecycle when new.metadata is not null
 begin
-  insert into notes values (new.metadata);
+  insert into agent_notes values (new.metadata);
 end;
 create trigger agent_lifecycle_notes_change before update of metadata on agent_lifecycle
 begin
-  insert into notes values (new.metadata);
+  insert into agent_notes values (new.metadata);
 end;
 
 create trigger agent_lifecycle_transition before update of status on agent_lifecycle

@@ -3,9 +3,7 @@ select json_object(
   'check', (select group_concat(quick_check, '; ') from pragma_quick_check(3)),
   'foreign', (select group_concat(name, ', ') from sqlite_schema
     where type in ('trigger', 'view') and name not like 'agent\_%' escape '\' and name not like 'coordination\_%' escape '\'
-      and name not glob 'payload[_ ]*' and name not like '%\_records' escape '\' and name not glob 'refusals*'
-      and name not glob 'notes*' and name not glob 'promises*' and name not glob 'milestones_notes*'
-      and name not glob 'operation_types_artifacts*' and name not in ('priority_timeline', 'active_agents')),
+      and name not glob 'payload[_ ]*' and name not like '%\_records' escape '\' and name not in ('refusals', 'refusals_raise', 'priority_timeline', 'active_agents')),
   'leased', (select count(*) from agent_messages where due_at is not null and status = 'leased'),
   'overdue', (select count(*) from agent_messages where due_at is not null and status = 'leased' and due_at <= :now),
   'dead', (select count(*) from agent_messages where status = 'dead'));
