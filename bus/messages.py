@@ -336,7 +336,7 @@ def messages(
     sender: str | None = None,
     status: str | None = None,
     session: str | None = None,
-    limit: int = 100,
+    limit: int = 10_000,
 ) -> Steps[list[Message]]:
     """The newest messages that match, newest first; nothing is changed. `to` is an address as it was sent."""
     if status is not None and status not in tuple(MessageStatus):
@@ -346,13 +346,13 @@ def messages(
 
 
 @looking
-def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
+def pending(agent: str, *, limit: int = 10_000) -> Steps[list[Message]]:
     """What `receive` would find ready for an agent, in that order; nothing is changed."""
     return envelopes.decode((yield Query("messages/pending", {"agent": agent, "limit": inputs.whole("limit", limit)})))
 
 
 @looking
-def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
+def dead(*, session: str | None = None, limit: int = 10_000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
     return envelopes.decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
 

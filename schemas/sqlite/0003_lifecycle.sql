@@ -47,7 +47,7 @@ begin
     when 'unknown_agent' then raise(abort, 'unknown_agent')
     when 'unknown_session' then raise(abort, 'unknown_session')
     when 'unknown_message' then raise(abort, 'unknown_message')
-    when 'unknown_checkpoint' then raise(abort, 'unknown_checkpoint')
+    when 'unknown_type' then raise(abort, 'unknown_type')
     when 'unknown_setting' then raise(abort, 'unknown_setting')
     when 'unknown_trace' then raise(abort, 'unknown_trace')
     when 'lease_lost' then raise(abort, 'lease_lost')
