@@ -197,12 +197,13 @@ class Agent(Identity):
 
     def _keep(self, owner: threading.Thread) -> None:
         while not self._stopped and owner.is_alive():
-            if self._wake.wait(self.held.interval()):
+            if self._wake.wait(self.held.due()):
                 self._wake.clear()
                 continue
+            held = self.held.renew()
             try:
                 self.bus.heartbeat(self.id)
-                for receipt, lease in self.held.leases():
+                for receipt, lease in held:
                     self._keep_lease(receipt, lease)
             except BusError as problem:
                 log.warning("agent %s: the heartbeat failed: %s", self.id, problem)

@@ -184,13 +184,14 @@ class AsyncAgent(AsyncIdentity):
     async def _keep(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.held.interval()):
+                async with asyncio.timeout(self.held.due()):
                     await self._wake.wait()
                 self._wake.clear()
                 continue
+            held = self.held.renew()
             try:
                 await self.bus.heartbeat(self.id)
-                for receipt, lease in self.held.leases():
+                for receipt, lease in held:
                     await self._keep_lease(receipt, lease)
             except BusError as problem:
                 log.warning("agent %s: the heartbeat failed: %s", self.id, problem)
