@@ -652,6 +652,34 @@ def test_an_async_iterator_with_a_name_is_as_one_without(bus: Bus, url: str) -> 
     finish(main())
 
 
+# --- several receipts
+
+
+SETTLING: dict[str, dict[str, str]] = {"ack": {}, "release": {}, "reject": {"reason": "no"}}
+
+
+@pytest.mark.parametrize(("name", "status"), [("ack", "acknowledged"), ("release", "ready"), ("reject", "dead")])
+def test_receipts_may_come_from_an_iterator(bus: Bus, worker: Agent, name: str, status: str) -> None:
+    for message in (found := worker.receive(limit=2)):
+        worker.held.take(message)
+    getattr(worker, name)((message.receipt or "" for message in found), **SETTLING[name])
+    assert statuses(bus) == [status, status, "ready"]
+    assert worker.held.renew() == []
+
+
+@pytest.mark.parametrize(("name", "status"), [("ack", "acknowledged"), ("release", "ready"), ("reject", "dead")])
+def test_an_async_agents_receipts_may_come_from_an_iterator(bus: Bus, url: str, name: str, status: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            for message in (found := await agent.receive(limit=2)):
+                agent.held.take(message)
+            await getattr(agent, name)((message.receipt or "" for message in found), **SETTLING[name])
+            assert statuses(bus) == [status, status, "ready"]
+            assert agent.held.renew() == []
+
+    finish(main())
+
+
 # --- an agent that is entered again
 
 

@@ -37,7 +37,7 @@ class Held:
 
     def drop(self, receipts: str | Iterable[str]) -> None:
         """Somebody settled these."""
-        for receipt in [receipts] if isinstance(receipts, str) else list(receipts):
+        for receipt in [receipts] if isinstance(receipts, str) else receipts:
             self._receipts.pop(receipt, None)
 
     def __contains__(self, receipt: object) -> bool:
