@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bus import inputs, salvage
+from bus import folders, inputs, salvage
 from bus.errors import error
 from bus.models import Milestone, Session
 from bus.operation import Query, Row, Steps, reading
@@ -90,7 +90,7 @@ def export(milestone: Milestone, folder: Path) -> Path:
     """Write a milestone to `folder`/active/<id>.yaml, whole or not at all; its path. Raises `fault`."""
     path = folder / "active" / f"{milestone.id}.yaml"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.make(path.parent)
         with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
             try:
                 file.write(to_yaml(milestone))

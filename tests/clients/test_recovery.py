@@ -310,6 +310,47 @@ def test_a_monitor_hands_on_what_a_killed_process_held_at_once(
     command("monitor", "--stop")
 
 
+# --- what is written beside a bus
+
+
+@pytest.fixture
+def generous() -> Iterator[None]:
+    """An umask that allows everything to everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("generous")
+def test_what_is_written_beside_a_bus_is_its_owners_alone(command: Command, url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("lost", type="validation", session="s", command="exit 3")
+        bus.heartbeat("lost", status="failed")
+        bus.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m")
+        bus.state_save("planner", "milestone-plan", "{}")
+    command("monitor", "--once")
+    command("recover", "s", "--apply", "resume", "--respawn")
+    command("recover", "p", "--apply", "create-milestone")
+    beside = Path(".milestones")
+    found = {str(path.relative_to(beside)): path.stat().st_mode & 0o777 for path in [beside, *beside.rglob("*")]}
+    assert found == {
+        ".": 0o700,
+        "active": 0o700,
+        "active/m.yaml": 0o600,
+        "logs": 0o700,
+        "logs/lost.log": 0o600,
+        "logs/session-monitor.log": 0o600,
+    }
+
+
+@pytest.mark.usefixtures("generous")
+def test_a_folder_for_the_monitors_of_a_server_is_its_owners_alone(postgres: str) -> None:
+    Bus.open(postgres, create=True).close()
+    done = subprocess.run([*BUS, "--bus", postgres, "monitor", "--stop"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert Path(".milestones").stat().st_mode & 0o777 == 0o700
+
+
 # --- the functions of bus.sh
 
 

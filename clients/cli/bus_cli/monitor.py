@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from bus import inputs
+from bus import folders, inputs
 from bus.api import Bus
 from bus.errors import BusError, error
 from bus.models import Check
@@ -58,12 +58,10 @@ def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool) ->
 
 def _check(out: Output, bus: Bus) -> Check:
     """Check once, and log it; nothing is done where that can't be logged."""
-    log = folder(bus.url) / "logs" / LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="ascii", errors="backslashreplace") as file:
+    with folders.log(folder(bus.url) / "logs" / LOG) as log:
         done = bus.monitor_check(by=on_whose_word())
         line = _words(done)
-        file.write(line + "\n")
+        log.write(f"{line}\n".encode("ascii", "backslashreplace"))
     with suppress(BusError):  # a monitor goes on when nobody listens
         out.show(done, line)
         out.flush()
@@ -84,7 +82,7 @@ def _words(done: Check) -> str:
 def _pid_file(url: Place) -> Path:
     if isinstance(url, Server):  # one monitor for each folder that it is started from
         name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
-        folder(url).mkdir(parents=True, exist_ok=True)
+        folders.make(folder(url))
         return folder(url) / f"{name}.monitor"
     return Path(f"{url.path}.monitor")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bus import milestones
+from bus import folders, milestones
 from bus.api import Bus
 from bus.errors import error
 from bus.models import Cleaned, Interruption, Member, Plan, Recovered
@@ -178,7 +178,7 @@ def _apply(out: Output, bus: Bus, session: str, option: str, milestone: str | No
 def _place_for_logs(bus: Bus) -> None:
     """Make sure that what is started again can write its log: before anything is changed."""
     logs = folder(bus.url) / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    folders.make(logs)
     if not os.access(logs, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(logs))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from bus import folders
 from bus.api import Bus
 from bus.models import TERMINAL, Respawn
 from bus.store.url import folder
@@ -35,7 +36,7 @@ def respawn(bus: Bus, session: str, *, settling: float = SETTLING) -> list[Start
     that does not stay up is marked failed again, and not retried.
     """
     logs = folder(bus.url) / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    folders.make(logs)
     running = [(agent, _start(bus, agent, logs)) for agent in bus.recovery_respawn(session)]
     return [_settled(bus, agent, process, logs, settling) for agent, process in running]
 
@@ -48,7 +49,7 @@ def _start(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes]:
         "BUS_SESSION": agent.session_id,
         "BUS_MILESTONE": agent.milestone_id,
     }
-    with _output(logs, agent).open("ab") as output:
+    with folders.log(_output(logs, agent)) as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", agent.command],
             env={**os.environ, **identity},
