@@ -233,6 +233,38 @@ def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Co
     assert (agent.status, agent.error_info["respawn"]) == ("failed", "its command ended at once with status 3")
 
 
+def test_one_that_can_not_be_started_leaves_the_others_to_be(command: Command, url: str) -> None:
+    Path(".milestones/logs/first.log").mkdir(parents=True)  # it can't be written
+    with Bus.open(url) as bus:
+        for name in ("first", "second"):
+            again = f"{sys.executable} -m bus_cli retire {name}"
+            bus.register(name, type="validation", session="s", command=again)
+            bus.heartbeat(name, status="failed")
+    with Bus.open(url) as bus:
+        first, second = respawn(bus, "s", settling=60)
+        agents = {agent.agent_id: agent for agent in bus.agents()}
+    assert (first.pid, first.fate, second.fate, second.exit_status) == (None, "failed", "ended", 0)
+    assert (agents["first"].status, agents["second"].status) == ("failed", "completed")
+    assert agents["first"].error_info["respawn"].startswith("it was not started: [Errno 21] Is a directory: ")
+    told = command("recover", "s", "--apply", "resume", "--respawn").stdout
+    assert "\nfirst was not started: [Errno 21] Is a directory: " in told
+    Path(".milestones/logs/first.log").rmdir()
+    with Bus.open(url) as bus:
+        (again,) = respawn(bus, "s", settling=60)
+    assert (again.agent_id, again.fate, again.error) == ("first", "ended", None)
+
+
+def test_an_agent_may_be_in_another_session_when_it_was_started_again(url: str) -> None:
+    enter = f"{sys.executable} -m bus_cli register lost --type validation --session other"
+    with Bus.open(url) as bus:
+        bus.register("lost", type="validation", session="s", command=enter)
+        bus.retire("lost", status="failed")
+        (started,) = respawn(bus, "s", settling=60)
+        (agent,) = bus.agents()
+    assert (started.fate, started.exit_status) == ("failed", 0)
+    assert (agent.session_id, agent.status) == ("other", "failed")
+
+
 def test_a_cleanup_that_does_nothing_logs_nothing(url: str) -> None:
     with Bus.open(url) as bus, contextlib.closing(sqlite3.connect(url)) as hand:
         bus.register("boss", type="milestone-coordinator", session="s")
