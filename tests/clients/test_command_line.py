@@ -163,6 +163,12 @@ def test_the_sender_can_wait_for_the_acknowledgement(here: str) -> None:
     assert bus("send", "b", "task_assignment", "{}", "--from", "a", "--key", "k", "--wait-ack", "5s") == "2\n"
 
 
+@pytest.mark.parametrize("wait", ["soon", "", "-1s"])
+def test_nothing_is_sent_whose_acknowledgement_can_not_be_waited_for(here: str, wait: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a", f"--wait-ack={wait}", status=64)
+    assert bus("messages", "--json") == "[]\n"
+
+
 def test_the_dead_are_listed_and_redriven(here: str) -> None:
     bus("send", "b", "task_assignment", "{}", "--from", "a")
     bus("receive", "b")

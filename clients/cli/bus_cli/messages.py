@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bus import trace_context
+from bus import inputs, trace_context
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
@@ -58,21 +58,18 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
 
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
+    if inputs.duration(wait_ack) is not None and to == "*":  # judged before anything is sent
+        raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
     document = given(payload)
     options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         if to == "*":
-            if wait_ack:
-                raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
             ids = bus.broadcast(options.pop("sender"), type, document, **options)
             out.show({"ids": ids}, "\n".join(map(str, ids)) if ids else None)
             return 0 if ids else 1
         id = bus.send(options.pop("sender"), to, type, document, **options)
-        if not wait_ack:
-            out.show({"id": id}, str(id))
-            return 0
         out.show({"id": id}, str(id))
-        return _outcome(bus.wait_ended(id, wait=wait_ack))
+        return 0 if wait_ack is None else _outcome(bus.wait_ended(id, wait=wait_ack))
 
 
 def _outcome(message: Message) -> int:
