@@ -297,6 +297,17 @@ def test_a_wait_can_be_interrupted(here: str, number: int, status: int) -> None:
     assert errors == b"bus: interrupted; nothing is half done; start it again when you like\n"
 
 
+def test_a_signal_that_its_parent_ignores_interrupts_no_wait(here: str) -> None:
+    waiting = ["bash", "-c", """trap '' INT; exec "$@" """, "x", *BUS, "receive", "b", "--wait", "60"]
+    with subprocess.Popen(waiting, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not Path(f"{here}.bells/b").exists():
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors.count(b"\n")) == (143, 1)
+
+
 def test_help_helps() -> None:
     assert "Commands:" in bus("--help")
     assert "PAYLOAD is a JSON object" in bus("send", "--help")

@@ -312,6 +312,12 @@ def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, u
     assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
 
 
+def test_a_monitor_that_is_started_by_one_who_ignores_signals_can_be_stopped(command: Command) -> None:
+    started = ["bash", "-c", """trap '' TERM; "$@" """, "x", *BUS, "monitor", "--detach"]
+    assert b"is running" in subprocess.run(started, capture_output=True, check=True).stdout
+    command("monitor", "--stop")
+
+
 def test_a_killed_monitor_is_no_obstacle(command: Command, wreck: str) -> None:
     pid = json.loads(command("monitor", "--detach", "--json").stdout)["started"]
     process = os.pidfd_open(pid)

@@ -171,8 +171,10 @@ def test_signals_are_passed_on(here: str, number: signal.Signals) -> None:
     assert (out, errors, process.returncode) == (b"caught\n", b"", 5)
 
 
-def test_what_its_parent_ignores_the_command_ignores(here: str) -> None:
-    line = f"trap '' HUP CHLD; {' '.join(BUS)} run --type x --task t -- sh -c 'kill -HUP $$; sleep 0.1; echo alive'"
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
+def test_what_its_parent_ignores_the_command_ignores(here: str, name: str) -> None:
+    command = f"sh -c 'kill -{name} $$; sleep 0.1; echo alive'"
+    line = f"trap '' {name} CHLD; {' '.join(BUS)} run --type x --task t -- {command}"
     assert subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout == b"alive\n"
 
 

@@ -135,6 +135,8 @@ def _detach(out: Output, interval: str) -> int:
     """Start a monitor in a session of its own; its status, if it ends before its first check is done."""
     place = ["--bus", out.url] if out.url else []
     arguments = [*place, *(["--json"] if out.as_json else []), "monitor", "--interval", interval]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which the monitor would inherit, and --stop needs
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "bus_cli", *arguments],
         stdin=subprocess.DEVNULL,
