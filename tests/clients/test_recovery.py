@@ -11,12 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from bus_cli import monitor
+from bus_cli.output import Output
 from bus_client.respawn import respawn
 
 from bus import Bus, BusError, clock
+from bus.errors import error
 from tests.clients.conftest import Shell
+from tests.conformance.refusal import refused
 
 TASK = "task_assignment"
 BUS = [sys.executable, "-m", "bus_cli"]
@@ -328,6 +333,34 @@ def test_a_killed_monitor_is_no_obstacle(command: Command, wreck: str) -> None:
     again = json.loads(command("monitor", "--detach", "--json").stdout)["started"]
     assert again != pid
     command("monitor", "--stop")
+
+
+def test_a_monitor_goes_on_when_the_bus_was_busy(
+    wreck: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    fates = iter([error("busy"), None, error("busy"), KeyboardInterrupt()])
+    with Bus.open(wreck) as bus:
+        check, out = bus.monitor_check, Output(wreck)
+        monkeypatch.setattr(bus, "monitor_check", lambda by: meets(next(fates)) or check(by=by))
+        monkeypatch.setattr(bus, "monitor_wait", lambda interval, since: waits.append(0))
+        monkeypatch.setattr(monitor, "time", SimpleNamespace(sleep=waits.append))
+        with pytest.raises(KeyboardInterrupt):
+            monitor._go_on(out, bus, "7m", False)
+        assert waits == [420, 0, 420]
+        fates = iter([error("busy")])
+        with refused("busy", 75):  # who waits for the first check is told
+            monitor._go_on(out, bus, "7m", True)
+    told = capfd.readouterr()
+    assert (told.err, told.out.count("gave back 1,")) == (f"bus: {error('busy')}\n" * 2, 1)
+    log = (Path(".milestones") / "logs" / "session-monitor.log").read_text().splitlines()
+    assert ["nothing was done: the bus is busy" in line for line in log] == [True, False, True, True]
+
+
+def meets(fate: BaseException | None) -> None:
+    """Raise it, if there is any."""
+    if fate:
+        raise fate
 
 
 def test_a_monitor_hands_on_what_a_killed_process_held_at_once(

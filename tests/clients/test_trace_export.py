@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from bus import Bus, clock, trace_context
+from bus.errors import error
 from tests.clients.test_command_line import BUS, bus
+from tests.clients.test_recovery import meets
 from tests.conformance.refusal import refused
 from tests.conformance.test_lifecycle import CONTEXT
 
@@ -317,6 +319,50 @@ def test_who_follows_looks_each_minute_also_when_nobody_writes(
         monkeypatch.setattr(own, "export_batch", lambda target: looks.append(passed[0]) or batch(target))
         Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
     assert looks == [0, 62, 124]
+
+
+def test_who_follows_goes_on_when_the_bus_was_busy(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            monkeypatch.setattr(own, "export_release", busy_once(own.export_release))
+            raise KeyboardInterrupt
+
+    exchange(team)
+    with Bus.open(team.url.path) as own, pytest.raises(KeyboardInterrupt):
+        for name in ("export_claim", "data_version", "export_batch", "export_advance"):
+            monkeypatch.setattr(own, name, busy_once(getattr(own, name)))
+        Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
+    assert waits == [LOOK] * 5
+    assert len(receiver.spans) == 2, "each once"
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"bus: {error('busy')}"] * 4
+
+
+def test_who_does_not_follow_ends_when_the_bus_is_busy_and_says_so(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange(team)
+    with Bus.open(team.url.path) as own, refused("busy", 75):
+        monkeypatch.setattr(own, "export_advance", busy_once(own.export_advance))
+        monkeypatch.setattr(own, "export_release", lambda target: meets(error("io_error")))
+        Exporter(own, Collector(receiver.url, {}), follow=False, bodies=False).carry_out()
+
+
+def busy_once(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, which answers "busy" the first time."""
+    answers = iter([True])
+
+    def asked(*given: Any) -> Any:
+        if next(answers, False):
+            raise error("busy")
+        return ask(*given)
+
+    return asked
 
 
 def test_who_follows_is_alone_until_it_is_ended(team: Bus, receiver: Receiver) -> None:
