@@ -450,6 +450,56 @@ def test_headers_for_traces_come_before_those_for_all(monkeypatch: pytest.Monkey
     assert Collector("http://there", {})._headers["x-own"] == "traces"
 
 
+def test_a_secret_in_the_query_is_sent_and_neither_kept_nor_shown(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    url = f"{receiver.url}/x?api_key=hunter2"
+    receiver.answers = [503, 400]
+    for status in (75, 65):
+        done = subprocess.run([*BUS, "trace", "export", "--otlp", url], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+        assert f"{receiver.url}/x/v1/traces" in done.stderr
+        assert "hunter2" not in done.stderr
+    assert bus("trace", "export", "--otlp", url) == "2 spans exported\n"
+    assert receiver.paths == ["/x/v1/traces?api_key=hunter2"] * 3
+    assert "hunter2" not in bus("metrics")
+    assert b"hunter2" not in Path(team.url.path).read_bytes() + Path(f"{team.url.path}-wal").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9/ä",
+        "http://127.0.0.1:9/a b",
+        "http://127.0.0.1:9/x?key=ä",
+        "http://127.0.0.1:9/\x7f",
+        "http://a b/",
+        "http://a..b/",
+        f"http://{'a' * 70}.example/",
+        "http://127.0.0.1:99999/",
+        "localhost:4318",
+    ],
+)
+def test_an_address_that_can_not_be_posted_to_is_usage(team: Bus, address: str) -> None:
+    done = subprocess.run([*BUS, "trace", "export", "--otlp", address], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
+    assert done.stderr.startswith("bus: a collector is at http://")
+
+
+@pytest.mark.parametrize("header", ["X=€", "X=\ud800", "X=a\0b", "X=a\x7fb", "ä=x", "a b=x", "a:=x"])
+def test_a_header_that_can_not_be_sent_is_usage(header: str) -> None:
+    with refused("usage", 64):
+        Collector("http://there", dict([header.split("=")]))
+
+
+def test_what_can_be_sent_is(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    address = receiver.url.removeprefix("http://")
+    bus("trace", "export", "--otlp", f"http://u:ä\udcff@{address}/%C3%A4?b=%20", "--header", "X-Own=é\t~")
+    assert receiver.paths == ["/%C3%A4/v1/traces?b=%20"]
+    assert base64.b64decode(receiver.headers[0]["Authorization"].removeprefix("Basic ")) == "u:ä".encode() + b"\xff"
+    assert {name.lower(): value for name, value in receiver.headers[0].items()}["x-own"] == "é\t~"
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
 def test_a_header_has_one_line(line_end: str) -> None:
     with refused("usage", 64):
