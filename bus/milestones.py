@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bus import folders, inputs, salvage
+from bus import clock, folders, inputs, salvage
 from bus.errors import error
 from bus.models import Milestone, Session
 from bus.operation import Query, Row, Steps, reading
@@ -75,7 +75,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
 def document(milestone: Milestone) -> dict[str, Any]:
     """What is exported of a milestone: its columns, and whatever its data holds beside them."""
     columns = {"id": milestone.id, "title": milestone.title, "status": milestone.status, "priority": milestone.priority}
-    times = {"created_at": milestone.created_at, "updated_at": milestone.updated_at}
+    times = {name: clock.rfc3339(getattr(milestone, name).timestamp()) for name in ("created_at", "updated_at")}
     return {**columns, **{key: value for key, value in milestone.data.items() if key not in columns}, **times}
 
 

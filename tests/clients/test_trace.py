@@ -327,6 +327,26 @@ def test_every_report_has_words_and_json(here: str) -> None:
     assert json.loads(bus("trace", "waiting", "--json"))[0]["on"] == "agent"
 
 
+def test_moments_are_printed_in_rfc_3339(here: str) -> None:
+    run("--priority", "7", script="exit 0")
+    bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()))
+    with Bus.open(here) as opened:
+        opened.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m")
+        opened.state_save("planner", "milestone-plan", "words")
+        opened.recovery_apply("p", "create-milestone", by="me")
+    timeline = json.loads(bus("trace", "timeline", "--json"))
+    ran, waits = timeline["agents"]
+    ran_at = [ran["spawned"], ran["started"], ran["ended"]]
+    milestone = json.loads(bus("milestone", "export", "m", "--json"))
+    period, *_ = json.loads(bus("trace", "throughput", "--json"))
+    moments = [timeline["now"], *ran_at, waits["spawned"], period["period"]]
+    moments += [milestone[name] for name in ("created_at", "updated_at", "recovered_at")]
+    for moment in moments:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", moment), moments
+    assert ran_at == sorted(ran_at)
+    assert (waits["started"], waits["ended"]) == (None, None)
+
+
 def test_an_empty_bus_has_empty_reports(here: str) -> None:
     for report in ("active", "velocity", "bottlenecks", "throughput", "waiting"):
         assert bus("trace", report, "--json") == "[]\n"
