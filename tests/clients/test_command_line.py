@@ -238,7 +238,7 @@ def test_a_bus_is_made_found_copied_and_examined(tmp_path: Path) -> None:
     assert "quick_check says ok" in bus("doctor")
     assert json.loads(bus("status", "--json"))["messages"] == {}
     assert " 0.0 writes per second, " in bus("status")
-    assert bus("prune") == "0 messages removed\n"
+    assert bus("prune").startswith("removed 0 messages, ")
     assert Path(bus("shell").strip()).name == "bus.sh"
 
 

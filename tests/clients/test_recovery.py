@@ -307,6 +307,23 @@ def test_the_monitor_runs_once_a_bus_and_logs_its_checks(command: Command, wreck
     command("monitor", "--stop", status=1)
 
 
+def test_a_check_names_all_that_it_may_have_removed(
+    command: Command, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bus.open(url) as bus:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        life = bus.trace_enter("one", type="validation", session="s")
+        bus.trace_leave("one", life)
+        for _ in range(2):
+            bus.send("boss", "boss", TASK, {})
+        bus.ack([message.receipt or "" for message in bus.receive("boss", limit=2)])
+    monkeypatch.setenv("BUS_NOW", f"+{200 * 86400}")
+    told = command("monitor", "--once").stdout
+    command("trace", "show", str(life), status=66)
+    assert "removed 1 messages, and all records, health rows and state past their time" in told
+    assert command("prune").stdout == "removed 0 messages, and all records, health rows and state past their time\n"
+
+
 def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, url: str, tmp_path: Path) -> None:
     other = str(tmp_path / "other.db")
     Bus.open(other, create=True).close()
