@@ -98,6 +98,18 @@ def test_what_is_no_json_is_told_so_where_keys_are_required(team: Bus, payload: 
         team.send("boss", "one", "progress_update", '{"progress": ' + "9" * 5000 + "}")
 
 
+@pytest.mark.parametrize("to", ["one", "*"])
+def test_what_is_no_json_is_told_so_under_a_key_that_was_used(team: Bus, to: str) -> None:
+    def tell(payload: str) -> object:
+        if to == "*":
+            return team.broadcast("boss", TASK, payload, key="k")
+        return team.send("boss", to, TASK, payload, key="k")
+
+    tell("{}")
+    with refused("invalid_json", 65):
+        tell("x")
+
+
 def test_no_idempotency_key_is_empty(team: Bus) -> None:
     with refused("invalid_idempotency_key", 65):
         send(team, key="")

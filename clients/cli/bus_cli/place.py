@@ -9,7 +9,7 @@ import click
 
 from bus.store.url import locate
 from bus_cli.output import Output, command
-from bus_cli.text import pruned, safe
+from bus_cli.text import safe
 
 
 @click.command()
@@ -74,7 +74,7 @@ def prune(out: Output) -> None:
     """Remove messages, health records and records of agents past their retention, and state whose time is over."""
     with out.open() as bus:
         gone = bus.prune()
-    out.show({"pruned": gone}, f"removed {pruned(gone)}")
+    out.show({"pruned": gone}, f"removed {gone} messages, and all records, health rows and state past their time")
 
 
 @click.command()

@@ -39,8 +39,3 @@ def safe(text: object) -> str:
 def moment(given: datetime) -> str:
     """A moment for people: UTC, to the second."""
     return f"{given:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def pruned(messages: int) -> str:
-    """What a retention removed: so many messages, and what is not counted."""
-    return f"{messages} messages, and all records, health rows and state past their time"
