@@ -181,6 +181,21 @@ def test_the_dead_are_listed_and_redriven(here: str) -> None:
     bus("cancel", "1")
 
 
+@pytest.mark.parametrize("words", [["messages"], ["messages", "--pending", "b"], ["dead"], ["checkpoint", "list", "a"]])
+def test_a_list_that_is_cut_off_says_so(here: str, words: list[str]) -> None:
+    for _ in range(2):
+        bus("send", "b", "task_assignment", "{}", "--from", "a")
+        bus("checkpoint", "create", "a")
+    if words == ["dead"]:
+        bus("receive", "b", "--limit", "2")
+        bus("reject", "1.1", "2.1", "--reason", "no")
+    for limit, told in ((1, "1, and there may be more; see --limit\n"), (3, "")):
+        done = subprocess.run(
+            [*BUS, *words, "--limit", str(limit), "--json"], capture_output=True, text=True, check=True
+        )
+        assert (len(json.loads(done.stdout)), done.stderr) == (min(limit, 2), told)
+
+
 def test_a_step_is_applied_whole_and_names_the_line_of_its_error(here: str) -> None:
     lines = [
         {"op": "messages.send", "from": "a", "to": "b", "type": "task_assignment", "payload": {"phase": "x"}},

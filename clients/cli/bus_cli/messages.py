@@ -197,25 +197,26 @@ def _story(message: Message) -> str:
 @click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
 @click.option("--session", help="Of this session.")
 @click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
-@click.option("--limit", type=WHOLE, default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=10_000, show_default=True, help="How many at most.")
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""
     with out.open() as bus:
         found = bus.pending(pending, limit=limit) if pending else bus.messages(limit=limit, **filters)
-    out.table(found, COLUMNS, map(_row, found))
+    out.table(found, COLUMNS, map(_row, found), limit)
 
 
 @click.command()
 @click.option("--session", help="Of this session.")
+@click.option("--limit", type=WHOLE, default=10_000, show_default=True, help="How many at most.")
 @command
-def dead(out: Output, session: str | None) -> None:
-    """The dead messages, each with the reason."""
+def dead(out: Output, session: str | None, limit: int) -> None:
+    """The dead messages, oldest first, each with the reason."""
     with out.open() as bus:
-        found = bus.dead(session=session)
+        found = bus.dead(session=session, limit=limit)
     kept = [place for place, column in enumerate(COLUMNS) if column not in ("status", "held by")]
     rows = [[_row(message)[place] for place in kept] for message in found]
-    out.table(found, [COLUMNS[place] for place in kept], rows)
+    out.table(found, [COLUMNS[place] for place in kept], rows, limit)
 
 
 @click.command()
