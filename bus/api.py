@@ -5,10 +5,13 @@ What each takes, returns and raises stands with the operation, in the file of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from bus import agents, checkpoints, config, messages, sessions, state, step, upkeep
+from bus import agents, checkpoints, config, inputs, messages, sessions, state, step, upkeep
+from bus.inputs import Duration
 from bus.later import (
     copying,
     doctor,
@@ -275,11 +278,26 @@ class AsyncBus:
     state_delete = _await(state.delete)
     state_watch = _await_in_time(state.watch)
 
-    checkpoint_create = _await(checkpoints.create)
     checkpoint_list = _await(checkpoints.list_)
     checkpoint_show = _await(checkpoints.show)
     checkpoint_latest = _await(checkpoints.latest)
     checkpoint_prune = _await(checkpoints.prune)
+
+    async def checkpoint_create(
+        self,
+        agent: str,
+        snapshot: object = None,
+        *,
+        type: str = "manual",
+        files: Iterable[str | PathLike[str]] = (),
+        retention: Duration | None = None,
+    ) -> Checkpoint:
+        """As `Bus.checkpoint_create`, of the snapshot as it is now, with the files hashed off the event loop."""
+        import anyio.to_thread
+
+        written = inputs.document({} if snapshot is None else snapshot)
+        create = partial(checkpoints.create, agent, written, type=type, files=files, retention=retention)
+        return await self.store.run(await anyio.to_thread.run_sync(create))
 
     async def checkpoint_restore(self, agent: str, *, checkpoint: str | None = None) -> Restored | None:
         """The checkpoint to go on from, as `checkpoint_latest`, with its files verified off the event loop."""

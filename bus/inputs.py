@@ -114,6 +114,12 @@ def message_id(given: int | str) -> int:
     return number_of("message", given)
 
 
+def message_ids(given: int | str | Iterable[int | str]) -> list[int]:
+    """One id or several. Raises `usage`."""
+    several: Iterable[Any] = [given] if isinstance(given, str | bytes) or not isinstance(given, Iterable) else given
+    return [message_id(id) for id in several]
+
+
 def number_of(what: str, given: int | str) -> int:
     """The id of what has a number for one. Raises `usage`."""
     text = str(given)

@@ -357,12 +357,12 @@ def dead(*, session: str | None = None, limit: int = 10_000) -> Steps[list[Messa
     return envelopes.decode((yield Query("messages/dead", {"session": session, "limit": inputs.whole("limit", limit)})))
 
 
-def redrive(ids: Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:
-    """Give dead messages another life: those named, all or none, or (None) all of a session or of the bus.
+def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:
+    """Give dead messages another life: the one or those named, all or none, or (None) all of a session or of the bus.
 
     Raises `unknown_message`, `not_dead`.
     """
-    given = None if ids is None else str([inputs.message_id(id) for id in ids])
+    given = None if ids is None else str(inputs.message_ids(ids))
     return Operation(partial(_redrive, {"ids": given, "session": session}), True)
 
 

@@ -17,6 +17,8 @@ from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
 
+LONGEST = 2**31 - 1  # milliseconds that poll takes, 24.8 days: who wakes then looks, and sleeps again
+
 
 class Store:
     """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own."""
@@ -99,7 +101,7 @@ class Store:
                 self.before_sleep()
             seconds = next(rounds)
             while True:
-                milliseconds = None if seconds is None else math.ceil(max(seconds, 0) * 1000)
+                milliseconds = None if seconds is None else min(math.ceil(max(seconds, 0) * 1000), LONGEST)
                 seconds = rounds.send(bool(poll.poll(milliseconds)))
         except StopIteration as stop:
             return bool(stop.value)

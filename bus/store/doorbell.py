@@ -6,6 +6,10 @@ programs show on the `-wal` file: they are noticed within 250 ms, looked at four
 hundred idle waiters cost little while others talk: as long as they do, its time is looked at, not its events. Such a
 write precedes the commit; looking that much later is late enough. A lost ring costs a waiter at most that fallback.
 
+The bell of a message is taken down by who leaves it: else there would be a file for each message that was ever waited
+for. Who waits there still hears that, hangs it up again, and looks before it sleeps: so it sees what was rung for
+meanwhile. What killed waiters leave `sweep` takes down.
+
 Linux only; elsewhere a `Glance` stands in, which ends every 50 ms, so that the waiter looks by itself.
 """
 
@@ -24,6 +28,8 @@ from typing import Protocol
 from bus.errors import of_system
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
+PASSING = "message="  # what the bells begin with that are waited at once
+OLD = 86400.0  # seconds after which nobody waits at one of these, or will hang it up again
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
 SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet
@@ -48,6 +54,19 @@ def ring(folder: str, bells: Sequence[str]) -> None:
         if os.access(path := f"{folder}/{bell}", os.F_OK):  # mostly there is none, and an exception would cost more
             with contextlib.suppress(OSError):
                 os.utime(path)
+
+
+def sweep(folder: str) -> None:
+    """Take down the bells of messages that have hung there for long."""
+    with contextlib.suppress(OSError), os.scandir(folder) as bells:
+        for bell in bells:
+            if bell.name.startswith(PASSING) and bell.stat(follow_symlinks=False).st_mtime < time.time() - OLD:
+                _take_down(folder, bell.name)
+
+
+def _take_down(folder: str, bell: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(f"{folder}/{bell}")
 
 
 class Endings:
@@ -83,9 +102,9 @@ class Listener:
 
     def __init__(self, folder: str, wal: str, bells: Sequence[str], dismiss: Callable[[Listener], None]) -> None:
         self.bells = tuple(bells)
+        self._folder = folder
         self._dismiss = dismiss
         self._wal = wal
-        self._sound = True
         self._wal_watch = -1
         self._noted: tuple[int, int] | None = None  # size and time of the WAL, when they were last looked at
         import ctypes  # who never waits does without
@@ -98,8 +117,7 @@ class Listener:
             self._poll = select.epoll()
             self._endings = Endings(self._poll)
             self._poll.register(self._inotify, select.EPOLLIN)
-            os.makedirs(folder, 0o700, exist_ok=True)
-            self._at_bells = {self._watch_bell(f"{folder}/{bell}") for bell in bells}
+            self._hang_up()
         except BaseException:
             os.close(self._inotify)
             raise
@@ -110,11 +128,12 @@ class Listener:
         self._endings.watch(())
         self._turn_away()
 
-    def resume(self) -> bool:
-        """Listen again from now on; false when a bell was taken away meanwhile, and this one is of no use any more."""
+    def resume(self) -> None:
+        """Listen again from now on."""
         self._rung()
+        if not self._sound:
+            self._hang_up_again()
         self._listen_to_wal()
-        return self._sound
 
     def fileno(self) -> int:
         return self._poll.fileno()
@@ -123,6 +142,9 @@ class Listener:
         """Wait: yields how long to wait for `fileno()` (None: for ever), is told whether it was readable, returns when
         there is something to look at or the time is over: true when all that is known is that another program wrote."""
         self._endings.watch(pids)
+        if not self._sound:
+            self._hang_up_again()
+            return False  # to look before it sleeps
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             if self._listens:
@@ -155,10 +177,21 @@ class Listener:
     def _watch(self, path: str, mask: int) -> int:
         return int(self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask))
 
+    def _hang_up(self) -> None:
+        os.makedirs(self._folder, 0o700, exist_ok=True)
+        self._at_bells = {self._watch_bell(f"{self._folder}/{bell}") for bell in self.bells}
+        self._sound = -1 not in self._at_bells  # whether all bells hang there, for all that is known
+
+    def _hang_up_again(self) -> None:
+        self._sound = True
+        with contextlib.suppress(OSError):  # then there is still the WAL
+            self._hang_up()
+
     def _watch_bell(self, path: str) -> int:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         # Not when it is opened or written to: sqlite3 has the turn until it ends.
-        if (watch := self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE)) < 0:
+        watch = self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE)
+        if watch < 0 and os.path.lexists(path):  # else another waiter has just taken it down
             raise OSError(self._errno(), "there are no more inotify watches")
         return watch
 
@@ -183,7 +216,7 @@ class Listener:
         return fresh or self._noted != before
 
     def _rung(self) -> bool:
-        """Read all events; whether any is more than a write to the WAL."""
+        """Read all events; whether any is more than a write to the WAL, or a bell does not hang there any more."""
         if any(descriptor != self._inotify for descriptor, _ in self._poll.poll(0)):
             return True
         rung = False
@@ -195,7 +228,7 @@ class Listener:
                     at += 16 + length
                     rung |= watch != self._wal_watch and not mask & IN_IGNORED
                     self._sound &= not (mask & IN_IGNORED and watch in self._at_bells)
-        return rung
+        return rung or not self._sound
 
 
 class Glance:
@@ -235,10 +268,8 @@ class Porch:
         for place, listener in enumerate(self._resting):
             if listener.bells == tuple(bells):
                 del self._resting[place]
-                if listener.resume():
-                    return listener
-                listener.end()
-                break
+                listener.resume()
+                return listener
         try:
             return Listener(self._folder, self._wal, bells, self._dismiss) if sys.platform == "linux" else Glance()
         except OSError:
@@ -251,11 +282,13 @@ class Porch:
             raise of_system(problem, self._folder) from problem
 
     def _dismiss(self, listener: Listener) -> None:
-        if self._closed or len(self._resting) == RESTING:
-            listener.end()
-        else:
-            listener.rest()
-            self._resting.append(listener)
+        listener.rest()
+        self._resting.append(listener)
+        while len(self._resting) > (0 if self._closed else RESTING):
+            self._resting.pop(0).end()  # the one that was not needed for the longest time
+        for bell in listener.bells:
+            if bell.startswith(PASSING):
+                _take_down(self._folder, bell)
 
     def close(self) -> None:
         self._closed = True

@@ -25,7 +25,8 @@ WORKERS = 4  # operations that run at the same time
 
 
 class Pool:
-    """Connections that are free; one more is made when there is none."""
+    """Connections that are free; one more is made when there is none. Those who wait hold one each, and a server has
+    only so many: no more are kept than are used at the same time."""
 
     def __init__(self, first: Connection, url: Server) -> None:
         self._url = url
@@ -43,7 +44,7 @@ class Pool:
     def give(self, taken: Connection) -> None:
         """Give a connection back."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and len(self._free) < WORKERS:
                 self._free.append(taken)
                 return
         taken.close()

@@ -148,6 +148,7 @@ class Connection:
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
+        path = os.path.abspath(path)
         if os.path.lexists(path):
             raise error("usage", f"{path} is there already", "name a new file")
         files.make(path)
@@ -268,8 +269,9 @@ class Connection:
             self.checkpoint()
 
     def tidy(self) -> None:
-        """Copy the WAL into the file, whatever its size."""
+        """Copy the WAL into the file, whatever its size; take down doorbells that nobody needs any more."""
         if self._turnstile:
+            doorbell.sweep(f"{self.url.path}.bells")
             with self.in_use:
                 if self._broken:
                     self._open()

@@ -104,7 +104,7 @@ def _pairs(query: str) -> dict[str, str]:
 
 
 def _server(text: str) -> Server:
-    from urllib.parse import unquote, urlsplit, urlunsplit
+    from urllib.parse import unquote, urlsplit
 
     try:
         parts = urlsplit(text)
@@ -123,12 +123,13 @@ def _server(text: str) -> Server:
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     masked = f"{name}{colon and ':***'}{at}{host}"
-    return Server(
-        urlunsplit(("postgresql", parts.netloc, parts.path, theirs, "")),
-        urlunsplit(("postgresql", masked, parts.path, shown, "")),
-        schema,
-        listen == "yes",
-    )
+    conninfo = _joined(parts.netloc, parts.path, theirs)
+    return Server(conninfo, _joined(masked, parts.path, shown), schema, listen == "yes")
+
+
+def _joined(host: str, path: str, options: str) -> str:
+    """An address; of one without a host, which libpq takes from its options, urlunsplit would leave out the `//`."""
+    return f"postgresql://{host}{path}{options and '?'}{options}"
 
 
 def folder(url: Place) -> Path:

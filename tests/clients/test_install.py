@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,18 @@ def test_the_wheel_holds_the_same_files_as_the_tree(installed: Path) -> None:
 def test_an_editable_install_uses_the_files_of_the_tree() -> None:
     assert bus.schemas.root() == str(TREE / "schemas")
     assert not (TREE / "bus" / "schemas").exists()
+
+
+@pytest.mark.parametrize(
+    ("library", "bounds"),
+    [
+        ("aiosqlite", ">=0.22.1,<0.23"),
+        ("anyio", ">=4.7"),
+        ("msgspec", ">=0.21"),
+        ("pyyaml", ">=6.0.1"),
+        ("psycopg[binary]", ">=3.2.1"),
+    ],
+)
+def test_no_library_is_allowed_with_which_the_bus_does_not_work(library: str, bounds: str) -> None:
+    project = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"{library}{bounds}" in project["dependencies"] + project["optional-dependencies"]["postgres"]

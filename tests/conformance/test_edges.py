@@ -3,6 +3,7 @@
 import inspect
 import json
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -467,6 +468,15 @@ def test_redriving_nothing_is_nothing(team: Bus) -> None:
     assert team.message(1).status == "dead"
 
 
+@pytest.mark.parametrize("ids", ["12", 12, ["12"], (12,)])
+def test_redriving_one_is_redriving_that_one(team: Bus, ids: Any) -> None:
+    for id in range(1, 13):
+        send(team)
+        team.cancel(id)
+    assert team.redrive(ids) == [12]
+    assert len(team.dead()) == 11
+
+
 def test_wait_ended_tells_how_it_stands_when_the_time_is_over(team: Bus) -> None:
     assert team.wait_ended(send(team), wait=0.01).status == "ready"
     with refused("unknown_message", 66):
@@ -567,10 +577,11 @@ def test_a_waiting_receiver_is_woken_by_a_release(team: Bus, meanwhile: Meanwhil
     assert [message.receipt for message in found] == ["1.2"]
 
 
-def test_a_waiting_sender_is_woken_by_the_acknowledgement(team: Bus, meanwhile: Meanwhile) -> None:
+@pytest.mark.parametrize("wait", [20, "36600d"])
+def test_a_waiting_sender_is_woken_by_the_acknowledgement(team: Bus, meanwhile: Meanwhile, wait: int | str) -> None:
     send(team)
     receipt = take(team)
-    assert meanwhile(("wait_ended", 1, {"wait": 20}), ("ack", receipt, {})).status == "acknowledged"
+    assert meanwhile(("wait_ended", 1, {"wait": wait}), ("ack", receipt, {})).status == "acknowledged"
 
 
 def test_a_waiting_sender_is_woken_by_the_death_of_its_message(team: Bus, meanwhile: Meanwhile) -> None:

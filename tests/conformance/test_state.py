@@ -1,10 +1,13 @@
 """State, checkpoints."""
 
+import asyncio
+import threading
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
 
-from bus import Bus, clock
+from bus import AsyncBus, Bus, checkpoints, clock
 from tests.conformance.refusal import refused
 
 
@@ -163,6 +166,28 @@ def test_a_checkpoint_comes_back_with_its_files_verified(team: Bus, tmp_path: Pa
     assert restored
     assert restored.checkpoint.state_snapshot == {"at": 1, "text": "é"}
     assert [file.status for file in restored.files] == ["ok", "changed", "changed", "missing", "ok"]
+
+
+def test_files_are_never_read_on_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def digest(file: BufferedReader) -> str:
+        threads.append(threading.get_ident())
+        return "0" * 64
+
+    async def run() -> None:
+        async with await AsyncBus.open(":memory:", create=True) as bus:
+            await bus.register("a", type="validation", session="s")
+            await bus.checkpoint_create("a", files=[tmp_path / "empty"])
+            restored = await bus.checkpoint_restore("a")
+            assert restored
+            assert [file.status for file in restored.files] == ["ok"]
+
+    (tmp_path / "empty").touch()
+    monkeypatch.setattr(checkpoints, "_digest", digest)
+    asyncio.run(run())
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 def test_the_latest_checkpoint_is_restored_unless_another_is_named(team: Bus) -> None:

@@ -177,6 +177,39 @@ def test_an_answer_for_a_loop_that_has_ended_leaves_the_thread_at_work(url: str)
     asyncio.run(store.close())
 
 
+# --- what those leave who waited
+
+
+def test_no_more_connections_are_kept_than_are_used_at_the_same_time(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Connection] = []
+    connect = postgres_async.connection
+
+    def connect_and_tell(*given: Any) -> Any:
+        made.append(connect(*given))  # type: ignore[arg-type]
+        return made[-1]
+
+    async def run() -> None:
+        bus = await with_agent(postgres)
+        waiting = [asyncio.create_task(bus.receive("a", wait=600)) for _ in range(3 * postgres_async.WORKERS)]
+        async with asyncio.timeout(PATIENCE):
+            while len(bus.store._calls._asleep) < len(waiting):
+                await asyncio.sleep(0)
+        assert len(made) >= len(waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        everywhere = threading.Barrier(postgres_async.WORKERS)  # each thread has done what it had to
+        await asyncio.gather(*(bus.store.call(lambda _: everywhere.wait(PATIENCE)) for _ in range(everywhere.parties)))
+        assert sum(connection.sound() for connection in made) <= postgres_async.WORKERS
+        await bus.close()
+        assert not any(connection.sound() for connection in made)
+
+    monkeypatch.setattr(postgres_async, "connection", connect_and_tell)
+    asyncio.run(run())
+
+
 # --- what is cancelled while a thread is at it
 
 

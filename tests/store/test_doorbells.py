@@ -1,5 +1,6 @@
 """Doorbells, where what they are made of is taken away."""
 
+import asyncio
 import os
 import select
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, clock, messages
+from bus import AsyncBus, Bus, clock, messages
 from bus.store import doorbell
 from bus.store.doorbell import FOREIGN, Endings, Glance, Listener, Porch, Room
 from tests.conftest import Process
@@ -131,19 +132,138 @@ def test_a_connection_keeps_a_few_listeners(tmp_path: Path, monkeypatch: pytest.
     assert descriptors() == before
 
 
-def test_a_listener_whose_bell_was_taken_away_is_replaced(tmp_path: Path) -> None:
+def test_a_bell_that_was_taken_away_from_who_rests_is_hung_up_again(tmp_path: Path) -> None:
     porch = Porch(str(tmp_path / "bells"), str(tmp_path / "wal"))
     before = descriptors()
     first = porch.listen(["a"])
     first.close()
     (tmp_path / "bells" / "a").unlink()
     again = porch.listen(["a"])
-    assert again is not first
     porch.ring(["a"])
     assert select.select([again], [], [], 0)[0]
     again.close()
     porch.close()
     assert descriptors() == before
+
+
+def hung(url: str) -> list[str]:
+    """The bells of messages."""
+    return sorted(path.name for path in Path(f"{url}.bells").iterdir() if path.name.startswith("message="))
+
+
+@pytest.mark.parametrize("colour", ["blocking", "async"])
+def test_no_bell_is_left_of_a_message_that_nobody_waits_for(url: str, colour: str) -> None:
+    async def wait() -> None:
+        async with await AsyncBus.open(url) as bus:
+            waiting = asyncio.gather(
+                *(bus.wait_ended(id, wait=60) for id in (1, 1, 2, 3)), bus.wait_ended(4, wait=0.01)
+            )
+            while not os.path.exists(f"{url}.bells/message=3"):
+                await asyncio.sleep(0)
+            for id in (1, 2, 3):
+                await bus.cancel(id)
+            assert [message.status for message in await waiting] == [*["dead"] * 4, "ready"]
+
+    with Bus.open(url) as bus:
+        bus.register("one", type="validation", session="s")
+        for _ in range(4):
+            bus.send("one", "one", "task_assignment", {})
+        if colour == "blocking":
+            assert [bus.wait_ended(id, wait=0.01).status for id in (1, 2, 3, 4)] == ["ready"] * 4
+        else:
+            asyncio.run(wait())
+    assert hung(url) == []
+
+
+def test_who_still_waits_for_a_message_hangs_up_its_bell_again_and_looks(tmp_path: Path) -> None:
+    porches = [Porch(str(tmp_path / "bells"), str(tmp_path / "wal")) for _ in range(2)]
+    first, second = (porch.listen(["message=1"]) for porch in porches)
+    assert isinstance(second, Listener)
+    rounds = second.rounds(None, ())
+    next(rounds)
+    first.close()
+    assert not (tmp_path / "bells" / "message=1").exists()
+    assert select.select([second], [], [], 0)[0]
+    with pytest.raises(StopIteration):
+        rounds.send(True)  # it looks
+    with pytest.raises(StopIteration):
+        next(second.rounds(None, ()))  # and once more, after it hung up the bell
+    rounds = second.rounds(None, ())
+    next(rounds)
+    assert not select.select([second], [], [], 0)[0]
+    porches[0].ring(["message=1"])
+    assert select.select([second], [], [], 0)[0]
+    second.close()
+    for porch in porches:
+        porch.close()
+
+
+def test_a_bell_that_is_taken_down_before_it_is_watched_is_hung_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Listener._watch
+
+    def watch_too_late(listener: Listener, path: str, mask: int) -> int:
+        if path.endswith("message=1"):
+            monkeypatch.setattr(Listener, "_watch", watch)
+            os.unlink(path)
+        return watch(listener, path, mask)
+
+    monkeypatch.setattr(Listener, "_watch", watch_too_late)
+    porch = Porch(str(tmp_path / "bells"), str(tmp_path / "wal"))
+    waiting = porch.listen(["message=1"])
+    assert isinstance(waiting, Listener)
+    with pytest.raises(StopIteration):
+        next(waiting.rounds(None, ()))
+    porch.ring(["message=1"])
+    assert select.select([waiting], [], [], 0)[0]
+    waiting.close()
+    porch.close()
+
+
+def test_where_no_bell_can_be_hung_up_again_one_still_hears_of_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "wal").touch()
+    porch = Porch(str(tmp_path / "bells"), str(tmp_path / "wal"))
+    waiting = porch.listen(["message=1"])
+    (tmp_path / "bells" / "message=1").unlink()
+    (tmp_path / "bells" / "message=1").symlink_to("elsewhere")
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            rounds = waiting.rounds(None, ())
+            next(rounds)
+            rounds.send(True)
+    assert next(waiting.rounds(None, ())) is None  # it sleeps
+    with open(tmp_path / "wal", "w") as wal:
+        wal.write("x")
+        wal.flush()
+    assert select.select([waiting], [], [], 0)[0]
+    waiting.close()
+    porch.close()
+
+
+def test_what_killed_waiters_leave_is_swept_away(url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.monitor_check()  # there is nothing to sweep
+        bus.register("one", type="validation", session="s")
+        bus.receive("one", wait=0.001)
+        for bell in ("message=1", "message=2"):
+            Path(f"{url}.bells", bell).touch()
+        for bell in ("message=1", "one"):
+            os.utime(f"{url}.bells/{bell}", (0, 0))
+        bus.monitor_check()
+    assert hung(url) == ["message=2"]
+    assert Path(f"{url}.bells/one").exists()
+
+
+def test_the_listener_that_was_last_needed_is_kept_whatever_was_waited_for_before(tmp_path: Path) -> None:
+    porch = Porch(str(tmp_path / "bells"), str(tmp_path / "wal"))
+    for id in range(doorbell.RESTING):
+        porch.listen([f"message={id}"]).close()
+    mine = porch.listen(["one"])
+    mine.close()
+    assert porch.listen(["one"]) is mine
+    mine.close()
+    porch.close()
 
 
 def test_a_bell_is_no_link_to_somewhere_else(tmp_path: Path) -> None:
@@ -164,3 +284,20 @@ def test_only_those_processes_wake_one_that_are_watched_now(process: Process) ->
         process.wait()
         assert poll.poll(0) == []
         endings.close()
+
+
+@pytest.mark.parametrize("place", ["file", "memory", "postgres"])
+def test_one_may_wait_for_a_century(place: str, url: str, request: pytest.FixtureRequest) -> None:
+    address = {"file": url, "memory": ":memory:"}.get(place) or request.getfixturevalue("postgres")
+    with Bus.open(address, create=True) as bus:
+        bus.register("one", type="validation", session="s")
+        bus.send("one", "one", "task_assignment", {})
+
+        def cancel_elsewhere() -> None:
+            bus.store.before_sleep = None
+            another = threading.Thread(target=bus.cancel, args=(1,))
+            another.start()
+            another.join()
+
+        bus.store.before_sleep = cancel_elsewhere
+        assert bus.wait_ended(1, wait="36600d").status == "dead"

@@ -285,6 +285,16 @@ def test_a_copy_is_made_while_the_bus_is_used(url: str, tmp_path: Path) -> None:
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("path", ["copy.db", "below/further/copy.db"])
+def test_a_copy_may_be_named_as_seen_from_here(url: str, path: str, tmp_path: Path) -> None:
+    with Bus.open(url) as bus:
+        bus.state_save("a", "k", "v")
+        bus.backup(path)
+    assert {folder.stat().st_mode & 0o777 for folder in (tmp_path / path).parents[: path.count("/")]} <= {0o700}
+    with Bus.open(str(tmp_path / path)) as copy:
+        assert copy.state_load("a", "k") == "v"
+
+
 def test_a_copy_that_fails_leaves_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: str) -> sqlite3.Connection:
         raise sqlite3.OperationalError("the disk has gone")

@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from psycopg.conninfo import conninfo_to_dict
 
 from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
 from bus.models import Message
@@ -100,6 +102,30 @@ def test_an_address_shows_no_option_that_is_secret(name: str) -> None:
     assert isinstance(url, Server)
     assert url.path == f"postgresql://h/d?{name}=***&sslmode=require"
     assert url.conninfo == f"postgresql://h/d?{name}=s3cr3t&sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql:///d?host=/run/postgresql", "postgresql://?host=/run/postgresql&dbname=d",
+             "postgresql://me:s3cr3t@/d?host=/run/postgresql", "postgresql://me@?password=s3cr3t", "postgresql://"],
+)  # fmt: skip
+def test_an_address_may_name_its_host_among_its_options_or_none(text: str) -> None:
+    url = parse(f"{text}{'&' if '?' in text else '?'}schema=team")
+    assert isinstance(url, Server)
+    assert url.conninfo == text
+    assert url.path.startswith("postgresql://")
+    assert "s3cr3t" not in url.path
+    again = parse(url.address())
+    assert isinstance(again, Server)
+    assert again.conninfo == text
+
+
+@pytest.mark.parametrize("path", ["", "/{dbname}"])
+def test_a_server_is_found_by_the_options_of_its_address(path: str, server: str) -> None:
+    options = conninfo_to_dict(server)
+    with servers.schema(f"postgresql://{path.format(**options)}?{urlencode(options, quote_via=quote)}") as address:
+        Bus.open(address, create=True).close()
+        with Bus.open(address) as bus:
+            assert bus.agents() == []
 
 
 @pytest.mark.parametrize(

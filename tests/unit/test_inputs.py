@@ -88,6 +88,14 @@ def test_what_is_no_message_id_is_usage(given_: object) -> None:
         inputs.message_id(given_)  # type: ignore[arg-type]
 
 
+def test_ids_are_one_or_several() -> None:
+    assert inputs.message_ids("12") == inputs.message_ids(12) == inputs.message_ids(["12"]) == [12]
+    assert inputs.message_ids(id for id in (1, "2")) == [1, 2]
+    for given_ in (b"12", 1.5, True, None, [[1]], "1 2"):
+        with refused("usage", 64):
+            inputs.message_ids(given_)  # type: ignore[arg-type]
+
+
 def test_ids_and_receipts_have_18_digits_at_most() -> None:
     longest = "9" * 18
     assert inputs.message_id(longest) == int(longest)

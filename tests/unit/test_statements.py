@@ -1,14 +1,39 @@
 """Statements with numbered parameters."""
 
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+
 import pytest
 
 from bus import schemas
 from bus.store import sqlite_statements
 
 
-def test_words_in_quotes_are_no_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "select :b, ':a', 'it''s :c', :a, :b"
-    monkeypatch.setattr(schemas, "parts", lambda name: (schemas.Part(text),))
-    (prepared,) = sqlite_statements.operation("of a test")
-    assert prepared.sql == "select ?1, ':a', 'it''s :c', ?2, ?1"
-    assert prepared.values({"a": 1, "b": 2, "c": 3}) == (2, 1)
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("warned_of", "sql"),
+    [(False, "select ?1, ':a', 'it''s :c', ?2, ?1"), (True, "select ?, ':a', 'it''s :c', ?, ?")],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_words_in_quotes_are_no_parameters(
+    monkeypatch: pytest.MonkeyPatch, connection: sqlite3.Connection, warned_of: bool, sql: str
+) -> None:
+    monkeypatch.setattr(sqlite_statements, "_WARNED_OF", warned_of)
+    prepared = sqlite_statements._prepared(schemas.Part("select :b, ':a', 'it''s :c', :a, :b"))
+    assert prepared.sql == sql
+    values = prepared.values({"a": 1, "b": 2, "c": 3})
+    assert connection.execute(sql, values).fetchall() == [(2, ":a", "it's :c", 1, 2)]
+
+
+def test_no_python_warns_of_the_parameters_that_it_gets(connection: sqlite3.Connection) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        connection.execute("select ?1", (1,))
+    assert bool(warned) == sqlite_statements._WARNED_OF
