@@ -143,6 +143,7 @@ CATALOG: dict[str, Entry] = {
         Refused, "not a trace context", "write 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, in small letters"
     ),
     "not_started": Entry(Refused, "it was never started", "start it first, with `bus trace start ID`"),
+    "invalid_idempotency_key": Entry(Refused, "an idempotency key is not empty", "give one, or none"),
     "invalid_dead_reason": Entry(Refused, "not a legal reason to be dead", "see the life cycle in README"),
     "invalid_value": Entry(Refused, "not a legal value", "give text without NUL, and numbers where numbers belong"),
     "invalid_json": Entry(

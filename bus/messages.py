@@ -104,8 +104,7 @@ def _explained(problem: BusError, parameters: Mapping[str, object]) -> Steps[Bus
     from bus import payloads  # seldom needed
 
     rows = yield Query("types/schema", {"name": parameters["type"]})
-    words = payloads.explain(msgspec.json.decode(rows[0][0]), str(parameters["payload"]))
-    return error(problem.code, f"the payload is no {parameters['type']}: {words}")
+    return payloads.explained(str(parameters["type"]), msgspec.json.decode(rows[0][0]), str(parameters["payload"]))
 
 
 def _envelope(
@@ -337,7 +336,7 @@ def messages(
     sender: str | None = None,
     status: str | None = None,
     session: str | None = None,
-    limit: int = 100,
+    limit: int = 10_000,
 ) -> Steps[list[Message]]:
     """The newest messages that match, newest first; nothing is changed. `to` is an address as it was sent."""
     if status is not None and status not in tuple(MessageStatus):
@@ -347,13 +346,13 @@ def messages(
 
 
 @looking
-def pending(agent: str, *, limit: int = 1000) -> Steps[list[Message]]:
+def pending(agent: str, *, limit: int = 10_000) -> Steps[list[Message]]:
     """What `receive` would find ready for an agent, in that order; nothing is changed."""
     return envelopes.decode((yield Query("messages/pending", inputs.page(limit, agent=inputs.name(agent)))))
 
 
 @looking
-def dead(*, session: str | None = None, limit: int = 1000) -> Steps[list[Message]]:
+def dead(*, session: str | None = None, limit: int = 10_000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
     return envelopes.decode((yield Query("messages/dead", inputs.page(limit, session=session))))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bus import inputs, salvage
+from bus import clock, folders, inputs, salvage
 from bus.errors import error
 from bus.models import Milestone, Session
 from bus.operation import Query, Row, Steps, reading
@@ -75,7 +75,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
 def document(milestone: Milestone) -> dict[str, Any]:
     """What is exported of a milestone: its columns, and whatever its data holds beside them."""
     columns = {"id": milestone.id, "title": milestone.title, "status": milestone.status, "priority": milestone.priority}
-    times = {"created_at": milestone.created_at, "updated_at": milestone.updated_at}
+    times = {name: clock.rfc3339(getattr(milestone, name).timestamp()) for name in ("created_at", "updated_at")}
     return {**columns, **{key: value for key, value in milestone.data.items() if key not in columns}, **times}
 
 
@@ -90,7 +90,7 @@ def export(milestone: Milestone, folder: Path) -> Path:
     """Write a milestone to `folder`/active/<id>.yaml, whole or not at all; its path. Raises `fault`."""
     path = folder / "active" / f"{milestone.id}.yaml"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.make(path.parent)
         with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
             try:
                 file.write(to_yaml(milestone))

@@ -18,8 +18,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bus import jsonb_checks
-from bus.errors import error
+from bus.errors import BusError, error
 
 DEEPEST = 32
 SILENT = {"title", "description", "$schema", "$comment"}
@@ -97,13 +99,17 @@ def drop(name: str) -> dict[str, str]:
     return {"sqlite": f"drop trigger if exists {_trigger(name)}", "postgres": postgres}
 
 
-def explain(schema: Mapping[str, Any], payload: str) -> str:
-    """What is wrong with a payload, in one line."""
+def explained(name: str, schema: Mapping[str, Any], payload: str) -> BusError:
+    """The refusal of a payload that breaks the schema of its type, with what is wrong in one line."""
     from jsonschema import Draft202012Validator
 
-    found = sorted(Draft202012Validator(schema).iter_errors(json.loads(payload)), key=lambda e: list(map(str, e.path)))
+    try:
+        document = msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return error("invalid_json")
+    found = sorted(Draft202012Validator(schema).iter_errors(document), key=lambda e: list(map(str, e.path)))
     words = (f"{'.'.join(map(str, e.path))[:80] or 'payload'}: {' '.join(e.message.split())[:120]}" for e in found[:3])
-    return "; ".join(words) or "it breaks the schema"
+    return error("invalid_payload", f"the payload is no {name}: {'; '.join(words) or 'it breaks the schema'}")
 
 
 def _members(schema: Mapping[str, Any]) -> Iterator[str]:

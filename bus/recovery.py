@@ -144,7 +144,7 @@ def _artifacts(rows: list[Row]) -> list[Artifact]:
 def _progress(artifacts: list[Artifact]) -> float | None:
     there = sum(artifact.weight for artifact in artifacts if artifact.saved_by)
     whole = sum(artifact.weight for artifact in artifacts)
-    return round(100 * there / whole, 1) if artifacts else None
+    return round(100 * there / whole, 1) if whole else None
 
 
 def _options(found: Plan) -> list[Option]:
@@ -261,13 +261,19 @@ def _move(found: Plan, option: str, relieved: bool) -> Steps[bool]:
     if option in OUTCOMES and session.status != OUTCOMES[option]:
         yield Query("sessions/abandon" if option == "abandon" else "sessions/complete", parameters)
         return True
-    if option == "resume" and (relieved or session.status != "active"):
+    if option == "resume" and (relieved or session.status != "active" or (yield from _is_idle(session))):
         yield Query("recovery/resume", {**parameters, "progress": found.progress})
-        return session.status != "active"
+        return True
     if option == "restart" and (relieved or not _begins(session)):
         yield Query("recovery/restart", parameters)
         return True
     return False
+
+
+def _is_idle(session: Session) -> Steps[bool]:
+    """Whether nothing happened in a session for so long that it counts as interrupted."""
+    patience = yield from config.number("interrupted_after")
+    return (yield from config.now()) - session.last_activity.timestamp() >= patience
 
 
 def _begins(session: Session) -> bool:

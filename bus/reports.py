@@ -110,7 +110,7 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 class Period(msgspec.Struct, frozen=True):
-    """What got through in an hour or a day, in UTC."""
+    """What got through in an hour, told by the moment it begins, or on a day, told by its date; in UTC."""
 
     period: str
     spawned: int
@@ -216,7 +216,7 @@ def throughput(*, by: str = "hour", days: float | None = None) -> Routine[list[P
 def _throughput(by: str, days: float | None) -> Steps[list[Period]]:
     since = yield from _days_ago(days)
     rows = yield Query("lifecycle/throughput", {"length": PERIODS[by], "since": since})
-    return [Period(row[0] + (":00Z" if by == "hour" else ""), *row[1:]) for row in rows]
+    return [Period(row[0] + (":00:00Z" if by == "hour" else ""), *row[1:]) for row in rows]
 
 
 def waiting(*, limit: int = 100) -> Routine[list[Waiting]]:

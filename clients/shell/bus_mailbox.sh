@@ -97,13 +97,13 @@ get_agent_messages() {
   local REPLY _status=0 _record _id LC_ALL=C
   local -a _records=() _taken=() _lines=()
   if [[ ${2:-} != true ]]; then
-    _bus_sql read '.read messages/pending.sql' agent "$1" limit# 1000 ||
-      { _bus_else $? "" messages --pending="$1" --limit 1000 --json; return; }
+    _bus_sql read '.read messages/pending.sql' agent "$1" limit# 10000 ||
+      { _bus_else $? "" messages --pending="$1" --limit 10000 --json; return; }
     _bus_split "$REPLY"
     _taken=(${_lines[@]+"${_lines[@]}"})
   else
-    _bus_claim "$1" 1000 "$_bus_finish" || _status=$?
-    ((_status <= 1)) || { _bus_else "$_status" "" receive --limit 1000 --ack --json -- "$1" || _status=$?
+    _bus_claim "$1" 10000 "$_bus_finish" || _status=$?
+    ((_status <= 1)) || { _bus_else "$_status" "" receive --limit 10000 --ack --json -- "$1" || _status=$?
       return $((_status == 1 || _status == _bus_elsewhere ? 0 : _status)); }
     for _record in ${_records[@]+"${_records[@]}"}; do
       _id=${_record#*:} && _bus_ring "|message=${_id%%,*}"

@@ -201,6 +201,24 @@ begin
   return read;
 end $$;
 
+-- JSON that the bus keeps beside payloads: what no reader could rely on is refused.
+create function note_is_sound(document json) returns boolean language sql immutable strict set search_path from current
+  as $$select document_check(document, 'infinity') is not null$$;
+create domain note as json constraint invalid_json check (note_is_sound(value));
+
+create function artifacts_are_sound(artifacts json) returns boolean language sql immutable as $$
+  select not exists (
+    select 1 from json_array_elements(case when json_typeof(artifacts) = 'array' then artifacts else '[]' end) a (value)
+    where json_typeof(value -> 'key') is distinct from 'string' or case json_typeof(value -> 'weight') when 'number'
+      then (value ->> 'weight')::numeric not between 1e-9 and 1e6 else true end)
+$$;
+create function references_are_sound(files json) returns boolean language sql immutable as $$
+  select not exists (
+    select 1 from json_array_elements(case when json_typeof(files) = 'array' then files else '[]' end) f (value)
+    where (json_typeof(value -> 'path'), json_typeof(value -> 'sha256'), json_typeof(value -> 'size'))
+      is distinct from ('string', 'string', 'number') or (value ->> 'size') ~ '[.eE]')
+$$;
+
 -- The enums, as rows: a project adds its own with `bus types add`, and anything else is refused.
 
 create table agent_types (
@@ -223,8 +241,9 @@ create table state_types (
 create table operation_types (
   name        identifier primary key,
   description text not null default '',
-  artifacts   json not null default '[]'  -- [{"key": state key, "weight": share of the progress}, …]
+  artifacts   note not null default '[]'  -- [{"key": state key, "weight": share of the progress}, …]
     constraint invalid_json check (json_typeof(artifacts) = 'array')
+    constraint invalid_value check (artifacts_are_sound(artifacts))
 );
 
 insert into agent_types (name, description) values
@@ -325,7 +344,7 @@ create table coordination_sessions (
   progress       double precision not null default 0 constraint invalid_progress check (progress between 0 and 100),
   status         text not null default 'active'
     constraint invalid_status check (status in ('active', 'paused', 'completed', 'failed', 'abandoned')),
-  configuration  json not null default '{}',
+  configuration  note not null default '{}',
   created_at     moment not null default clock_timestamp(),
   last_activity  moment not null default clock_timestamp(),
   completed_at   moment
@@ -348,14 +367,14 @@ create table agent_registry (
   session_id         text collate "C" not null,
   status             text not null default 'active' constraint invalid_status
     check (status in ('spawning', 'active', 'paused', 'completed', 'failed', 'terminated')),
-  capabilities       json not null default '[]' constraint invalid_json check (json_typeof(capabilities) = 'array'),
+  capabilities       note not null default '[]' constraint invalid_json check (json_typeof(capabilities) = 'array'),
   current_task       text,
   current_phase      text,
-  resource_usage     json,
+  resource_usage     note,
   spawn_time         moment not null default clock_timestamp(),
   last_heartbeat     moment not null default clock_timestamp(),
   completion_time    moment,
-  error_info         json,
+  error_info         note,
   host               text,
   pid                bigint,
   pid_namespace      text,
@@ -450,7 +469,7 @@ create table agent_messages (
   expires_at      timestamptz(3),
   leased_by       text collate "C",  -- kept when a lease runs out: until somebody takes it, its holder may acknowledge
   delivery        bigint not null default 0,  -- the fencing token: only ever grows
-  idempotency_key text collate "C",
+  idempotency_key text collate "C" constraint invalid_idempotency_key check (idempotency_key <> ''),
   correlation_id  text,
   reply_to        bigint,
   dead_reason     text,
@@ -548,15 +567,17 @@ declare
 begin
   update agent_messages set
     status = case
+      when status in ('acknowledged', 'dead') then status
       when expires_at <= at then 'dead'
       when status = 'leased' and retry_count >= most then 'dead'
       else 'ready' end,
     dead_reason = case
+      when status in ('acknowledged', 'dead') then dead_reason
       when expires_at <= at then 'expired'
       when status = 'leased' and retry_count >= most then 'retries_exhausted' end,
     retry_count = retry_count + case
       when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most then 1 else 0 end,
-    due_at = case when expires_at > at then expires_at end
+    due_at = case when expires_at > at and status not in ('acknowledged', 'dead') then expires_at end
   where id = any(due) and due_at <= at;
 end $$;
 
@@ -607,10 +628,10 @@ begin
         continue when box is null;
         if exists (
             select 1 from (
-              select m.leased_by from agent_messages m
+              select m.leased_by, m.status from agent_messages m
               where m.due_at is not null and m.mailbox = box order by m.due_at limit 100) timers
             join agent_registry h on h.agent_id = timers.leased_by
-            where timers.leased_by <> agent and h.pid is not null and h.host = words[1]
+            where timers.leased_by <> agent and timers.status = 'leased' and h.pid is not null and h.host = words[1]
               and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
                 and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
           return;
@@ -929,6 +950,11 @@ begin
       and not exists (select 1 from state_types where name = new.state_type) then
     raise exception 'unknown_type: there is no such state type' using errcode = 'AB000';
   end if;
+  -- By hand, a value may be changed without its version, which grows nevertheless (state/delete.sql changes none).
+  if tg_op = 'UPDATE' and new.version <= old.version and new.state_value <> old.state_value
+      and new.expires_at is distinct from '0001-01-01 00:00:00+00' then
+    new.version := old.version + 1;
+  end if;
   rung := bell_ring('state=' || new.agent_id);
   return new;
 end $$;
@@ -945,7 +971,8 @@ create table agent_checkpoints (
   parent_id       text,
   created_at      moment not null default clock_timestamp(),
   retention_until moment,
-  file_references json not null default '[]' constraint invalid_json check (json_typeof(file_references) = 'array'),
+  file_references note not null default '[]' constraint invalid_json
+    check (json_typeof(file_references) = 'array' and references_are_sound(file_references)),
   state_snapshot  json not null default '{}',
   rowid           bigint generated always as identity unique  -- the order they were made in, as SQLite has it unasked
     constraint invalid_value check (rowid between 1 and 1000000000000000)
@@ -984,7 +1011,7 @@ create table agent_health_log (
   error_count   bigint not null default 0,
   warning_count bigint not null default 0,
   timestamp     moment not null default clock_timestamp(),
-  details       json,
+  details       note,
   constraint invalid_value check (id between 1 and 1000000000000000 and abs(cpu_usage) < 'infinity'
     and abs(memory_usage) < 'infinity' and abs(response_time) < 'infinity')
 );
@@ -995,7 +1022,7 @@ create table milestones (
   title      text not null default '',
   status     text not null default 'planned',
   priority   bigint not null default 5 constraint invalid_priority check (priority between 1 and 10),
-  data       json not null default '{}' constraint invalid_json check (json_typeof(data) = 'object'),
+  data       note not null default '{}' constraint invalid_json check (json_typeof(data) = 'object'),
   created_at moment not null default clock_timestamp(),
   updated_at moment not null default clock_timestamp()
 );

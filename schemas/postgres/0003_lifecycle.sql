@@ -46,7 +46,7 @@ create table agent_lifecycle (
   command            text not null,
   worktree_path      text,
   error_message      text,
-  metadata           json,
+  metadata           note,
   registry_id        text collate "C",  -- its id in agent_registry, when it has one
   session_id         text collate "C",
   host               text,     -- what tells its process from all others, as in agent_registry

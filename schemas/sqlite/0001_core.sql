@@ -128,7 +128,7 @@ begin
     when 'unknown_agent' then raise(abort, 'unknown_agent')
     when 'unknown_session' then raise(abort, 'unknown_session')
     when 'unknown_message' then raise(abort, 'unknown_message')
-    when 'unknown_checkpoint' then raise(abort, 'unknown_checkpoint')
+    when 'unknown_type' then raise(abort, 'unknown_type')
     when 'unknown_setting' then raise(abort, 'unknown_setting')
     when 'lease_lost' then raise(abort, 'lease_lost')
     when 'key_reused' then raise(abort, 'key_reused')
@@ -137,6 +137,23 @@ begin
     when 'not_dead' then raise(abort, 'not_dead')
     when 'invalid_status' then raise(abort, 'invalid_status')
     else raise(abort, 'refused')
+  end;
+end;
+
+-- JSON that the bus keeps beside payloads: `insert into agent_notes values (…)` refuses what no reader could rely on.
+
+create view agent_notes (document) as select '' where 0;
+create trigger agent_notes_check instead of insert on agent_notes when json_valid(new.document)  -- else a constraint says so
+begin
+  select case
+    when instr(new.document, char(0))
+      or (new.document glob '*\u0000*' and instr(replace(new.document, '\\', ''), '\u0000'))
+      then raise(abort, 'invalid_json: text with a NUL')
+    when exists (select 1 from json_tree(new.document) where type in ('integer', 'real')
+        and typeof(atom) = 'real' and (type = 'integer' or atom in (9e999, -9e999)))
+      then raise(abort, 'invalid_json: a number beyond 64 bits')
+    when exists (select 1 from json_tree(new.document) where key is not null group by parent, key having count(*) > 1)
+      then raise(abort, 'invalid_json: a key stands twice')
   end;
 end;
 
@@ -211,6 +228,24 @@ begin
   select raise(abort, 'unknown_type: there is no such agent type');
 end;
 
+create trigger coordination_sessions_notes before insert on coordination_sessions when new.configuration <> '{}'
+begin
+  insert into agent_notes values (new.configuration);
+end;
+create trigger coordination_sessions_notes_change before update of configuration on coordination_sessions
+begin
+  insert into agent_notes values (new.configuration);
+end;
+create trigger agent_registry_notes before insert on agent_registry
+when new.capabilities <> '[]' or new.resource_usage is not null or new.error_info is not null
+begin
+  insert into agent_notes values (new.capabilities), (new.resource_usage), (new.error_info);
+end;
+create trigger agent_registry_notes_change before update of capabilities, resource_usage, error_info on agent_registry
+begin
+  insert into agent_notes values (new.capabilities), (new.resource_usage), (new.error_info);
+end;
+
 -- A session counts its agents, and is as active as the most active of them.
 create trigger agent_registry_joins after insert on agent_registry
 begin
@@ -277,7 +312,7 @@ create table agent_messages (
   leased_by       text,  -- kept when a lease runs out: until somebody takes it, its holder may still acknowledge
   delivery        integer not null default 0  -- the fencing token: only ever grows
     constraint invalid_value check (delivery between 0 and 1000000000000),
-  idempotency_key text,
+  idempotency_key text constraint invalid_idempotency_key check (idempotency_key <> ''),
   correlation_id  text,
   reply_to        integer,
   dead_reason     text constraint invalid_dead_reason
@@ -299,7 +334,7 @@ create table agent_messages (
 ) strict;
 
 create index agent_messages_ready on agent_messages (mailbox, priority desc) where status = 'ready';
-create index agent_messages_timers on agent_messages (mailbox, due_at, leased_by) where due_at is not null;
+create index agent_messages_timers on agent_messages (mailbox, due_at, leased_by, status) where due_at is not null;
 create index agent_messages_dead on agent_messages (session_id) where status = 'dead';
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;
@@ -408,6 +443,14 @@ begin
   select raise(abort, 'unknown_type: there is no such state type');
 end;
 
+-- By hand, a value may be changed without its version, which grows nevertheless (state/delete.sql changes none).
+create trigger agent_state_version after update of state_value on agent_state
+when new.version <= old.version and new.state_value <> old.state_value
+  and new.expires_at is not '0001-01-01 00:00:00.000'
+begin
+  update agent_state set version = old.version + 1 where agent_id = new.agent_id and state_key = new.state_key;
+end;
+
 create table agent_checkpoints (
   checkpoint_id   text primary key default (lower(hex(randomblob(8)))),
   agent_id        text not null constraint invalid_id check (length(agent_id) between 1 and 128
@@ -436,15 +479,12 @@ begin
         > (select cast(value as integer) from agent_coordination_config where key = 'max_payload_bytes')
       then raise(abort, 'payload_too_large')
     when not json_valid(new.state_snapshot) then raise(abort, 'invalid_json')
-    when instr(new.state_snapshot, char(0))
-      or (new.state_snapshot glob '*\u0000*' and instr(replace(new.state_snapshot, '\\', ''), '\u0000'))
-      then raise(abort, 'invalid_json: text with a NUL')
-    when exists (select 1 from json_tree(new.state_snapshot) where type in ('integer', 'real')
-        and typeof(atom) = 'real' and (type = 'integer' or atom in (9e999, -9e999)))
-      then raise(abort, 'invalid_json: a number beyond 64 bits')
-    when exists (select 1 from json_tree(new.state_snapshot) where key is not null group by parent, key having count(*) > 1)
-      then raise(abort, 'invalid_json: a key stands twice')
+    when exists (select 1 from json_each(iif(json_valid(new.file_references), new.file_references, '[]')) where
+        iif(type = 'object', json_type(value, '$.path') || json_type(value, '$.sha256') || json_type(value, '$.size'), '')
+          is not 'texttextinteger')
+      then raise(abort, 'invalid_json: a file reference is {"path", "sha256", "size"}')
   end;
+  insert into agent_notes values (new.state_snapshot), (new.file_references);
 end;
 create trigger agent_checkpoints_new before insert on agent_checkpoints
 when exists (select 1 from agent_checkpoints where checkpoint_id = new.checkpoint_id)
@@ -474,6 +514,11 @@ create table agent_health_log (
 ) strict;
 create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
 
+create trigger agent_health_log_notes before insert on agent_health_log when new.details is not null
+begin
+  insert into agent_notes values (new.details);
+end;
+
 create table milestones (
   id         text primary key constraint invalid_id check (length(id) between 1 and 128
     and id not glob '*[^A-Za-z0-9._:@-]*' and id not glob '[-.@]*' and instr(id, char(0)) = 0),
@@ -486,6 +531,34 @@ create table milestones (
   constraint invalid_moment check (created_at is null or coalesce(datetime(julianday(created_at)) = substr(created_at, 1, 19) and length(created_at) <= 23 and created_at >= '0001' and substr(created_at, 20) not glob '*[^.0-9]*', 0)),
   constraint invalid_moment check (updated_at is null or coalesce(datetime(julianday(updated_at)) = substr(updated_at, 1, 19) and length(updated_at) <= 23 and updated_at >= '0001' and substr(updated_at, 20) not glob '*[^.0-9]*', 0))
 ) strict;
+
+create trigger agent_notes_milestones before insert on milestones
+begin
+  insert into agent_notes values (new.data);
+end;
+create trigger agent_notes_milestones_change before update of data on milestones
+begin
+  insert into agent_notes values (new.data);
+end;
+
+-- Artifacts, each with a weight: what recovery adds up.
+
+create view agent_artifacts (artifacts) as select '' where 0;
+create trigger agent_artifacts_check instead of insert on agent_artifacts
+when exists (select 1 from json_each(iif(json_valid(new.artifacts), new.artifacts, '[]')) where
+  type <> 'object' or json_type(value, '$.key') is not 'text'
+  or coalesce(json_extract(value, '$.weight'), '') not between 1e-9 and 1e6)
+begin
+  select raise(abort, 'invalid_value: artifacts are [{"key": a state key, "weight": a number above 0}, …]');
+end;
+create trigger agent_artifacts_added before insert on operation_types
+begin
+  insert into agent_artifacts values (new.artifacts);
+end;
+create trigger agent_artifacts_changed before update of artifacts on operation_types
+begin
+  insert into agent_artifacts values (new.artifacts);
+end;
 
 -- A type keeps its name, and stays while something is of it.
 

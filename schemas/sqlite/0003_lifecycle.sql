@@ -47,7 +47,7 @@ begin
     when 'unknown_agent' then raise(abort, 'unknown_agent')
     when 'unknown_session' then raise(abort, 'unknown_session')
     when 'unknown_message' then raise(abort, 'unknown_message')
-    when 'unknown_checkpoint' then raise(abort, 'unknown_checkpoint')
+    when 'unknown_type' then raise(abort, 'unknown_type')
     when 'unknown_setting' then raise(abort, 'unknown_setting')
     when 'unknown_trace' then raise(abort, 'unknown_trace')
     when 'lease_lost' then raise(abort, 'lease_lost')
@@ -147,6 +147,15 @@ begin
     idle_time_ms = iif(origin = 'imported', null,
     cast(round((julianday(started_at) - julianday(spawned_at)) * 86400000) as integer))
   where agent_id = new.agent_id;
+end;
+
+create trigger agent_lifecycle_notes before insert on agent_lifecycle when new.metadata is not null
+begin
+  insert into agent_notes values (new.metadata);
+end;
+create trigger agent_lifecycle_notes_change before update of metadata on agent_lifecycle
+begin
+  insert into agent_notes values (new.metadata);
 end;
 
 create trigger agent_lifecycle_transition before update of status on agent_lifecycle

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bus_cli.text import ascii_json
 
-from bus import Bus
+from bus import Bus, BusError, step
 
 BUS = [sys.executable, "-m", "bus_cli"]
 
@@ -163,6 +164,12 @@ def test_the_sender_can_wait_for_the_acknowledgement(here: str) -> None:
     assert bus("send", "b", "task_assignment", "{}", "--from", "a", "--key", "k", "--wait-ack", "5s") == "2\n"
 
 
+@pytest.mark.parametrize("wait", ["soon", "", "-1s"])
+def test_nothing_is_sent_whose_acknowledgement_can_not_be_waited_for(here: str, wait: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a", f"--wait-ack={wait}", status=64)
+    assert bus("messages", "--json") == "[]\n"
+
+
 def test_the_dead_are_listed_and_redriven(here: str) -> None:
     bus("send", "b", "task_assignment", "{}", "--from", "a")
     bus("receive", "b")
@@ -172,6 +179,21 @@ def test_the_dead_are_listed_and_redriven(here: str) -> None:
     assert bus("redrive", "--all") == "1\n"
     assert bus("redrive", "--all", status=1) == ""
     bus("cancel", "1")
+
+
+@pytest.mark.parametrize("words", [["messages"], ["messages", "--pending", "b"], ["dead"], ["checkpoint", "list", "a"]])
+def test_a_list_that_is_cut_off_says_so(here: str, words: list[str]) -> None:
+    for _ in range(2):
+        bus("send", "b", "task_assignment", "{}", "--from", "a")
+        bus("checkpoint", "create", "a")
+    if words == ["dead"]:
+        bus("receive", "b", "--limit", "2")
+        bus("reject", "1.1", "2.1", "--reason", "no")
+    for limit, told in ((1, "1, and there may be more; see --limit\n"), (3, "")):
+        done = subprocess.run(
+            [*BUS, *words, "--limit", str(limit), "--json"], capture_output=True, text=True, check=True
+        )
+        assert (len(json.loads(done.stdout)), done.stderr) == (min(limit, 2), told)
 
 
 def test_a_step_is_applied_whole_and_names_the_line_of_its_error(here: str) -> None:
@@ -231,7 +253,7 @@ def test_a_bus_is_made_found_copied_and_examined(tmp_path: Path) -> None:
     assert "quick_check says ok" in bus("doctor")
     assert json.loads(bus("status", "--json"))["messages"] == {}
     assert " 0.0 writes per second, " in bus("status")
-    assert bus("prune") == "0 messages removed\n"
+    assert bus("prune").startswith("removed 0 messages, ")
     assert Path(bus("shell").strip()).name == "bus.sh"
 
 
@@ -289,6 +311,17 @@ def test_a_wait_can_be_interrupted(here: str, number: int, status: int) -> None:
     assert process.returncode == status
     assert out == b""
     assert errors == b"bus: interrupted; nothing is half done; start it again when you like\n"
+
+
+def test_a_signal_that_its_parent_ignores_interrupts_no_wait(here: str) -> None:
+    waiting = ["bash", "-c", """trap '' INT; exec "$@" """, "x", *BUS, "receive", "b", "--wait", "60"]
+    with subprocess.Popen(waiting, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not Path(f"{here}.bells/b").exists():
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors.count(b"\n")) == (143, 1)
 
 
 def test_help_helps() -> None:
@@ -485,7 +518,7 @@ def inside(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int
         ({"op": "messages.ack", "receipt": 5}, 64),
         ({"op": "messages.ack", "receipt": None}, 64),
         ({"op": "messages.ack", "receipt": []}, 64),
-        ({"op": "messages.redrive", "ids": 5}, 64),
+        ({"op": "messages.redrive", "ids": 5}, 66),
         ({"op": "messages.redrive"}, 64),
         ({"op": "message.redrive", "ids": [1], "all": True}, 64),
         ({"op": "messages.ack", "receipt": "1.1", "receipts": ["2.1"]}, 64),
@@ -524,6 +557,101 @@ def test_a_step_takes_one_value_where_a_list_may_stand(here: str, tmp_path: Path
     made, registered = map(json.loads, bus("apply", stdin="\n".join(map(json.dumps, lines))).splitlines())
     assert [file["path"] for file in made["result"]["file_references"]] == [str(tmp_path / "notes.txt")]
     assert registered["result"]["capabilities"] == ["paint"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"op": "messages.send", "to": "b"}, "messages.send lacks from; name it, or set BUS_AGENT"),
+        ({"op": "messages.broadcast", "from": None}, "messages.broadcast lacks from; name it, or set BUS_AGENT"),
+        ({"op": "messages.ack"}, "messages.ack lacks receipt; the keys are"),
+        ({"op": "messages.send", "to": "*", "from": "a", "sender": "b"}, "an argument stands twice"),
+        ({"op": "state.save", "agent": None, "key": "k", "value": "v"}, "state.save lacks agent; name it, or set"),
+        ({"op": "state.save", "agent": 7, "key": "k", "value": "v"}, "agent is text; "),
+        ({"op": "messages.reject", "receipt": "1.1", "reasons": "x"}, "messages.reject has no 'reasons'; the keys are"),
+        ({"op": "checkpoint.create", "agent": "a", "file": [5]}, "file is text; "),
+        ({"op": "messages.redrive", "id": "1.1"}, "not a message id: '1.1'; "),
+        ({"op": "messages.redrive", "ids": 1, "id": 2}, "messages.redrive has no 'id'; "),
+        ({"op": "messages.redrive", "all": "no"}, "name ids, or all; "),
+        ({"op": "messages.ack", "receipt": "1.1", "once": "no"}, "once is true or false; "),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_with_a_line_of_a_step_is_said_by_the_names_of_options(
+    here: str, line: dict[str, object], words: str
+) -> None:
+    done = subprocess.run([*BUS, "apply"], input=json.dumps(line).encode(), capture_output=True, check=False)
+    assert (done.returncode in (64, 65), done.stdout) == (True, b"")
+    assert done.stderr.decode().startswith(f"bus: line 1: {words}")
+
+
+def test_a_line_of_a_step_that_names_nobody_is_by_whom_the_environment_names(here: str) -> None:
+    lines = [
+        {"op": "messages.send", "to": "b", "type": "task_assignment", "payload": {}},
+        {"op": "messages.send", "from": "b", "to": "a", "type": "task_assignment", "payload": {}},
+        {"op": "messages.broadcast", "type": "task_assignment", "payload": {}},
+        {"op": "state.save", "key": "k", "value": "v"},
+        {"op": "checkpoint.create"},
+        {"op": "agents.heartbeat", "agent": None, "task": "t"},
+        {"op": "agents.heartbeat", "agent": "b", "task": "u"},
+    ]
+    bus("apply", stdin="\n".join(map(json.dumps, lines)), BUS_AGENT="a")
+    sent = json.loads(bus("messages", "--json"))
+    assert [(message["from_agent"], message["to_agent"]) for message in sent] == [("a", "b"), ("b", "a"), ("a", "b")]
+    assert bus("state", "load", "a", "k") == "v\n"
+    assert json.loads(bus("checkpoint", "list", "a", "--json"))[0]["agent_id"] == "a"
+    tasks = {agent["agent_id"]: agent["current_task"] for agent in json.loads(bus("agents", "--json"))}
+    assert (tasks["a"], tasks["b"]) == ("t", "u")
+    bus("apply", stdin=json.dumps(lines[0]), BUS_AGENT="", status=64)
+
+
+@pytest.mark.parametrize("named", [{"id": 1}, {"id": [1, "1"]}, {"ids": 1}, {"ids": "1"}, {"ids": [1]}])
+def test_a_step_redrives_what_is_named(here: str, named: dict[str, object]) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a")
+    bus("cancel", "1")
+    assert bus("apply", stdin=json.dumps({"op": "messages.redrive", **named})) == '{"result":[1]}\n'
+
+
+LINES: list[dict[str, Any]] = [
+    {"op": "messages.send", "from": "a", "to": "b", "type": "task_assignment", "payload": {}, "priority": 5,
+     "delay": "1s", "expires": "2s", "key": None, "reply-to": 1, "correlation": "c", "traceparent": None},
+    {"op": "messages.broadcast", "from": "a", "type": "task_assignment", "payload": {}},
+    {"op": "messages.ack", "receipt": "1.1", "once": True},
+    {"op": "messages.release", "receipt": "1.1", "delay": 1, "reason": "r"},
+    {"op": "messages.extend", "receipt": "1.1", "lease": 1},
+    {"op": "messages.reject", "receipt": "1.1", "reason": "r"},
+    {"op": "messages.cancel", "id": 1},
+    {"op": "messages.redrive", "id": 1},
+    {"op": "messages.redrive", "all": True, "session": "s"},
+    {"op": "state.save", "agent": "a", "key": "k", "value": "v", "type": "user_data", "ttl": 1, "if-version": 0},
+    {"op": "state.delete", "agent": "a", "key": "k"},
+    {"op": "checkpoint.create", "agent": "a", "snapshot": {}, "type": "manual", "file": "notes.txt", "retention": 1},
+    {"op": "agents.register", "agent": "c", "type": "validation", "session": "s", "milestone": "m", "capability": "x",
+     "operation": "execution", "pid": 1, "command": "true"},
+    {"op": "agents.register", "agent": "c", "type": "validation", "session": "s", "capabilities": ["x"]},
+    {"op": "agents.heartbeat", "agent": "a", "status": "active", "task": "t", "phase": "p"},
+    {"op": "agents.retire", "agent": "a", "status": "failed"},
+    {"op": "sessions.progress", "session": "s", "progress": 40, "phase": "p"},
+    {"op": "sessions.complete", "session": "s"},
+    {"op": "sessions.abandon", "session": "s"},
+]  # fmt: skip
+KINDS: list[Any] = [None, 7, 1.5, -1, True, "", "?", [], {}, [None], [[]], {"a": 1}]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line['op']} {len(line)}")
+def test_whatever_stands_in_a_line_of_a_step_is_judged_in_words_for_people(here: str, line: dict[str, Any]) -> None:
+    Path("notes.txt").write_text("x")
+    jargon = re.compile(r"constraint|NULL|object is|'(str|int|float|bool|list|dict|NoneType)'|keyword|not (int|list)\b")
+    wrong = []
+    with Bus.open(here) as opened:
+        for key in list(line)[1:]:
+            for value in KINDS:
+                try:
+                    opened.apply([step.named({**line, key: value})])
+                except BusError as problem:
+                    if problem.exit_status == 70 or jargon.search(str(problem)):
+                        wrong.append((key, value, str(problem)))
+    assert not wrong
 
 
 def test_the_lines_of_a_step_end_at_line_feeds_only(here: str) -> None:

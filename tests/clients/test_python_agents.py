@@ -537,7 +537,7 @@ def test_an_acknowledgement_that_fails_is_tried_again_with_the_next_message(
     with monkeypatch.context() as patch, refused("busy"):
         refusing(patch, worker, "busy", "ack_and_receive")
         next(todo)
-    assert worker.held.leases() == []  # nobody extends it any more
+    assert worker.held.renew() == []  # nobody extends it any more
     assert next(todo).id == 2
     assert statuses(bus) == ["acknowledged", "leased", "ready"]
 
@@ -552,7 +552,7 @@ def test_a_message_that_can_not_be_acknowledged_is_kept_no_longer(
     for _ in worker.messages():
         break
     assert statuses(bus) == ["leased", "leased", "ready"]
-    assert worker.held.leases() == []
+    assert worker.held.renew() == []
     assert "message 1 was not acknowledged" in caplog.text
     assert "message 2 was not acknowledged" in caplog.text
 
@@ -563,7 +563,7 @@ def test_a_message_that_can_not_be_given_back_is_kept_no_longer(
     monkeypatch.setattr(worker.bus, "release", lambda *_, **__: (_ for _ in ()).throw(error("busy")))
     with pytest.raises(ValueError, match="invalid literal"):
         raising_in_a_call(worker)
-    assert worker.held.leases() == []
+    assert worker.held.renew() == []
     assert "message 1 was not given back" in caplog.text
 
 
@@ -582,7 +582,7 @@ def test_an_async_acknowledgement_that_fails_is_tried_again(
             await leave_async(agent, "break")
             await asyncio.gather(*agent._settling)
             assert statuses(bus) == ["acknowledged", "leased", "ready"]
-            assert agent.held.leases() == []
+            assert agent.held.renew() == []
 
     finish(main())
     assert "message 2 was not acknowledged" in caplog.text
@@ -629,7 +629,7 @@ def test_an_acknowledgement_that_is_cancelled_while_it_waits_its_turn_is_tried_a
             gate.set()
             await asyncio.gather(*others, *agent._settling)
             assert statuses(bus) == ["acknowledged", "ready", "ready"]
-            assert agent.held.leases() == []
+            assert agent.held.renew() == []
 
     finish(main())
 
@@ -648,6 +648,34 @@ def test_an_async_iterator_with_a_name_is_as_one_without(bus: Bus, url: str) -> 
                 break
             await asyncio.gather(*agent._settling)
             assert statuses(bus) == ["scheduled", "acknowledged", "ready"]
+
+    finish(main())
+
+
+# --- several receipts
+
+
+SETTLING: dict[str, dict[str, str]] = {"ack": {}, "release": {}, "reject": {"reason": "no"}}
+
+
+@pytest.mark.parametrize(("name", "status"), [("ack", "acknowledged"), ("release", "ready"), ("reject", "dead")])
+def test_receipts_may_come_from_an_iterator(bus: Bus, worker: Agent, name: str, status: str) -> None:
+    for message in (found := worker.receive(limit=2)):
+        worker.held.take(message)
+    getattr(worker, name)((message.receipt or "" for message in found), **SETTLING[name])
+    assert statuses(bus) == [status, status, "ready"]
+    assert worker.held.renew() == []
+
+
+@pytest.mark.parametrize(("name", "status"), [("ack", "acknowledged"), ("release", "ready"), ("reject", "dead")])
+def test_an_async_agents_receipts_may_come_from_an_iterator(bus: Bus, url: str, name: str, status: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            for message in (found := await agent.receive(limit=2)):
+                agent.held.take(message)
+            await getattr(agent, name)((message.receipt or "" for message in found), **SETTLING[name])
+            assert statuses(bus) == [status, status, "ready"]
+            assert agent.held.renew() == []
 
     finish(main())
 
@@ -787,17 +815,67 @@ def test_an_agent_may_fail_of_whatever_words(bus: Bus, url: str, words: str) -> 
     assert len(life.error_message or "") <= 1000
 
 
-def test_a_keeper_renews_in_a_third_of_the_time_and_rests_in_between(bus: Bus) -> None:
+def test_a_keeper_renews_in_a_third_of_the_time_and_rests_in_between(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "monotonic", lambda: 100.0)
     changes: list[None] = []
     held = Held(30, lambda: changes.append(None))
-    assert held.interval() == 10
+    assert held.due() == 10
     bus.register("worker", type="milestone-executor", session="s")
-    for lease, interval in ((60, 10), (6, 2), (0.003, 0.05)):
+    for lease, due in ((60, 10), (6, 2), (0.003, 0.05)):
         held.take(bus.receive("worker", lease=lease)[0])
-        assert held.interval() == interval
+        assert held.due() == pytest.approx(due)
     assert len(changes) == 2, "the keeper is woken where it would come too late"
-    held.drop([receipt for receipt, lease in held.leases() if lease < 10])
-    assert held.interval() == 10
+    held.drop([receipt for receipt, lease in held.renew() if lease < 10])
+    held.renew()
+    assert held.due() == 10
+
+
+def test_a_keeper_is_not_put_off_nor_woken_by_each_message_that_comes_and_goes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [100.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: passed[0])
+    changes: list[None] = []
+    held = Held(30, lambda: changes.append(None))
+    bus.register("worker", type="milestone-executor", session="s")
+    outer, inner, _ = (bus.receive("worker", lease=lease)[0] for lease in (4, 1, 1))
+    held.take(outer)
+    assert held.due() == pytest.approx(4 / 3)
+    for _ in range(4):
+        held.take(inner)
+        held.drop(inner.receipt or "")
+        passed[0] += 0.125
+    assert held.due() == 0, "a third of a second after the inner one came, whoever came after it"
+    assert len(changes) == 2, "once for the outer one, once for the first of the inner ones"
+    assert held.renew() == [(outer.receipt, 4)]
+    assert held.due() == pytest.approx(4 / 3)
+
+
+def test_a_keeper_keeps_a_lease_while_others_come_and_go(bus: Bus, worker: Agent) -> None:
+    for outer in worker.messages(lease=1):
+        before, end = bus.message(outer.id).due_at, clock.monotonic() + 20
+        while bus.message(outer.id).due_at == before and clock.monotonic() < end:
+            bus.send("boss", "worker", TASK, {})
+            for _ in worker.messages(lease=0.3):
+                threading.Event().wait(0.02)
+        assert bus.message(outer.id).due_at != before
+        assert bus.message(outer.id).receipt == outer.receipt
+        break
+
+
+def test_an_async_keeper_keeps_a_lease_while_others_come_and_go(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            async for outer in agent.messages(lease=1):
+                before = bus.message(outer.id).due_at
+                while bus.message(outer.id).due_at == before:
+                    bus.send("boss", "worker", TASK, {})
+                    async for _ in agent.messages(lease=0.3):
+                        await asyncio.sleep(0.02)
+                assert bus.message(outer.id).receipt == outer.receipt
+                break
+
+    finish(main())
 
 
 def test_an_async_agent_that_is_not_let_in_leaves_nothing_behind(bus: Bus, url: str) -> None:

@@ -11,12 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from bus_cli import monitor
+from bus_cli.output import Output
 from bus_client.respawn import respawn
 
 from bus import Bus, BusError, clock
+from bus.errors import error
 from tests.clients.conftest import Shell
+from tests.conformance.refusal import refused
 
 TASK = "task_assignment"
 BUS = [sys.executable, "-m", "bus_cli"]
@@ -233,6 +238,38 @@ def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Co
     assert (agent.status, agent.error_info["respawn"]) == ("failed", "its command ended at once with status 3")
 
 
+def test_one_that_can_not_be_started_leaves_the_others_to_be(command: Command, url: str) -> None:
+    Path(".milestones/logs/first.log").mkdir(parents=True)  # it can't be written
+    with Bus.open(url) as bus:
+        for name in ("first", "second"):
+            again = f"{sys.executable} -m bus_cli retire {name}"
+            bus.register(name, type="validation", session="s", command=again)
+            bus.heartbeat(name, status="failed")
+    with Bus.open(url) as bus:
+        first, second = respawn(bus, "s", settling=60)
+        agents = {agent.agent_id: agent for agent in bus.agents()}
+    assert (first.pid, first.fate, second.fate, second.exit_status) == (None, "failed", "ended", 0)
+    assert (agents["first"].status, agents["second"].status) == ("failed", "completed")
+    assert agents["first"].error_info["respawn"].startswith("it was not started: [Errno 21] Is a directory: ")
+    told = command("recover", "s", "--apply", "resume", "--respawn").stdout
+    assert "\nfirst was not started: [Errno 21] Is a directory: " in told
+    Path(".milestones/logs/first.log").rmdir()
+    with Bus.open(url) as bus:
+        (again,) = respawn(bus, "s", settling=60)
+    assert (again.agent_id, again.fate, again.error) == ("first", "ended", None)
+
+
+def test_an_agent_may_be_in_another_session_when_it_was_started_again(url: str) -> None:
+    enter = f"{sys.executable} -m bus_cli register lost --type validation --session other"
+    with Bus.open(url) as bus:
+        bus.register("lost", type="validation", session="s", command=enter)
+        bus.retire("lost", status="failed")
+        (started,) = respawn(bus, "s", settling=60)
+        (agent,) = bus.agents()
+    assert (started.fate, started.exit_status) == ("failed", 0)
+    assert (agent.session_id, agent.status) == ("other", "failed")
+
+
 def test_a_cleanup_that_does_nothing_logs_nothing(url: str) -> None:
     with Bus.open(url) as bus, contextlib.closing(sqlite3.connect(url)) as hand:
         bus.register("boss", type="milestone-coordinator", session="s")
@@ -270,6 +307,23 @@ def test_the_monitor_runs_once_a_bus_and_logs_its_checks(command: Command, wreck
     command("monitor", "--stop", status=1)
 
 
+def test_a_check_names_all_that_it_may_have_removed(
+    command: Command, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bus.open(url) as bus:
+        bus.register("boss", type="milestone-coordinator", session="s")
+        life = bus.trace_enter("one", type="validation", session="s")
+        bus.trace_leave("one", life)
+        for _ in range(2):
+            bus.send("boss", "boss", TASK, {})
+        bus.ack([message.receipt or "" for message in bus.receive("boss", limit=2)])
+    monkeypatch.setenv("BUS_NOW", f"+{200 * 86400}")
+    told = command("monitor", "--once").stdout
+    command("trace", "show", str(life), status=66)
+    assert "removed 1 messages" in told
+    assert command("prune").stdout == "removed 0 messages, and all records, health rows and state past their time\n"
+
+
 def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, url: str, tmp_path: Path) -> None:
     other = str(tmp_path / "other.db")
     Bus.open(other, create=True).close()
@@ -278,6 +332,12 @@ def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, u
     assert f"as process {pid};" in command("--bus", other, "monitor", "--detach", status=76).stderr
     command("monitor", "--stop", status=1)
     assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
+
+
+def test_a_monitor_that_is_started_by_one_who_ignores_signals_can_be_stopped(command: Command) -> None:
+    started = ["bash", "-c", """trap '' TERM; "$@" """, "x", *BUS, "monitor", "--detach"]
+    assert b"is running" in subprocess.run(started, capture_output=True, check=True).stdout
+    command("monitor", "--stop")
 
 
 def test_a_killed_monitor_is_no_obstacle(command: Command, wreck: str) -> None:
@@ -290,6 +350,34 @@ def test_a_killed_monitor_is_no_obstacle(command: Command, wreck: str) -> None:
     again = json.loads(command("monitor", "--detach", "--json").stdout)["started"]
     assert again != pid
     command("monitor", "--stop")
+
+
+def test_a_monitor_goes_on_when_the_bus_was_busy(
+    wreck: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    fates = iter([error("busy"), None, error("busy"), KeyboardInterrupt()])
+    with Bus.open(wreck) as bus:
+        check, out = bus.monitor_check, Output(wreck)
+        monkeypatch.setattr(bus, "monitor_check", lambda by: meets(next(fates)) or check(by=by))
+        monkeypatch.setattr(bus, "monitor_wait", lambda interval, since: waits.append(0))
+        monkeypatch.setattr(monitor, "time", SimpleNamespace(sleep=waits.append))
+        with pytest.raises(KeyboardInterrupt):
+            monitor._go_on(out, bus, "7m", False)
+        assert waits == [420, 0, 420]
+        fates = iter([error("busy")])
+        with refused("busy", 75):  # who waits for the first check is told
+            monitor._go_on(out, bus, "7m", True)
+    told = capfd.readouterr()
+    assert (told.err, told.out.count("gave back 1,")) == (f"bus: {error('busy')}\n" * 2, 1)
+    log = (Path(".milestones") / "logs" / "session-monitor.log").read_text().splitlines()
+    assert ["nothing was done: the bus is busy" in line for line in log] == [True, False, True, True]
+
+
+def meets(fate: BaseException | None) -> None:
+    """Raise it, if there is any."""
+    if fate:
+        raise fate
 
 
 def test_a_monitor_hands_on_what_a_killed_process_held_at_once(
@@ -308,6 +396,47 @@ def test_a_monitor_hands_on_what_a_killed_process_held_at_once(
             assert time.monotonic() < end
         assert bus.message(1).status == "ready"
     command("monitor", "--stop")
+
+
+# --- what is written beside a bus
+
+
+@pytest.fixture
+def generous() -> Iterator[None]:
+    """An umask that allows everything to everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("generous")
+def test_what_is_written_beside_a_bus_is_its_owners_alone(command: Command, url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("lost", type="validation", session="s", command="exit 3")
+        bus.heartbeat("lost", status="failed")
+        bus.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m")
+        bus.state_save("planner", "milestone-plan", "{}")
+    command("monitor", "--once")
+    command("recover", "s", "--apply", "resume", "--respawn")
+    command("recover", "p", "--apply", "create-milestone")
+    beside = Path(".milestones")
+    found = {str(path.relative_to(beside)): path.stat().st_mode & 0o777 for path in [beside, *beside.rglob("*")]}
+    assert found == {
+        ".": 0o700,
+        "active": 0o700,
+        "active/m.yaml": 0o600,
+        "logs": 0o700,
+        "logs/lost.log": 0o600,
+        "logs/session-monitor.log": 0o600,
+    }
+
+
+@pytest.mark.usefixtures("generous")
+def test_a_folder_for_the_monitors_of_a_server_is_its_owners_alone(postgres: str) -> None:
+    Bus.open(postgres, create=True).close()
+    done = subprocess.run([*BUS, "--bus", postgres, "monitor", "--stop"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert Path(".milestones").stat().st_mode & 0o777 == 0o700
 
 
 # --- the functions of bus.sh

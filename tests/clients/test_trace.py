@@ -171,8 +171,10 @@ def test_signals_are_passed_on(here: str, number: signal.Signals) -> None:
     assert (out, errors, process.returncode) == (b"caught\n", b"", 5)
 
 
-def test_what_its_parent_ignores_the_command_ignores(here: str) -> None:
-    line = f"trap '' HUP CHLD; {' '.join(BUS)} run --type x --task t -- sh -c 'kill -HUP $$; sleep 0.1; echo alive'"
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
+def test_what_its_parent_ignores_the_command_ignores(here: str, name: str) -> None:
+    command = f"sh -c 'kill -{name} $$; sleep 0.1; echo alive'"
+    line = f"trap '' {name} CHLD; {' '.join(BUS)} run --type x --task t -- {command}"
     assert subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout == b"alive\n"
 
 
@@ -323,6 +325,26 @@ def test_every_report_has_words_and_json(here: str) -> None:
     assert [(v["completed"], v["failed"], v["success_rate"]) for v in found] == [(1, 1, 0.5)]
     assert json.loads(bus("trace", "timeline", "--priority", "7", "--json"))["agents"][0]["agent_id"] == 1
     assert json.loads(bus("trace", "waiting", "--json"))[0]["on"] == "agent"
+
+
+def test_moments_are_printed_in_rfc_3339(here: str) -> None:
+    run("--priority", "7", script="exit 0")
+    bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()))
+    with Bus.open(here) as opened:
+        opened.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m")
+        opened.state_save("planner", "milestone-plan", "words")
+        opened.recovery_apply("p", "create-milestone", by="me")
+    timeline = json.loads(bus("trace", "timeline", "--json"))
+    ran, waits = timeline["agents"]
+    ran_at = [ran["spawned"], ran["started"], ran["ended"]]
+    milestone = json.loads(bus("milestone", "export", "m", "--json"))
+    period, *_ = json.loads(bus("trace", "throughput", "--json"))
+    moments = [timeline["now"], *ran_at, waits["spawned"], period["period"]]
+    moments += [milestone[name] for name in ("created_at", "updated_at", "recovered_at")]
+    for moment in moments:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", moment), moments
+    assert ran_at == sorted(ran_at)
+    assert (waits["started"], waits["ended"]) == (None, None)
 
 
 def test_an_empty_bus_has_empty_reports(here: str) -> None:

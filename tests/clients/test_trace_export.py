@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from bus import Bus, clock, trace_context
+from bus.errors import error
 from tests.clients.test_command_line import BUS, bus
+from tests.clients.test_recovery import meets
 from tests.conformance.refusal import refused
 from tests.conformance.test_lifecycle import CONTEXT
 
@@ -319,6 +321,50 @@ def test_who_follows_looks_each_minute_also_when_nobody_writes(
     assert looks == [0, 62, 124]
 
 
+def test_who_follows_goes_on_when_the_bus_was_busy(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            monkeypatch.setattr(own, "export_release", busy_once(own.export_release))
+            raise KeyboardInterrupt
+
+    exchange(team)
+    with Bus.open(team.url.path) as own, pytest.raises(KeyboardInterrupt):
+        for name in ("export_claim", "data_version", "export_batch", "export_advance"):
+            monkeypatch.setattr(own, name, busy_once(getattr(own, name)))
+        Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
+    assert waits == [LOOK] * 5
+    assert len(receiver.spans) == 2, "each once"
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"bus: {error('busy')}"] * 4
+
+
+def test_who_does_not_follow_ends_when_the_bus_is_busy_and_says_so(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange(team)
+    with Bus.open(team.url.path) as own, refused("busy", 75):
+        monkeypatch.setattr(own, "export_advance", busy_once(own.export_advance))
+        monkeypatch.setattr(own, "export_release", lambda target: meets(error("io_error")))
+        Exporter(own, Collector(receiver.url, {}), follow=False, bodies=False).carry_out()
+
+
+def busy_once(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, which answers "busy" the first time."""
+    answers = iter([True])
+
+    def asked(*given: Any) -> Any:
+        if next(answers, False):
+            raise error("busy")
+        return ask(*given)
+
+    return asked
+
+
 def test_who_follows_is_alone_until_it_is_ended(team: Bus, receiver: Receiver) -> None:
     exchange(team)
     command = [*BUS, "trace", "export", "--otlp", receiver.url, "--follow"]
@@ -402,6 +448,56 @@ def test_headers_for_traces_come_before_those_for_all(monkeypatch: pytest.Monkey
     assert Collector("http://there", {})._headers["x-own"] == "all"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-own=traces")
     assert Collector("http://there", {})._headers["x-own"] == "traces"
+
+
+def test_a_secret_in_the_query_is_sent_and_neither_kept_nor_shown(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    url = f"{receiver.url}/x?api_key=hunter2"
+    receiver.answers = [503, 400]
+    for status in (75, 65):
+        done = subprocess.run([*BUS, "trace", "export", "--otlp", url], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+        assert f"{receiver.url}/x/v1/traces" in done.stderr
+        assert "hunter2" not in done.stderr
+    assert bus("trace", "export", "--otlp", url) == "2 spans exported\n"
+    assert receiver.paths == ["/x/v1/traces?api_key=hunter2"] * 3
+    assert "hunter2" not in bus("metrics")
+    assert b"hunter2" not in Path(team.url.path).read_bytes() + Path(f"{team.url.path}-wal").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9/ä",
+        "http://127.0.0.1:9/a b",
+        "http://127.0.0.1:9/x?key=ä",
+        "http://127.0.0.1:9/\x7f",
+        "http://a b/",
+        "http://a..b/",
+        f"http://{'a' * 70}.example/",
+        "http://127.0.0.1:99999/",
+        "localhost:4318",
+    ],
+)
+def test_an_address_that_can_not_be_posted_to_is_usage(team: Bus, address: str) -> None:
+    done = subprocess.run([*BUS, "trace", "export", "--otlp", address], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
+    assert done.stderr.startswith("bus: a collector is at http://")
+
+
+@pytest.mark.parametrize("header", ["X=€", "X=\ud800", "X=a\0b", "X=a\x7fb", "ä=x", "a b=x", "a:=x"])
+def test_a_header_that_can_not_be_sent_is_usage(header: str) -> None:
+    with refused("usage", 64):
+        Collector("http://there", dict([header.split("=")]))
+
+
+def test_what_can_be_sent_is(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    address = receiver.url.removeprefix("http://")
+    bus("trace", "export", "--otlp", f"http://u:ä\udcff@{address}/%C3%A4?b=%20", "--header", "X-Own=é\t~")
+    assert receiver.paths == ["/%C3%A4/v1/traces?b=%20"]
+    assert base64.b64decode(receiver.headers[0]["Authorization"].removeprefix("Basic ")) == "u:ä".encode() + b"\xff"
+    assert {name.lower(): value for name, value in receiver.headers[0].items()}["x-own"] == "é\t~"
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])

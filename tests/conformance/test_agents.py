@@ -597,6 +597,14 @@ def test_the_doctor_warns_of_leases_that_are_over(team: Bus) -> None:
             assert (found.verdict, f"1 leased, {overdue} of them overdue" in found.details) == (verdict, True)
 
 
+def test_an_operation_type_is_known_also_where_the_session_is_there(team: Bus) -> None:
+    for session in ("s", "new"):
+        with refused("unknown_type", 65):
+            team.register("three", type="validation", session=session, operation="party")
+    team.register("three", type="validation", session="s", operation="planning")
+    assert team.session_show("s").operation_type == "execution"
+
+
 def test_the_doctor_finds_a_healthy_bus_healthy(team: Bus) -> None:
     assert {f.verdict for f in team.doctor() if f.subject not in ("library", "bus")} == {"ok"}
 

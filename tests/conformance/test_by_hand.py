@@ -180,6 +180,120 @@ def test_no_snapshot_is_what_no_payload_may_be(used: Bus, snapshot: str, code: s
     assert len(used.checkpoint_list("one")) == 1
 
 
+NOTES = {
+    "coordination_sessions set configuration": "coordination_sessions (session_id, configuration) values ('x'",
+    "agent_registry set resource_usage": "agent_registry (agent_id, agent_type, session_id, resource_usage) "
+    "values ('x', 'validation', 's'",
+    "agent_registry set error_info": "agent_registry (agent_id, agent_type, session_id, error_info) "
+    "values ('x', 'validation', 's'",
+    "milestones set data": "milestones (id, data) values ('x'",
+    "agent_lifecycle set metadata": "agent_lifecycle (pid, agent_type, task_id, command, metadata) "
+    "values (1, 'validation', 't', 'c'",
+    "agent_health_log set details": "agent_health_log (agent_id, health_status, details) values ('x', 'healthy'",
+}
+
+
+@pytest.mark.parametrize("change", NOTES)
+@pytest.mark.parametrize(
+    ("note", "code"),
+    [
+        ('{"a": "\\u0000"}', "invalid_json|Unicode"),
+        ('{"a": 1e999}', "invalid_json"),
+        ('{"a": -12345678901234567890}', "invalid_json"),
+        ('{"a": {"b": 1, "b": 1}}', "invalid_json"),
+    ],
+)
+def test_no_note_is_what_no_payload_may_be(used: Bus, change: str, note: str, code: str) -> None:
+    with prompt(used) as run:
+        run("insert into milestones (id) values ('mine')")
+        run(f"insert into {NOTES[change]}, '{{\"a\": 1}}')")
+        with denied(code):
+            run(f"insert into {NOTES[change].replace(chr(39) + 'x', chr(39) + 'y')}, '{note}')")
+        if not change.startswith("agent_health_log"):
+            with denied(code):
+                run(f"update {change} = '{note}'")
+
+
+@pytest.mark.parametrize(
+    "artifacts",
+    [
+        '["notes"]', '[{"key": "notes"}]', '[{"key": "notes", "weight": 0}]', '[{"key": "notes", "weight": -1}]',
+        '[{"key": "notes", "weight": "heavy"}]', '[{"key": "notes", "weight": null}]', '[{"key": 1, "weight": 1}]',
+        '[{"weight": 1}]', '[{"key": "notes", "weight": 1}, 2]', '[{"key": "notes", "weight": 1e7}]',
+    ],
+)  # fmt: skip
+def test_artifacts_can_be_added_up(used: Bus, artifacts: str) -> None:
+    with prompt(used) as run:
+        run("""insert into operation_types (name, artifacts) values ('mine', '[{"key": "notes", "weight": 1.5}]')""")
+        with denied("invalid_value"):
+            run(f"insert into operation_types (name, artifacts) values ('yours', '{artifacts}')")
+        with denied("invalid_value"):
+            run(f"update operation_types set artifacts = '{artifacts}' where name = 'mine'")
+    used.register("x", type="validation", session="y", operation="mine")
+    assert used.recovery_plan("y").progress == 0
+
+
+@pytest.mark.parametrize(
+    "files",
+    ["[1]", "[{}]", '[{"path": 5, "sha256": "a", "size": 1}]', '[{"path": "/x", "size": 1}]',
+     '[{"path": "/x", "sha256": "a", "size": "1"}]', '[{"path": "/x", "sha256": "a", "size": 1.5}]'],
+)  # fmt: skip
+def test_a_checkpoint_refers_to_files_alone(used: Bus, files: str) -> None:
+    row = "agent_checkpoints (agent_id, session_id, file_references) values ('one', 's', '{}')"
+    with prompt(used) as run:
+        with denied("invalid_json"):
+            run(f"insert into {row.format(files)}")
+        run("insert into " + row.format('[{"path": "/x", "sha256": "a", "size": 1}]'))
+    restored = used.checkpoint_restore("one")
+    assert restored
+    assert [(file.path, file.status) for file in restored.files] == [("/x", "missing")]
+
+
+def test_a_value_changed_by_hand_has_another_version(used: Bus) -> None:
+    with prompt(used) as run:
+        run("update agent_state set state_value = 'w'")
+        assert used.state_save("one", "k", "x", if_version=2) == 3
+        run("insert into agent_state (agent_id, state_key, state_value) values ('one', 'k', 'y') "
+            "on conflict (agent_id, state_key) do update set state_value = excluded.state_value")  # fmt: skip
+        run("update agent_state set state_value = 'z', version = 9")
+        run("update agent_state set state_type = 'temp_data'")
+    assert used.state_load_versioned("one", "k") == ("z", 9)
+    assert used.state_delete("one", "k")
+    assert used.state_save("one", "k", "x") == 10
+
+
+def test_no_idempotency_key_is_empty(used: Bus) -> None:
+    with prompt(used) as run, denied("invalid_idempotency_key"):
+        run("insert into agent_messages (session_id, from_agent, to_agent, message_type, payload, idempotency_key) "
+            "values ('s', 'me', 'one', 'task_assignment', '{}', '')")  # fmt: skip
+
+
+@pytest.mark.parametrize("expires", [None, 2.0])
+@pytest.mark.parametrize(
+    ("end", "status", "why"),
+    [
+        ("status = 'acknowledged', acknowledged_at = created_at", "acknowledged", None),
+        ("status = 'dead', dead_reason = 'cancelled'", "dead", "cancelled"),
+    ],
+)
+@pytest.mark.parametrize("by_monitor", [False, True])
+def test_what_was_ended_by_hand_stays_so(
+    team: Bus, end: str, status: str, why: str | None, expires: float | None, by_monitor: bool
+) -> None:
+    first = team.send("boss", "one", "task_assignment", {}, expires=expires)
+    team.receive("one", lease=1)
+    with prompt(team) as run:
+        run(f"update agent_messages set {end} where id = {first}")
+    second = team.send("boss", "one", "task_assignment", {})
+    with clock.moved(5):
+        if by_monitor:
+            team.monitor_check(by="me")
+        assert [message.id for message in team.receive("one")] == [second]
+        found = team.message(first)
+        assert (found.status, found.dead_reason, found.due_at) == (status, why, None)
+        assert team.receive("one") == []
+
+
 @pytest.mark.parametrize(("before", "kept"), [('{"mine": 1}', {"mine": 1}), ("[1]", {})])
 def test_a_session_that_begins_again_keeps_its_configuration(used: Bus, before: str, kept: dict[str, int]) -> None:
     with prompt(used) as run:

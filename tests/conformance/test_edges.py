@@ -1,12 +1,13 @@
 """The rules at their edges: what two rules make together, many rows, odd times; and who wakes whom."""
 
+import inspect
 import json
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from bus import Bus, BusError, clock, messages
+from bus import Bus, BusError, agents, clock, messages
 from bus.models import Message
 from bus.operation import Operation
 from tests.conformance.refusal import refused
@@ -364,6 +365,20 @@ def test_the_message_of_a_dead_holder_is_there_before_less_urgent_ones(team: Bus
     process.kill()
     process.wait()
     assert [m.payload["phase"] for m in team.receive("one")] == ["urgent"]
+
+
+def test_who_waits_does_not_look_for_ever_after_who_had_a_message_and_died(team: Bus, process: Process) -> None:
+    team.register("mortal", type="milestone-executor", session="s", pid=process.pid)
+    send(team, "@milestone-executor", expires="1h")
+    take(team, "mortal", lease=1)
+    with clock.moved(2):
+        assert team.receive("one", type="progress_update") == []  # the lease is over: the message is ready again
+        process.kill()
+        process.wait()
+        found = team.store.run(agents.outlook("one"))
+        outlook: agents.Outlook = team._runner.run(found) if inspect.isawaitable(found) else found
+        assert (outlook.ready, outlook.pids, outlook.dead) == (True, [], False)
+        assert take(team) == "1.2"
 
 
 def test_receiving_needs_a_registered_agent(bus: Bus) -> None:

@@ -515,9 +515,9 @@ def test_throughput_counts_by_hour_and_by_day(bus: Bus) -> None:
     lived(bus, 86400, 0, 5, exit_code=137)
     with at(86500):
         assert [(p.period, p.spawned, p.completed, p.failed, p.killed) for p in bus.trace_throughput()] == [
-            ("2030-06-02T12:00Z", 1, 0, 0, 1),
-            ("2030-06-01T13:00Z", 0, 0, 1, 0),
-            ("2030-06-01T12:00Z", 1, 0, 0, 0),
+            ("2030-06-02T12:00:00Z", 1, 0, 0, 1),
+            ("2030-06-01T13:00:00Z", 0, 0, 1, 0),
+            ("2030-06-01T12:00:00Z", 1, 0, 0, 0),
         ]
         assert [(p.period, p.spawned, p.completed) for p in bus.trace_throughput(by="day")] == [
             ("2030-06-02", 1, 0),

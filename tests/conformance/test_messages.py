@@ -87,6 +87,35 @@ def test_a_bad_payload_is_refused_and_nothing_is_stored(team: Bus, payload: obje
     assert team.messages() == []
 
 
+@pytest.mark.parametrize("payload", ['{"a": 1, "b": 2,}', "{a: 1}", '{"a": 1', "", '{"a": NaN}', '{"a": 1e999}'])
+def test_what_is_no_json_is_told_so_where_keys_are_required(team: Bus, payload: str) -> None:
+    team.types_add("message", "strict", schema={"required": ["a", "b"]})
+    with refused("invalid_json", 65):
+        team.send("boss", "one", "strict", payload)
+    with refused("invalid_payload", 65):
+        team.send("boss", "one", "strict", '{"a": 1}')
+    with refused("invalid_json", 65):
+        team.send("boss", "one", "progress_update", '{"progress": ' + "9" * 5000 + "}")
+
+
+@pytest.mark.parametrize("to", ["one", "*"])
+def test_what_is_no_json_is_told_so_under_a_key_that_was_used(team: Bus, to: str) -> None:
+    def tell(payload: str) -> object:
+        if to == "*":
+            return team.broadcast("boss", TASK, payload, key="k")
+        return team.send("boss", to, TASK, payload, key="k")
+
+    tell("{}")
+    with refused("invalid_json", 65):
+        tell("x")
+
+
+def test_no_idempotency_key_is_empty(team: Bus) -> None:
+    with refused("invalid_idempotency_key", 65):
+        send(team, key="")
+    assert team.messages() == []
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -379,6 +408,20 @@ def test_past_the_retry_limit_a_message_is_dead_and_can_be_redriven(team: Bus) -
         assert team.redrive([id]) == [id]
         (message,) = team.receive("one")
         assert (message.receipt, message.retry_count) == (f"{id}.5", 0)
+
+
+@pytest.mark.parametrize("by_monitor", [False, True])
+def test_what_died_of_its_deliveries_does_not_expire(team: Bus, by_monitor: bool) -> None:
+    team.config_set("message_retry_limit", "0")
+    id = send(team, expires=100)
+    take(team, lease=1)
+    for seconds in (5, 200):
+        with clock.moved(seconds):
+            if by_monitor:
+                team.monitor_check()
+            assert team.receive("one") == []
+            assert team.message(id).dead_reason == "retries_exhausted"
+    assert team.message(id).due_at is None
 
 
 def test_giving_back_counts_too(team: Bus) -> None:

@@ -125,6 +125,16 @@ def test_resume_gives_back_marks_failed_and_goes_on(wreck: Bus) -> None:
     assert wreck.interrupted() == []
 
 
+def test_resume_is_something_that_happened(team: Bus) -> None:
+    with clock.moved(299):
+        assert not team.recovery_apply("s", "resume", by="me").changed
+    with clock.moved(300):
+        assert [found.session_id for found in team.interrupted()] == ["s"]
+        assert team.recovery_apply("s", "resume", by="me").changed
+        assert not team.recovery_apply("s", "resume", by="me").changed
+        assert team.interrupted() == []
+
+
 @pytest.mark.parametrize("option", ["resume", "restart", "abandon"])
 def test_a_second_time_nothing_is_left_to_do(wreck: Bus, option: str) -> None:
     first = wreck.recovery_apply("s", option, by="me")

@@ -145,7 +145,7 @@ FIELDS: tuple[Field, ...] = (
     _sent("priority", "number", corpus.is_priority, "priority"),
     _sent("delay", "duration", corpus.is_duration),
     _sent("expires", "duration", corpus.is_duration),
-    _sent("key", "word", corpus.is_text, "idempotency_key"),
+    _sent("key", "word", corpus.is_word, "idempotency_key"),
     _sent("correlation", "word", corpus.is_text, "correlation_id"),
     _sent("traceparent", "word", lambda v: False if v else None, "traceparent"),
     _sent("reply-to", "number", corpus.unknown),

@@ -38,6 +38,10 @@ def is_text(text: str) -> bool | None:
     return "\0" not in text
 
 
+def is_word(text: str) -> bool | None:
+    return bool(text) and is_text(text)
+
+
 def is_id(text: str) -> bool | None:
     return bool(re.fullmatch(r"[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}", text))
 

@@ -221,7 +221,9 @@ class Model:
         return message["expires"] is None or message["expires"] > self.now
 
     def _due(self, message: dict[str, Any]) -> None:
-        if not self._lasts(message):
+        if message["status"] == "dead":
+            message["due"] = None
+        elif not self._lasts(message):
             message.update(status="dead", why="expired", due=None)
         elif message["status"] == "leased" and message["retries"] >= self.LIMIT:
             message.update(status="dead", why="retries_exhausted", due=message["expires"])

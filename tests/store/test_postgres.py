@@ -778,7 +778,9 @@ def test_both_databases_have_the_same_tables_and_columns(bus: Bus, hand: Hand) -
     with contextlib.closing(sqlite3.connect(":memory:")) as lite:
         for _, text in schemas.migrations("sqlite"):
             lite.executescript(text)
-        text = "select name from sqlite_schema where type in ('table', 'view') and name not like 'sqlite_%'"
+        # (What checks JSON is a view with a trigger here, and a domain and a function there.)
+        text = """select name from sqlite_schema where type in ('table', 'view') and name not like 'sqlite_%'
+            and name not in ('agent_notes', 'agent_artifacts')"""
         found = lite.execute(text)
         for (name,) in found.fetchall():
             ours = {row[1] for row in lite.execute(f"pragma table_xinfo('{name}')")}

@@ -42,7 +42,7 @@ def list_(out: Output, agent: str | None, limit: int) -> None:
     with out.open() as bus:
         found = bus.checkpoint_list(me(agent), limit=limit)
     rows = [(c.checkpoint_id, c.checkpoint_type, c.created_at, len(c.file_references), c.parent_id) for c in found]
-    out.table(found, ("checkpoint", "type", "made", "files", "after"), rows)
+    out.table(found, ("checkpoint", "type", "made", "files", "after"), rows, limit)
 
 
 @checkpoint.command()

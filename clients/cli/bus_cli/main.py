@@ -150,7 +150,8 @@ def main(arguments: list[str] | None = None) -> None:
     interruption = Interruption()
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, interruption)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves them: they stay so
+                signal.signal(number, interruption)
         Output.leave(_status(given, as_json))
     except Interrupted as asked:
         Output.leave(fail(error("interrupted"), as_json, asked.status))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bus import trace_context
+from bus import inputs, trace_context
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
@@ -58,21 +58,18 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
 
     PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
     """
+    if inputs.duration(wait_ack) is not None and to == "*":  # judged before anything is sent
+        raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
     document = given(payload)
     options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         if to == "*":
-            if wait_ack:
-                raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
             ids = bus.broadcast(options.pop("sender"), type, document, **options)
             out.show({"ids": ids}, "\n".join(map(str, ids)) if ids else None)
             return 0 if ids else 1
         id = bus.send(options.pop("sender"), to, type, document, **options)
-        if not wait_ack:
-            out.show({"id": id}, str(id))
-            return 0
         out.show({"id": id}, str(id))
-        return _outcome(bus.wait_ended(id, wait=wait_ack))
+        return 0 if wait_ack is None else _outcome(bus.wait_ended(id, wait=wait_ack))
 
 
 def _outcome(message: Message) -> int:
@@ -200,25 +197,26 @@ def _story(message: Message) -> str:
 @click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
 @click.option("--session", help="Of this session.")
 @click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
-@click.option("--limit", type=WHOLE, default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=10_000, show_default=True, help="How many at most.")
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""
     with out.open() as bus:
         found = bus.pending(pending, limit=limit) if pending else bus.messages(limit=limit, **filters)
-    out.table(found, COLUMNS, map(_row, found))
+    out.table(found, COLUMNS, map(_row, found), limit)
 
 
 @click.command()
 @click.option("--session", help="Of this session.")
+@click.option("--limit", type=WHOLE, default=10_000, show_default=True, help="How many at most.")
 @command
-def dead(out: Output, session: str | None) -> None:
-    """The dead messages, each with the reason."""
+def dead(out: Output, session: str | None, limit: int) -> None:
+    """The dead messages, oldest first, each with the reason."""
     with out.open() as bus:
-        found = bus.dead(session=session)
+        found = bus.dead(session=session, limit=limit)
     kept = [place for place, column in enumerate(COLUMNS) if column not in ("status", "held by")]
     rows = [[_row(message)[place] for place in kept] for message in found]
-    out.table(found, [COLUMNS[place] for place in kept], rows)
+    out.table(found, [COLUMNS[place] for place in kept], rows, limit)
 
 
 @click.command()

@@ -9,18 +9,21 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, NoReturn
 
 import click
 
-from bus import inputs
+from bus import clock, folders, inputs
 from bus.api import Bus
-from bus.errors import BusError, error
+from bus.errors import BusError, TryAgain, error
 from bus.models import Check
 from bus.store.url import Place, Server, folder, locate
-from bus_cli.output import Output, command, on_whose_word
+from bus_cli.output import Output, command, fail, on_whose_word
 from bus_cli.text import moment, safe
 
 LOG = "session-monitor.log"
@@ -32,12 +35,14 @@ PATIENCE = 10_000  # milliseconds that a monitor gets to end
 @click.option("--once", is_flag=True, help="Check once; also while a monitor runs.")
 @click.option("--detach", is_flag=True, help="Go on in the background, after the first check.")
 @click.option("--stop", is_flag=True, help="End the monitor of this bus; status 1 when none runs.")
+@click.option("--awaited", is_flag=True, hidden=True)  # what --detach tells the process that it starts
 @command
-def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool) -> int:
+def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool, awaited: bool) -> int:
     """Give back what the dead leased, mark the long-silent failed, move what is due, remove what is old; at once, then
     every --interval, and when a process dies.
 
-    Each check is a line, also in .milestones/logs/session-monitor.log.
+    Each check is a line, also in .milestones/logs/session-monitor.log. One that can't be done now, because the bus is
+    busy, is told on stderr, and done after the interval.
     """
     if once + detach + stop > 1:
         raise error("usage", "--once, --detach and --stop are three things", "give one of them")
@@ -52,29 +57,49 @@ def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool) ->
             _check(out, bus)
             return 0
         with _only(bus.url):
-            while True:
-                bus.monitor_wait(interval, since=_check(out, bus))
+            return _go_on(out, bus, interval, awaited)
+
+
+def _go_on(out: Output, bus: Bus, interval: str, awaited: bool) -> NoReturn:
+    """Check now and then. What can't be done now is done after the interval; but while somebody waits for the first
+    check, they are to be told."""
+    while True:
+        try:
+            done = _check(out, bus)
+            awaited = False
+            bus.monitor_wait(interval, since=done)
+        except TryAgain as problem:
+            if awaited:
+                raise
+            fail(problem, out.as_json)
+            time.sleep(inputs.duration(interval) or 0)
 
 
 def _check(out: Output, bus: Bus) -> Check:
     """Check once, and log it; nothing is done where that can't be logged."""
-    log = folder(bus.url) / "logs" / LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="ascii", errors="backslashreplace") as file:
-        done = bus.monitor_check(by=on_whose_word())
+    with folders.log(folder(bus.url) / "logs" / LOG) as log:
+        try:
+            done = bus.monitor_check(by=on_whose_word())
+        except BusError as problem:
+            _write(log, f"{moment(datetime.fromtimestamp(clock.seconds(), UTC))} nothing was done: {safe(problem)}")
+            raise
         line = _words(done)
-        file.write(line + "\n")
+        _write(log, line)
     with suppress(BusError):  # a monitor goes on when nobody listens
         out.show(done, line)
         out.flush()
     return done
 
 
+def _write(log: IO[bytes], line: str) -> None:
+    log.write(f"{line}\n".encode("ascii", "backslashreplace"))
+
+
 def _words(done: Check) -> str:
     failed = f" ({', '.join(done.failed)})" if done.failed else ""
     return safe(
         f"{moment(done.at)} gave back {done.given_back}, buried {done.buried}, "
-        f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, removed {done.pruned}"
+        f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, removed {done.pruned} messages"
     )
 
 
@@ -84,7 +109,7 @@ def _words(done: Check) -> str:
 def _pid_file(url: Place) -> Path:
     if isinstance(url, Server):  # one monitor for each folder that it is started from
         name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
-        folder(url).mkdir(parents=True, exist_ok=True)
+        folders.make(folder(url))
         return folder(url) / f"{name}.monitor"
     return Path(f"{url.path}.monitor")
 
@@ -136,7 +161,9 @@ def _stop(out: Output, url: Place) -> int:
 def _detach(out: Output, interval: str) -> int:
     """Start a monitor in a session of its own; its status, if it ends before its first check is done."""
     place = ["--bus", out.url] if out.url else []
-    arguments = [*place, *(["--json"] if out.as_json else []), "monitor", "--interval", interval]
+    arguments = [*place, *(["--json"] if out.as_json else []), "monitor", "--awaited", "--interval", interval]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which the monitor would inherit, and --stop needs
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "bus_cli", *arguments],
         stdin=subprocess.DEVNULL,

@@ -35,8 +35,10 @@ class Output:
         elif words is not None:
             self.line(words)
 
-    def table(self, values: Sequence[object], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print values as JSON, or rows for people; that there is none is said on stderr."""
+    def table(
+        self, values: Sequence[object], columns: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 0
+    ) -> None:
+        """Print values as JSON, or rows for people; that there is none, or as many as a limit, is said on stderr."""
         if self.as_json:
             self.line(ascii_json(values))
         elif values:
@@ -45,6 +47,8 @@ class Output:
             self.write(tables.table(columns, rows, self.terminal()))
         elif sys.stderr is not None:
             print("none", file=sys.stderr)
+        if values and len(values) == limit and sys.stderr is not None:
+            print(f"{limit}, and there may be more; see --limit", file=sys.stderr)
 
     @staticmethod
     def speak_utf8() -> None:

@@ -74,7 +74,7 @@ def prune(out: Output) -> None:
     """Remove messages, health records and records of agents past their retention, and state whose time is over."""
     with out.open() as bus:
         gone = bus.prune()
-    out.show({"pruned": gone}, f"{gone} messages removed")
+    out.show({"pruned": gone}, f"removed {gone} messages, and all records, health rows and state past their time")
 
 
 @click.command()

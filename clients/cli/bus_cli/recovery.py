@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bus import milestones
+from bus import folders, milestones
 from bus.api import Bus
 from bus.errors import error
 from bus.models import Cleaned, Interruption, Member, Plan, Recovered
@@ -178,7 +178,7 @@ def _apply(out: Output, bus: Bus, session: str, option: str, milestone: str | No
 def _place_for_logs(bus: Bus) -> None:
     """Make sure that what is started again can write its log: before anything is changed."""
     logs = folder(bus.url) / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    folders.make(logs)
     if not os.access(logs, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(logs))
 
@@ -187,13 +187,17 @@ def _respawn(bus: Bus, session: str, words: list[str]) -> list[Started]:
     from bus_client.respawn import respawn
 
     started = respawn(bus, session)
-    words += [
-        f"started {s.agent_id} as process {s.pid}: {s.fate}"
-        + ("" if s.exit_status is None else f" with status {s.exit_status}")
-        + f"; its output is in {s.output}"
-        for s in started
-    ] or ["nobody to start again: no failed agent of the session has a command"]
+    words += [_about_start(s) for s in started] or [
+        "nobody to start again: no failed agent of the session has a command"
+    ]
     return started
+
+
+def _about_start(started: Started) -> str:
+    if started.error:
+        return f"{started.agent_id} was not started: {started.error}"
+    fate = started.fate if started.exit_status is None else f"{started.fate} with status {started.exit_status}"
+    return f"started {started.agent_id} as process {started.pid}: {fate}; its output is in {started.output}"
 
 
 def _did(done: Recovered) -> list[str]:

@@ -15,8 +15,10 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 @contextmanager
 def only_asleep(bus: Bus) -> Iterator[Callable[[], None]]:
     """In the body a signal interrupts only while the bus sleeps, or as soon as it would; others are held back. What is
-    yielded lets the first of these interrupt; when the body ends without that, they came too late."""
-    former = {number: signal.getsignal(number) for number in NUMBERS}
+    yielded lets the first of these interrupt; when the body ends without that, they came too late. What is ignored
+    stays so."""
+    handlers = {number: signal.getsignal(number) for number in NUMBERS}
+    former = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
     held: list[int] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
@@ -29,11 +31,11 @@ def only_asleep(bus: Bus) -> Iterator[Callable[[], None]]:
         if callable(handler):
             handler(held[0], None)
 
-    for number in NUMBERS:
+    for number in former:
         signal.signal(number, hold)
     bus.store.before_sleep = let_through
     try:
         yield let_through
     finally:
-        for number in NUMBERS:
-            signal.signal(number, former[number])
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 import msgspec
@@ -21,14 +22,14 @@ DOCUMENTS = ("payload", "snapshot")
 def apply(out: Output, lines: str | None) -> None:
     """Run the operations on stdin, a JSON object a line, in one transaction: all or none.
 
-    {"op": "messages.ack", "receipt": "42.3"} and so on: the keys are the long options of the command. Prints a line of
-    JSON for each. An error names its line.
+    {"op": "messages.ack", "receipt": "42.3"} and so on: the keys are the long options of the command; $BUS_AGENT stands
+    in for "from" and "agent". Prints a line of JSON for each. An error names its line.
     """
     numbered = [(number, text) for number, text in enumerate(given(lines).split("\n"), 1) if text.strip()]
     operations = []
     for number, text in numbered:
         try:
-            operations.append(step.named(_parsed(text)))
+            operations.append(step.named(_parsed(text), agent=os.environ.get("BUS_AGENT")))
         except BusError as problem:
             raise _at(number, problem) from problem
     with out.open() as bus:

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from bus.api import Bus
 from bus.errors import BusError, Conflict
-from bus.inputs import Duration
+from bus.inputs import Duration, receipt_list
 from bus.models import Message
 from bus_client.held import Held, ending, pause_after
 from bus_client.loop import Loop
@@ -137,6 +137,7 @@ class Agent(Identity):
 
     def ack(self, receipts: str | Iterable[str]) -> None:
         """See `Bus.ack`."""
+        receipts = receipt_list(receipts)
         self.bus.ack(receipts)
         self.held.drop(receipts)
 
@@ -144,11 +145,13 @@ class Agent(Identity):
         self, receipts: str | Iterable[str], *, delay: Duration | None = None, reason: str | None = None
     ) -> None:
         """See `Bus.release`."""
+        receipts = receipt_list(receipts)
         self.held.drop(receipts)
         self.bus.release(receipts, delay=delay, reason=reason)
 
     def reject(self, receipts: str | Iterable[str], *, reason: str) -> None:
         """See `Bus.reject`."""
+        receipts = receipt_list(receipts)
         self.held.drop(receipts)
         self.bus.reject(receipts, reason=reason)
 
@@ -197,12 +200,13 @@ class Agent(Identity):
 
     def _keep(self, owner: threading.Thread) -> None:
         while not self._stopped and owner.is_alive():
-            if self._wake.wait(self.held.interval()):
+            if self._wake.wait(self.held.due()):
                 self._wake.clear()
                 continue
+            held = self.held.renew()
             try:
                 self.bus.heartbeat(self.id)
-                for receipt, lease in self.held.leases():
+                for receipt, lease in held:
                     self._keep_lease(receipt, lease)
             except BusError as problem:
                 log.warning("agent %s: the heartbeat failed: %s", self.id, problem)

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from bus.api import AsyncBus
 from bus.errors import BusError, Conflict
-from bus.inputs import Duration
+from bus.inputs import Duration, receipt_list
 from bus.models import Message
 from bus_client.agent import log, not_settled
 from bus_client.held import Held, ending, pause_after
@@ -134,6 +134,7 @@ class AsyncAgent(AsyncIdentity):
 
     async def ack(self, receipts: str | Iterable[str]) -> None:
         """See `Bus.ack`."""
+        receipts = receipt_list(receipts)
         await self.bus.ack(receipts)
         self.held.drop(receipts)
 
@@ -141,11 +142,13 @@ class AsyncAgent(AsyncIdentity):
         self, receipts: str | Iterable[str], *, delay: Duration | None = None, reason: str | None = None
     ) -> None:
         """See `Bus.release`."""
+        receipts = receipt_list(receipts)
         self.held.drop(receipts)
         await self.bus.release(receipts, delay=delay, reason=reason)
 
     async def reject(self, receipts: str | Iterable[str], *, reason: str) -> None:
         """See `Bus.reject`."""
+        receipts = receipt_list(receipts)
         self.held.drop(receipts)
         await self.bus.reject(receipts, reason=reason)
 
@@ -184,13 +187,14 @@ class AsyncAgent(AsyncIdentity):
     async def _keep(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.held.interval()):
+                async with asyncio.timeout(self.held.due()):
                     await self._wake.wait()
                 self._wake.clear()
                 continue
+            held = self.held.renew()
             try:
                 await self.bus.heartbeat(self.id)
-                for receipt, lease in self.held.leases():
+                for receipt, lease in held:
                     await self._keep_lease(receipt, lease)
             except BusError as problem:
                 log.warning("agent %s: the heartbeat failed: %s", self.id, problem)

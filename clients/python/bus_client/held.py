@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 
+from bus import clock
 from bus.models import Message
 
 LONGEST_PAUSE = 60.0  # seconds
@@ -12,36 +14,50 @@ LONGEST_ERROR = 1000  # characters
 
 
 class Held:
-    """Receipts in hand, and how often they and the heartbeat are to be renewed; `changed` wakes their keeper."""
+    """Receipts in hand, and when they and the heartbeat are to be renewed: a third of the shortest lease after the last
+    time, whatever comes and goes meanwhile. `changed` wakes their keeper when that has become sooner."""
 
     def __init__(self, heartbeat: float, changed: Callable[[], None]) -> None:
         self._receipts: dict[str, float] = {}
         self._heartbeat = heartbeat
         self._changed = changed
+        self._lock = threading.RLock()  # the keeper renews in a thread of its own
+        self._renewed, self._patience = clock.monotonic(), _third(heartbeat)
 
     def take(self, message: Message) -> None:
         """A message comes to hand."""
         if message.due_at and message.delivered_at:
-            before = self.interval()
-            self._receipts[message.receipt or ""] = (message.due_at - message.delivered_at).total_seconds()
-            if self.interval() < before:
+            lease = (message.due_at - message.delivered_at).total_seconds()
+            with self._lock:
+                self._receipts[message.receipt or ""] = lease
+                sooner = _third(lease) < self._patience
+                self._patience = min(_third(lease), self._patience)
+            if sooner:
                 self._changed()
 
     def drop(self, receipts: str | Iterable[str]) -> None:
         """Somebody settled these."""
-        for receipt in [receipts] if isinstance(receipts, str) else list(receipts):
+        for receipt in [receipts] if isinstance(receipts, str) else receipts:
             self._receipts.pop(receipt, None)
 
     def __contains__(self, receipt: object) -> bool:
         return receipt in self._receipts
 
-    def leases(self) -> list[tuple[str, float]]:
-        """Each receipt in hand with the seconds of its lease."""
-        return list(self._receipts.items())
+    def due(self) -> float:
+        """Seconds until the leases and the heartbeat are to be renewed."""
+        return max(self._renewed + self._patience - clock.monotonic(), 0.0)
 
-    def interval(self) -> float:
-        """Seconds until the leases and the heartbeat are due again: a third of the shortest."""
-        return max(min([self._heartbeat, *self._receipts.values()]) / 3, 0.05)
+    def renew(self) -> list[tuple[str, float]]:
+        """They are renewed now: each receipt in hand with the seconds of its lease."""
+        with self._lock:
+            self._renewed = clock.monotonic()
+            held = list(self._receipts.items())
+            self._patience = _third(min([self._heartbeat, *(lease for _, lease in held)]))
+            return held
+
+
+def _third(lease: float) -> float:
+    return max(lease / 3, 0.05)
 
 
 def pause_after(message: Message) -> float:

@@ -1,5 +1,8 @@
 -- Enter an agent into the registry, or, under an id that is there, start it again: active, in the session it names now.
 -- The session is created when it is new. What is null is left as it was (type and session are always given).
+insert into refusals
+select 'unknown_type' where :operation is not null and not exists (select 1 from operation_types where name = :operation);
+
 insert into coordination_sessions (session_id, milestone_id, operation_type, created_at, last_activity)
 select :session, coalesce(:milestone, ''), coalesce(:operation, 'execution'), :now, :now
 where not exists (select 1 from coordination_sessions where session_id = :session)

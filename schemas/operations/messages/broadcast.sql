@@ -18,7 +18,7 @@ with recursive
     select m.id, m.message_type, m.payload from agent_registry me
     join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from
     join agent_messages m on m.from_agent = :from and m.to_agent = r.agent_id and m.idempotency_key = :key
-    where me.agent_id = :from and :key is not null)
+    where me.agent_id = :from and :key is not null and json_valid(:payload))
 select 'key_reused' from sent where message_type <> :type
 union all
 select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;

@@ -5,14 +5,14 @@ select h.agent_id, h.host, h.pid, h.pid_namespace, h.process_started_at, h.boot_
 from (
   select distinct leased_by from (
     select * from (
-      select leased_by from agent_messages
+      select leased_by, status from agent_messages
       where due_at is not null and mailbox = :agent order by due_at limit 100) own
     union all
     select * from (
-      select leased_by from agent_messages
+      select leased_by, status from agent_messages
       where due_at is not null
         and mailbox = (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent)
       order by due_at limit 100) shared) timers
-  where leased_by <> :agent) m
+  where leased_by <> :agent and status = 'leased') m  -- not ready again: then `leased_by` is who had it
 join agent_registry h on h.agent_id = m.leased_by
 where h.pid is not null;

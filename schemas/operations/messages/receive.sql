@@ -2,10 +2,11 @@
 -- both first; returns rank, id and record of each, to be sorted by rank and id (`returning` has no order).
 --
 -- First what is due moves: scheduled ones become ready, leases that ran out come back (or are dead, past the retry
--- limit), expired ones die; of these two mailboxes only, so that others' timers cost nothing. A lease that ran out
--- keeps `leased_by`: until somebody takes the message, its former holder may still acknowledge it. Then the head of
--- each mailbox is read off the ready index. With priority_aging_seconds the heads of the ten levels of each mailbox
--- compete by the time at which they would have been sent had a level been worth that many seconds.
+-- limit), expired ones die, and what has ended already, by hand say, loses its timer; of these two mailboxes only, so
+-- that others' timers cost nothing. A lease that ran out keeps `leased_by`: until somebody takes the message, its former
+-- holder may still acknowledge it. Then the head of each mailbox is read off the ready index. With
+-- priority_aging_seconds the heads of the ten levels of each mailbox compete by the time at which they would have been
+-- sent had a level been worth that many seconds.
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent);
 
@@ -25,18 +26,20 @@ where id in (
 
 update agent_messages set
   status = case
+    when status in ('acknowledged', 'dead') then status
     when expires_at <= :now then 'dead'
     when status = 'leased' and retry_count
       >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit') then 'dead'
     else 'ready' end,
   dead_reason = case
+    when status in ('acknowledged', 'dead') then dead_reason
     when expires_at <= :now then 'expired'
     when status = 'leased' and retry_count
       >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')
       then 'retries_exhausted' end,
   retry_count = retry_count + (status = 'leased' and coalesce(expires_at > :now, 1) and retry_count
       < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
-  due_at = iif(expires_at > :now, expires_at, null)
+  due_at = iif(expires_at > :now and status not in ('acknowledged', 'dead'), expires_at, null)
 where id in (
   select id from agent_messages
   where mailbox in (:agent, (select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent))

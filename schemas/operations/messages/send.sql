@@ -3,7 +3,7 @@
 -- The session is the sender's; a sender that is not registered has none, and the table refuses the row for it
 -- (unknown_agent). With an idempotency key the first message sent under it answers for every later one, provided that
 -- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
--- spaces, escapes and the order of keys don't matter.
+-- spaces, escapes and the order of keys don't matter; what is no JSON is left to the table to refuse.
 -- unless :keyless
 /*sqlite*/
 insert into refusals
@@ -17,7 +17,7 @@ with recursive
     from nodes n join documents d on d.pair = n.pair and d.side = n.side, json_tree(d.payload) j where j.parent = n.id),
   sent (id, message_type, payload) as (
     select id, message_type, payload from agent_messages
-    where :key is not null and idempotency_key = :key and from_agent = :from and to_agent = :to)
+    where :key is not null and idempotency_key = :key and from_agent = :from and to_agent = :to and json_valid(:payload))
 select 'key_reused' from sent where message_type <> :type
 union all
 select 'key_reused' from nodes group by pair, path, kind, atom having count(*) <> 2;

@@ -15,15 +15,16 @@ select :now as now,
   coalesce(:lease, (select value from agent_coordination_config where key = 'lease_seconds')) as lease,
   case when exists (select 1 from agent_messages where due_at is not null and mailbox = :agent) then (
     select min(leased_by) || ' ' || max(leased_by) from (
-      select leased_by from agent_messages where due_at is not null and mailbox = :agent order by due_at limit 100) own
-    where leased_by <> :agent) end as own_holders,
+      select leased_by, status from agent_messages
+      where due_at is not null and mailbox = :agent order by due_at limit 100) own
+    where leased_by <> :agent and status = 'leased') end as own_holders,
   case when exists (
       select 1 from agent_messages
       where due_at is not null and mailbox = '@' || a.agent_type || '/' || a.session_id) then (
     select min(leased_by) || ' ' || max(leased_by) from (
-      select leased_by from agent_messages
+      select leased_by, status from agent_messages
       where due_at is not null and mailbox = '@' || a.agent_type || '/' || a.session_id order by due_at limit 100) queue
-    where leased_by <> :agent) end as queue_holders,
+    where leased_by <> :agent and status = 'leased') end as queue_holders,
   m.id, m.delivery, m.record
 from agent_registry a left join message_records m on m.id = min(
   coalesce((select (10 - min(max(priority, 1), 10)) * 10000000000000000 + id from agent_messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -42,12 +43,14 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 class Collector:
     """Where spans go. `url` is the collector's base, such as http://localhost:4318, or the whole of its traces' path;
-    a user and password in it become basic authentication, and OTEL_EXPORTER_OTLP_HEADERS are sent, too."""
+    a user and password in it become basic authentication, and OTEL_EXPORTER_OTLP_HEADERS are sent, too. `target` is
+    what is kept and shown of it: neither these nor its query, which may hold a key."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = _parts(url)
         path = parts.path if parts.path.endswith(PATH) else parts.path.rstrip("/") + PATH
-        self.target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
+        self.target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+        self._address = f"{self.target}?{parts.query}" if parts.query else self.target
         self._headers = {
             "Content-Type": "application/x-protobuf",
             "User-Agent": "agent-bus",
@@ -55,10 +58,10 @@ class Collector:
             **headers,
         }
         if parts.username is not None:
-            told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = f"Basic {base64.b64encode(told.encode()).decode()}"
-        if any("\n" in value or "\r" in value for value in self._headers.values()):
-            raise error("usage", "a header has one line")
+            told = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode("utf-8", "surrogateescape")
+            self._headers["Authorization"] = f"Basic {base64.b64encode(told).decode()}"
+        for name, value in self._headers.items():
+            _check_header(name, value)
         self._opener = urllib.request.build_opener(_Stay)
 
     def take(self, spans: ExportTraceServiceRequest) -> str | None:
@@ -66,7 +69,7 @@ class Collector:
 
         Raises `NotNow` when it should be tried again later, and `collector_refused` when that is in vain.
         """
-        request = urllib.request.Request(self.target, spans.SerializeToString(), self._headers, method="POST")
+        request = urllib.request.Request(self._address, spans.SerializeToString(), self._headers, method="POST")
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return _complaint(answer.read())
@@ -87,11 +90,25 @@ class Collector:
 def _parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+        host = (parts.hostname or "").encode("idna").decode()
+        plain = all(re.fullmatch("[!-~]*", part) for part in (host, parts.path, parts.query))
+        if parts.scheme in ("http", "https") and host and plain and parts.port != 0:
             return parts
     except ValueError:
         pass
-    raise error("usage", "a collector is at http://… or https://…", "name one, such as http://localhost:4318")
+    raise error(
+        "usage",
+        "a collector is at http://… or https://…, with other signs than plain ASCII written as %C3%A4",
+        "name one, such as http://localhost:4318",
+    )
+
+
+def _check_header(name: str, value: str) -> None:
+    """As HTTP has it, https://www.rfc-editor.org/rfc/rfc9110#section-5; values in Latin-1."""
+    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII):
+        raise error("usage", "the name of a header is of letters, digits and -")
+    if not re.fullmatch(r"[\t -~\x80-\xff]*", value):
+        raise error("usage", f"header {name}: a value is one line, in Latin-1", "encode it as the collector asks for")
 
 
 def _complaint(answer: bytes) -> str | None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from bus import Bus
-from bus.errors import error
+from bus.errors import BusError, TryAgain, error
 from bus_cli.otlp import spans
 from bus_cli.otlp.collector import Collector, NotNow
 from bus_cli.text import safe
+
+T = TypeVar("T")
 
 LONGEST = 60.0  # seconds between two tries
 LOOK = 1.0  # seconds between two looks
@@ -34,11 +39,11 @@ class Exporter:
 
     def carry_out(self) -> int:
         """Tell all that is new, and, following, all that becomes new; how many spans were told."""
-        self._bus.export_claim(self._collector.target)
+        self._asked(partial(self._bus.export_claim, self._collector.target))
         try:
             version, looked = None, 0.0
             while True:
-                before, version = version, self._bus.data_version()
+                before, version = version, self._asked(self._bus.data_version)
                 if version != before or time.monotonic() - looked > LONGEST:  # who was found gone ends a minute later
                     looked = time.monotonic()
                     while self._round():
@@ -47,16 +52,28 @@ class Exporter:
                     return self._told
                 self._wait(LOOK)
         finally:
-            self._bus.export_release(self._collector.target)
+            with suppress(BusError):  # whoever comes next sees that this process is gone
+                self._bus.export_release(self._collector.target)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """What the bus answers; who follows asks again while it can't."""
+        while True:
+            try:
+                return ask()
+            except TryAgain as problem:
+                if not self._follow or problem.code == "already_exporting":
+                    raise
+                _note(str(problem))
+                self._wait(LOOK)
 
     def _round(self) -> bool:
         """One batch: told first, then done with. False when there was none."""
-        batch = self._bus.export_batch(self._collector.target)
+        batch = self._asked(partial(self._bus.export_batch, self._collector.target))
         if not batch.moves():
             return False
         if batch.spans():
             self._tell(spans.request(batch, self._bodies))
-        self._bus.export_advance(self._collector.target, batch)
+        self._asked(partial(self._bus.export_advance, self._collector.target, batch))
         self._told += batch.spans()
         return True
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
+from bus import clock
 from bus.errors import error
-from bus.reports import Bottleneck, Period, Velocity, Waiting
+from bus.reports import Bottleneck, Period, Timeline, Velocity, Waiting
 from bus_cli.numbers import NUMBER_OF_DAYS, WHOLE
 from bus_cli.output import Output, command
 from bus_cli.trace.recording import milliseconds
@@ -73,10 +75,22 @@ def timeline(out: Output, priority: str | None, limit: int, svg: str | None) -> 
         except OSError as problem:
             raise error("usage", f"{svg} can't be written: {problem.strerror}", "name a file") from problem
     if out.as_json:
-        out.show(found)
+        out.show(_dated(found))
     elif not svg:
         for line in gantt.lines(found):
             out.line(line)
+
+
+def _dated(found: Timeline) -> dict[str, Any]:
+    """A timeline with its moments in RFC 3339."""
+    bars = [
+        {
+            key: clock.rfc3339(value) if isinstance(value, float) else value
+            for key, value in msgspec.to_builtins(bar).items()
+        }
+        for bar in found.agents
+    ]
+    return {"now": clock.rfc3339(found.now), "priorities": found.priorities, "agents": bars}
 
 
 @click.command()

@@ -9,11 +9,13 @@ due as materialized (
   limit 10000 for update of m skip locked)
 update agent_messages m set
   status = case
+    when status in ('acknowledged', 'dead') then status
     when expires_at <= :now then 'dead'
     when status = 'leased' and retry_count
       >= (select value::double precision from agent_coordination_config where key = 'message_retry_limit') then 'dead'
     else 'ready' end,
   dead_reason = case
+    when status in ('acknowledged', 'dead') then dead_reason
     when expires_at <= :now then 'expired'
     when status = 'leased' and retry_count
       >= (select value::double precision from agent_coordination_config where key = 'message_retry_limit')
@@ -21,6 +23,6 @@ update agent_messages m set
   retry_count = retry_count + case when status = 'leased' and coalesce(expires_at > :now, true) and retry_count
       < (select value::double precision from agent_coordination_config where key = 'message_retry_limit')
     then 1 else 0 end,
-  due_at = case when expires_at > :now then expires_at end
+  due_at = case when expires_at > :now and status not in ('acknowledged', 'dead') then expires_at end
 where m.id = any(array(select id from due)) and m.due_at <= :now
 returning m.id, to_agent, status;
