@@ -180,7 +180,7 @@ def notes(given: object) -> str:
     import json  # not by every command: it is the slowest to load of what this file needs
 
     try:
-        json.loads(written, parse_int=_whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_distinct)
+        json.loads(written, parse_int=_whole, parse_float=_finite, parse_constant=_finite, object_pairs_hook=distinct)
     except ValueError as problem:
         raise error("invalid_json", f"not legal JSON: {str(problem)[:100]}") from problem
     if "\\u0000" in written.replace("\\\\", ""):
@@ -198,9 +198,12 @@ def _finite(digits: str) -> None:
         raise ValueError("a number beyond 64 bits")
 
 
-def _distinct(pairs: list[tuple[str, object]]) -> None:
-    if len(dict(pairs)) < len(pairs):
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `json.loads`. Raises `ValueError` for a key that stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
         raise ValueError("a key stands twice")
+    return found
 
 
 def document(given: object) -> str:

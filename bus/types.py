@@ -68,18 +68,12 @@ def _add_message(name: str, description: str, schema: Mapping[str, Any]) -> Step
 def _schema(given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
     text = inputs.document({} if given is None else given)
     try:
-        found = json.loads(text, object_pairs_hook=_pairs)
+        found = json.loads(text, object_pairs_hook=inputs.distinct)
     except ValueError as problem:
         raise error("invalid_json", f"the schema is not JSON: {problem}") from problem
     if not isinstance(found, dict):
         raise error("invalid_schema", "a payload schema is a JSON object")
     return {"type": "object", **found}
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise error("invalid_json", "a key stands twice in the schema")
-    return dict(pairs)
 
 
 def _weighed(artifacts: Sequence[str] | Mapping[str, float]) -> str:

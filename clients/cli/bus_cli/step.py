@@ -8,7 +8,7 @@ import os
 import click
 import msgspec
 
-from bus import step
+from bus import inputs, step
 from bus.errors import BusError, error
 from bus_cli.output import Output, command, given
 from bus_cli.text import ascii_json
@@ -44,16 +44,11 @@ def apply(out: Output, lines: str | None) -> None:
 def _parsed(text: str) -> dict[str, object]:
     """The keys of a line; its documents stay the text they are, so that they are stored as they were given."""
     try:
-        json.loads(text, object_pairs_hook=_pairs)
+        json.loads(text, object_pairs_hook=inputs.distinct)
         found = msgspec.json.decode(text.encode(), type=dict[str, msgspec.Raw])
         return {key: bytes(raw) if _is_document(key, raw) else msgspec.json.decode(raw) for key, raw in found.items()}
     except (ValueError, RecursionError) as problem:
         raise error("invalid_json", f"not a JSON object: {problem}") from problem
-
-
-def _pairs(pairs: list[tuple[str, object]]) -> None:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
 
 
 def _is_document(key: str, raw: msgspec.Raw) -> bool:
