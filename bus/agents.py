@@ -127,7 +127,7 @@ def lives(found: Sequence[Agent], *, silence: float | None = None) -> Steps[list
     if silence is None:
         silence = yield from config.number("stale_after")
     oldest = (yield from config.now()) - silence
-    return [_life(agent, oldest) for agent in found]
+    return [life_of(agent.status, process(agent), agent.last_heartbeat.timestamp(), oldest) for agent in found]
 
 
 def process(agent: Agent) -> Identity:
@@ -135,13 +135,15 @@ def process(agent: Agent) -> Identity:
     return Identity(agent.host, agent.pid, agent.pid_namespace, agent.process_started_at, agent.boot_id)
 
 
-def _life(agent: Agent, oldest: float) -> Life:
-    if agent.status in TERMINAL:
+def life_of(status: str, identity: Identity, heard: float, oldest: float) -> Life:
+    """Whether an agent lives that was last `heard` of then: told by its status and its process, else by whether that is
+    no longer ago than `oldest`."""
+    if status in TERMINAL:
         return Life.DEAD
-    told = liveness.life(process(agent))
+    told = liveness.life(identity)
     if told is not Life.UNKNOWN:
         return told
-    return Life.ALIVE if agent.last_heartbeat.timestamp() >= oldest else Life.DEAD
+    return Life.ALIVE if heard >= oldest else Life.DEAD
 
 
 class Holder(NamedTuple):

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bus import clock, config, inputs, lifecycle, liveness
+from bus import agents, clock, config, inputs, lifecycle
 from bus.errors import error
 from bus.liveness import Identity, Life
-from bus.models import TERMINAL, Lifecycle
+from bus.models import Lifecycle
 from bus.operation import Operation, Pause, Query, Routine, Row, Steps, reading
 
 T = TypeVar("T")
@@ -233,16 +233,11 @@ def _waiting(limit: int) -> Steps[list[Waiting]]:
 
 def _waits(row: Row, now: float, oldest: float) -> Waiting:
     kind, waiter, owner, number, subject, since, registered, status, heartbeat, *identity, free = row
-    dead = registered is not None and _is_dead(status, heartbeat, Identity(*identity), oldest)
-    on, why = _reason(kind, owner, registered is not None, dead, free)
+    known, dead = registered is not None, False
+    if known:
+        dead = agents.life_of(status, Identity(*identity), clock.parse(heartbeat), oldest) is Life.DEAD
+    on, why = _reason(kind, owner, known, dead, free)
     return Waiting(waiter, on, owner, subject, number, since, round(now - clock.parse(since), 3), why)
-
-
-def _is_dead(status: str, heartbeat: str, process: Identity, oldest: float) -> bool:
-    told = liveness.life(process)
-    if status in TERMINAL or told is Life.DEAD:
-        return True
-    return told is Life.UNKNOWN and clock.parse(heartbeat) < oldest
 
 
 def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | None) -> tuple[str, str]:
