@@ -255,6 +255,7 @@ LINES: tuple[Value, ...] = (*(
         ("agents.register", {"agent": "x", "type": "validation", "session": "s", "pid": 1 << 40}),
         ("agents.heartbeat", {"agent": "one", "task": {"a": 1}, "status": 7}), ("agents.retire", {"agent": "one",
         "status": []}),
+        ("agents.retire", {"agent": "one", "status": "asleep"}),  # refused after what it had leased was given back
         ("sessions.progress", {"session": "s", "progress": "50"}), ("sessions.progress", {"session": "s",
         "progress": 1e999}),
         ("sessions.complete", {"session": {}}), ("no.such", {}), ("", {}), (5, {}), (None, {}), ("__init__",
