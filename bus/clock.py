@@ -1,4 +1,4 @@
-"""now(): the only source of time.
+"""now(): the only source of moments. (How long to wait is counted by `time.monotonic()`, which nobody can set.)
 
 Time in the database is UTC text, `YYYY-MM-DD HH:MM:SS.SSS`: it sorts, and SQLite's date functions read it. Tests move
 it with `moved()`, or, in other processes, with `BUS_NOW` (the same text, or seconds to add such as `+90` or `-3600`).
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+DAY = 86400.0  # seconds
 _given = os.environ.get("BUS_NOW", "")  # read once: it is for whole processes, and a look costs a microsecond
 _shift = 0.0
 _frozen: float | None = None

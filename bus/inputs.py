@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -14,8 +14,9 @@ from bus.errors import error
 
 DEPTH = 64
 LARGEST = 1 << 20  # bytes of JSON that is kept beside messages and checkpoints
-LONGEST = 100 * 366 * 86400.0  # seconds
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MOST_DAYS = 100 * 366
+LONGEST = MOST_DAYS * clock.DAY  # seconds
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": clock.DAY}
 _DURATION = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)"
 _RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 _STRING = r'(?s)"(?:[^"\\]|\\.)*"'
@@ -33,16 +34,21 @@ def duration(given: Duration | None) -> float | None:
         if not match:
             raise error("usage", f"not a duration: {given[:40]!r}", "write 30s, 5m, 2h, 7d or plain seconds")
         given = float(match[1]) * _UNITS[match[2]]
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= LONGEST:
+    if not is_number(given) or not 0 <= given <= LONGEST:
         raise error("usage", f"not a duration: {given}", "give 0 to 100 years")
     return float(given)
 
 
 def days(given: float | None) -> float | None:
     """A number of days, more than 0 and at most 100 years, or None. Raises `usage`."""
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= 36600):
-        raise error("usage", f"not a number of days: {str(given)[:40]}", "give more than 0, at most 36600")
+    if given is not None and (not is_number(given) or not 0 < given <= MOST_DAYS):
+        raise error("usage", f"not a number of days: {str(given)[:40]}", f"give more than 0, at most {MOST_DAYS}")
     return given
+
+
+def is_number(given: object) -> TypeGuard[float]:
+    """Whether it is a number; True and False are none."""
+    return isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def moment(given: str | datetime | None) -> str | None:

@@ -20,7 +20,6 @@ from bus.models import Check, Cleaned, Lifecycle, SessionCounts
 from bus.operation import Pause, Query, Ring, Routine, Steps, reading, writing
 
 BATCH = 10_000  # messages moved in one transaction
-DAY = 86400.0
 
 
 def check(*, by: str = "monitor") -> Routine[Check]:
@@ -160,7 +159,7 @@ def _stale(silence: float) -> Steps[list[str]]:
 def session_counts(*, days: float = 7) -> Steps[SessionCounts]:
     """How many sessions were active within some days, by status; `stale` are those of the active in which nothing
     happened for the setting session_timeout and nobody lives. Raises `usage` for what is no number of days."""
-    age = (inputs.days(days) or 0) * DAY
+    age = (inputs.days(days) or 0) * clock.DAY
     found: dict[str, int] = dict((yield Query("sessions/recent", {"age": age})))
     silence = yield from config.number("session_timeout")
     stale = yield from _stale(silence)

@@ -258,7 +258,7 @@ def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | Non
 
 def _days_ago(days: float | None) -> Steps[str | None]:
     now = yield from config.now()
-    return None if days is None else clock.stamp(now - days * 86400)
+    return None if days is None else clock.stamp(now - days * clock.DAY)
 
 
 def _rounded(number: float | None, places: int) -> float | None:

@@ -44,11 +44,6 @@ def marked(text: str) -> list[Part]:
     return found
 
 
-def operation(name: str) -> tuple[str, ...]:
-    """The statements of schemas/operations/`name`.sql, without comments."""
-    return tuple(part.statement for part in parts(name))
-
-
 def migrations(dialect: str) -> list[tuple[int, str]]:
     """Number and text of each migration, in order."""
     return [(int(name[:4]), read(f"{dialect}/{name}")) for name in _numbered(dialect)]

@@ -35,7 +35,7 @@ def show(session: str) -> Steps[Session]:
 @writing
 def progress(session: str, progress: float, *, phase: str | None = None) -> Steps[Session]:
     """Say how far a session is, 0 to 100, and its phase. Raises `unknown_session`, `invalid_progress`."""
-    if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
+    if not inputs.is_number(progress) or not 0 <= progress <= 100:
         raise error("invalid_progress")
     parameters = {"session": inputs.name(session), "progress": float(progress), "phase": inputs.words(phase)}
     return decode((yield Query("sessions/progress", parameters)))[0]

@@ -83,10 +83,6 @@ def _weighed(artifacts: Sequence[str] | Mapping[str, float]) -> str:
     if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in keys) or len(set(keys)) < len(keys):
         raise error("invalid_key", "artifacts are different state keys")
     weights = [artifacts[key] if isinstance(artifacts, Mapping) else 100 / len(keys) for key in keys]
-    if not all(_is_weight(weight) for weight in weights):
+    if not all(inputs.is_number(weight) and 0 < weight <= 1e6 for weight in weights):
         raise error("invalid_value", "the weight of an artifact is a number above 0, at most a million")
     return json.dumps([{"key": key, "weight": weight} for key, weight in zip(keys, weights, strict=True)])
-
-
-def _is_weight(given: object) -> bool:
-    return isinstance(given, int | float) and not isinstance(given, bool) and 0 < given <= 1e6

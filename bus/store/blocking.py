@@ -78,7 +78,7 @@ class Store:
         if self._only:
             return self._only
         if self._process != os.getpid():
-            self._inherited.append(self._local)  # never closed: that would drop the parent's locks
+            self._inherited.append(self._local)  # kept: psycopg warns of one that is dropped, though it is the parent's
             self._local, self._process = threading.local(), os.getpid()
         found: Connection | None = getattr(self._local, "connection", None)
         if found is None:

@@ -1,11 +1,10 @@
-"""What the async stores share: a routine carried out by a coroutine, a store's calls, one whose caller may go away."""
+"""What the async stores share: a store's calls, and a routine carried out by a coroutine."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -101,34 +100,3 @@ async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen)
         routine.close()
         if listener:
             listener.close()
-
-
-class Job(Generic[T]):
-    """Something to do on a thread, whose caller may go away: then what it came to is to be taken back."""
-
-    def __init__(self, do: Callable[[], T], take_back: Callable[[T], object]) -> None:
-        self._do = do
-        self._take_back = take_back
-        self._lock = threading.Lock()
-        self._results: list[T] = []
-        self._abandoned = False
-
-    def __call__(self) -> T:
-        if self._abandoned:
-            raise asyncio.CancelledError
-        result = self._do()
-        with self._lock:
-            self._results.append(result)
-            abandoned = self._abandoned
-        if abandoned:
-            self.take_back()
-        return result
-
-    def abandon(self) -> bool:
-        """Nobody waits any more; true when it has been done and is still to be taken back."""
-        with self._lock:
-            self._abandoned = True
-            return bool(self._results)
-
-    def take_back(self) -> None:
-        self._take_back(self._results[0])

@@ -25,11 +25,11 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
+from bus import clock
 from bus.errors import of_system
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 PASSING = "message="  # what the bells begin with that are waited at once
-OLD = 86400.0  # seconds after which nobody waits at one of these, or will hang it up again
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
 SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet
@@ -57,10 +57,10 @@ def ring(folder: str, bells: Sequence[str]) -> None:
 
 
 def sweep(folder: str) -> None:
-    """Take down the bells of messages that have hung there for long."""
+    """Take down the bells of messages that have hung there for a day: who waits for longer hangs them up again."""
     with contextlib.suppress(OSError), os.scandir(folder) as bells:
         for bell in bells:
-            if bell.name.startswith(PASSING) and bell.stat(follow_symlinks=False).st_mtime < time.time() - OLD:
+            if bell.name.startswith(PASSING) and bell.stat(follow_symlinks=False).st_mtime < time.time() - clock.DAY:
                 _take_down(folder, bell.name)
 
 

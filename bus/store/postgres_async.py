@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from bus.operation import Operation, Routine
 from bus.store import coroutines
@@ -133,13 +133,44 @@ class Store:
 async def _done(workers: ThreadPoolExecutor, do: Callable[[], T], take_back: Callable[[T], object]) -> T:
     """Do something on a thread. When the caller is cancelled meanwhile, that thread takes back what it came to: nobody
     else knows of it, and nobody else may touch it before it is done."""
-    job = coroutines.Job(do, take_back)
+    job = _Job(do, take_back)
     try:
         return await asyncio.get_running_loop().run_in_executor(workers, job)
     except asyncio.CancelledError:
         if job.abandon():
             workers.submit(job.take_back)
         raise
+
+
+class _Job(Generic[T]):
+    """Something to do on a thread, whose caller may go away: then what it came to is to be taken back."""
+
+    def __init__(self, do: Callable[[], T], take_back: Callable[[T], object]) -> None:
+        self._do = do
+        self._take_back = take_back
+        self._lock = threading.Lock()
+        self._results: list[T] = []
+        self._abandoned = False
+
+    def __call__(self) -> T:
+        if self._abandoned:
+            raise asyncio.CancelledError
+        result = self._do()
+        with self._lock:
+            self._results.append(result)
+            abandoned = self._abandoned
+        if abandoned:
+            self.take_back()
+        return result
+
+    def abandon(self) -> bool:
+        """Nobody waits any more; true when it has been done and is still to be taken back."""
+        with self._lock:
+            self._abandoned = True
+            return bool(self._results)
+
+    def take_back(self) -> None:
+        self._take_back(self._results[0])
 
 
 class _Borrowed:

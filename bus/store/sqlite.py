@@ -19,7 +19,6 @@ from bus.store import doorbell, facts, files, forks
 from bus.store.facts import Fact
 from bus.store.seldom import Lately
 from bus.store.sqlite_errors import translate
-from bus.store.sqlite_schema import APPLICATION_ID as APPLICATION_ID
 from bus.store.sqlite_schema import prepare
 from bus.store.sqlite_transaction import Transaction
 from bus.store.turnstile import Turnstile

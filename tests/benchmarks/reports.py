@@ -79,7 +79,7 @@ def plans(path: str) -> Iterator[tuple[str, str]]:
     """Each report's query, and each step of its plan that reads agent_lifecycle."""
     with closing(sqlite3.connect(path)) as connection:
         names = ("active", "open", "velocity", "bottlenecks", "priorities", "timeline", "throughput")
-        queries = {name: schemas.operation(f"lifecycle/{name}")[-1] for name in names}
+        queries = {name: schemas.parts(f"lifecycle/{name}")[-1].statement for name in names}
         queries |= {f"view {view}": f"select * from {view}" for view in VIEWS}
         for name, text in queries.items():
             parameters = dict.fromkeys(("now", "type", "since", "limit", "priority", "length"))

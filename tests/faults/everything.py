@@ -137,7 +137,7 @@ CALLS: tuple[Callable[[Bus, World], None], ...] = (
 def writing() -> frozenset[str]:
     """The operations that change a bus, and can be used here."""
     names = {f"{path.parent.name}/{path.stem}" for path in (Path(schemas.root()) / "operations").rglob("*.sql")}
-    changes = (name for name in names if any(CHANGES.match(text) for text in schemas.operation(name)))
+    changes = (name for name in names if any(CHANGES.match(part.statement) for part in schemas.parts(name)))
     return frozenset(name for name in changes if not name.startswith(tuple(UNUSED)))
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from bus import AsyncBus, Bus, BusError, clock, messages, schemas
 from bus.errors import error
-from bus.store import facts
+from bus.store import facts, sqlite_schema
 from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
@@ -495,7 +495,7 @@ def test_a_bus_is_kept_as_the_design_says(url: str) -> None:
             }
             trusted = int(sqlite3.sqlite_version_info < (3, 41, 0))  # before, that forbids JSON functions in checks
             assert found == {**KEPT, "synchronous": synchronous, "trusted_schema": trusted}
-    assert pragma(url, "application_id") == store.APPLICATION_ID
+    assert pragma(url, "application_id") == sqlite_schema.APPLICATION_ID
     assert pragma(url, "user_version") == schemas.migrations("sqlite")[-1][0]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from bus import Bus
 
 
-def output(code: str, *arguments: object) -> str:
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+def output(code: str, *arguments: object, warn: str = "ignore") -> str:
+    command = [sys.executable, "-W", warn, "-c", code, *map(str, arguments)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
 
 
@@ -144,6 +144,23 @@ subprocess.run([sys.executable, "-c", hand, sys.argv[1], insert], check=True)
 waiting.join()
 """
     assert output(code, url) == "1 True\n"
+
+
+def test_a_child_is_not_warned_of_its_parents_connection(postgres: str) -> None:
+    code = """
+import gc, os, sys
+from bus import Bus
+with Bus.open(sys.argv[1], create=True) as bus:
+    bus.state_save("a", "k", "v")
+    if not (child := os.fork()):
+        os.dup2(1, 2)
+        print(bus.state_load("a", "k"), flush=True)
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(bus.state_load("a", "k"))
+"""
+    assert output(code, postgres, warn="default") == "v\nv\n"
 
 
 def test_a_fork_in_a_signal_handler_in_the_middle_of_a_call_leaves_that_alone(url: str) -> None:

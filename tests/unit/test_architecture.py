@@ -149,7 +149,7 @@ def empty() -> Iterator[sqlite3.Connection]:
 def test_an_operation_is_plain_sql_that_says_what_it_does(path: Path, empty: sqlite3.Connection) -> None:
     assert path.read_text("utf-8").startswith("-- ")
     name = f"{path.parent.name}/{path.stem}"
-    for statement in schemas.operation(name):
+    for statement, _ in schemas.parts(name):
         assert not re.match(r"(begin|commit|rollback|savepoint|pragma)\b", statement)
         parameters = dict.fromkeys(re.findall(r":([a-z_]+)", statement))
         empty.execute(f"explain {statement}", parameters)
@@ -178,8 +178,8 @@ def test_what_looks_without_a_transaction_asks_one_statement(function: ast.Funct
     (name,) = re.findall(r"Query\('([a-z]+/[a-z_]+)'", ast.unparse(function))
     assert len(asked) == 1
     assert not any(isinstance(node, ast.For | ast.While) for node in ast.walk(function))
-    (statement,) = schemas.operation(name)
-    assert re.match(r"(select|with)\b", statement)
+    (part,) = schemas.parts(name)
+    assert re.match(r"(select|with)\b", part.statement)
 
 
 def test_no_check_or_trigger_of_messages_makes_a_temporary_table(empty: sqlite3.Connection) -> None:

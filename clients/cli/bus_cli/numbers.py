@@ -8,6 +8,8 @@ from typing import Any
 import click
 from click.types import IntParamType
 
+from bus import inputs
+
 _WHOLE = r"-?[0-9]+"
 _NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 
@@ -39,4 +41,4 @@ def plain(text: str) -> float:
 
 WHOLE = Whole()
 NUMBER = Number()
-NUMBER_OF_DAYS = Number(0, 36600, min_open=True)
+NUMBER_OF_DAYS = Number(0, inputs.MOST_DAYS, min_open=True)
