@@ -339,7 +339,8 @@ create index agent_messages_dead on agent_messages (session_id) where status = '
 create unique index agent_messages_key on agent_messages (from_agent, to_agent, idempotency_key)
   where idempotency_key is not null;
 
--- What a new message must be, whoever writes it. The payload of a type is checked by 0002_payloads.sql.
+-- What a new message must be, whoever writes it. The payload of a type is checked by 0002_payloads.sql. (It is judged
+-- here, not by way of `agent_notes`, which would make a message a tenth dearer.)
 create trigger agent_messages_check before insert on agent_messages
 begin
   select case
