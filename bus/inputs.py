@@ -178,8 +178,9 @@ def words(given: str | None) -> str | None:
 
 
 def notes(given: object) -> str:
-    """As `document`, for what no trigger of the database looks into: numbers beyond 64 bits, keys that stand twice and
-    NULs are refused here, too (`invalid_json`), and more than a MiB (`payload_too_large`)."""
+    """As `document`, for what stands beside payloads: also what the database would refuse of it, so that an import can
+    name the entry, numbers beyond 64 bits, keys that stand twice and NULs (`invalid_json`); and more than a MiB
+    (`payload_too_large`)."""
     written = document(given)
     if len(written.encode()) > LARGEST:
         raise error("payload_too_large", "the JSON is too large", "keep it in a file, and give its path")
