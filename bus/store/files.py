@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from bus import folders
 from bus.errors import error, of_system
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "lustre"}
@@ -14,7 +15,7 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.ss
 def make(path: str) -> None:
     """Make an empty file (0600) and its folders (0700) where there is none."""
     try:
-        _make_folder(os.path.dirname(path))
+        folders.make(os.path.dirname(path))
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600))
     except FileExistsError:
         pass
@@ -22,13 +23,6 @@ def make(path: str) -> None:
         if (told := of_system(problem, path)).code != "unsafe_file":
             raise told from problem
         raise error("no_bus", f"the bus {path} can't be made: {problem.strerror}", "choose another place") from problem
-
-
-def _make_folder(path: str) -> None:
-    """Make a folder and those above it; os.makedirs alone gives the mode to the last one only."""
-    if not os.path.isdir(path):
-        _make_folder(os.path.dirname(path))
-    os.makedirs(path, 0o700, exist_ok=True)
 
 
 def check(path: str, read_only: bool = False) -> None:

@@ -31,6 +31,7 @@ BELOW_ALL = {
     "bus.errors",
     "bus.trace_context",
     "bus.databases",
+    "bus.folders",
 }  # time, files and errors, which every layer may use
 HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
 LIBRARIES = {
