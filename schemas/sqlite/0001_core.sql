@@ -519,6 +519,10 @@ create trigger agent_health_log_notes before insert on agent_health_log when new
 begin
   insert into agent_notes values (new.details);
 end;
+create trigger agent_health_log_notes_change before update of details on agent_health_log
+begin
+  insert into agent_notes values (new.details);
+end;
 
 create table milestones (
   id         text primary key constraint invalid_id check (length(id) between 1 and 128
@@ -546,11 +550,13 @@ end;
 
 create view agent_artifacts (artifacts) as select '' where 0;
 create trigger agent_artifacts_check instead of insert on agent_artifacts
-when exists (select 1 from json_each(iif(json_valid(new.artifacts), new.artifacts, '[]')) where
-  type <> 'object' or json_type(value, '$.key') is not 'text'
-  or coalesce(json_extract(value, '$.weight'), '') not between 1e-9 and 1e6)
 begin
-  select raise(abort, 'invalid_value: artifacts are [{"key": a state key, "weight": a number above 0}, …]');
+  select raise(abort, 'invalid_value: artifacts are [{"key": a state key, "weight": a number above 0}, …]')
+  from json_each(iif(json_valid(new.artifacts), new.artifacts, '[]'))
+  where case when type <> 'object' or json_type(value, '$.key') is not 'text' then 1
+    when json_type(value, '$.weight') in ('integer', 'real') then json_extract(value, '$.weight') not between 1e-9 and 1e6
+    else 1 end;
+  insert into agent_notes values (new.artifacts);
 end;
 create trigger agent_artifacts_added before insert on operation_types
 begin
