@@ -7,7 +7,7 @@
 #
 # Functions return the exit statuses of the bus command and print errors as one line on stderr. BUS_URL names the bus
 # (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command, BUS_SHELL_VIA=bus|sqlite3 forces a way.
-# Needs bash 4.4 or newer. Local variables begin with _, so that a caller may make its own read-only.
+# Needs bash 4.2 or newer. Local variables begin with _, so that a caller may make its own read-only.
 #
 # What bash reads costs time, so that this file has what every script needs. The functions that are declared in a line
 # come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
@@ -32,7 +32,6 @@ receive_agent_message() { _bus_mailbox "$@"; }
 ack_agent_message() { _bus_mailbox "$@"; }
 release_agent_message() { _bus_mailbox "$@"; }
 _bus_duration() { _bus_mailbox "$@"; }
-_bus_split() { _bus_mailbox "$@"; }
 _bus_fail() { _bus_seldom "$@"; }
 _bus_else() { _bus_seldom "$@"; }
 _bus_explain() { _bus_seldom "$@"; }
@@ -109,7 +108,7 @@ _bus_locate() {
 # SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
 # is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `_big`.
 _bus_literal() {
-  local _text=$1 _quote="'" _quotes="''" _number=0
+  local _text=$1 _quote="'" _quotes="''" _return=$'\r' _number=0
   [[ $_text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-16 <<<"$_text" &>/dev/null || return
   if ((${#_text} > 100000)) && [[ -z $_big ]]; then # bash passes short ones through a pipe, which readfile() can't read
     _big=$_text
@@ -118,21 +117,28 @@ _bus_literal() {
   fi
   _text=${_text//$_quote/$_quotes}
   REPLY="'$_text'"
-  [[ $_text == *$'\r'* ]] || return 0
+  [[ $_text == *"$_return"* ]] || return 0
   while [[ $_text == *"<$_number>"* ]]; do ((++_number)); done
-  REPLY="replace('${_text//$'\r'/<$_number>}', '<$_number>', char(13))"
+  REPLY="replace('${_text//$_return/<$_number>}', '<$_number>', char(13))"
+}
+
+# _bus_parts TEXT SIGNS: what stands between the signs, in `_parts`; of newlines and spaces the empty parts are left out.
+# (`read` and `mapfile` would ask the system for every byte.)
+_bus_parts() {
+  local IFS=$2 _flags=$-
+  set -f
+  # shellcheck disable=SC2206,SC2034  # split it shall be
+  _parts=($1)
+  [[ $_flags == *f* ]] || set +f
 }
 
 # _bus_document TEXT: whether SQL can judge this JSON. Lone surrogates and deep nesting are for the bus command.
 _bus_document() {
   [[ $1 != *\\u[dD][89abABc-fC-F]* ]] || return 1
   ((${#1} > 64)) || return 0
-  local - IFS='[{'
-  local -a _between
-  set -f
-  # shellcheck disable=SC2206,SC2034  # split it shall be
-  _between=($1)
-  ((${#_between[@]} <= 64))
+  local -a _parts
+  _bus_parts "$1" '[{'
+  ((${#_parts[@]} <= 64))
 }
 
 # --- running the SQL files --------------------------------------------------------------------------------------------

@@ -13,14 +13,6 @@ _bus_duration() {
   REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$_factor"
 }
 
-# _bus_split TEXT: its lines that are not empty, in `_lines`. (`read` and `mapfile` would ask the system for every byte.)
-_bus_split() {
-  local - IFS=$'\n'
-  set -f
-  # shellcheck disable=SC2206,SC2034  # split it shall be
-  _lines=($1)
-}
-
 # _bus_receipt TEXT: whether it can be one.
 _bus_receipt() {
   [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
@@ -50,7 +42,7 @@ where id in (select id from taken where not damaged);
 # done its part; 1 when there is none, not even after the leases of the dead came back.
 _bus_claim() {
   local LC_ALL=C _row _rest _holders _damaged
-  local -a _lines
+  local -a _parts
   for _ in 1 2 3; do
     _bus_sql write "$_bus_verify.read messages/receive.sql
 $_bus_bury_damaged$3.read messages/holders.sql
@@ -58,8 +50,8 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
     # rank|id|record, and before them what is no number: damaged|id, and the holders
     [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(LC_ALL=C sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
     _records=() _holders='' _damaged='|'
-    _bus_split "$REPLY"
-    for _row in ${_lines[@]+"${_lines[@]}"}; do
+    _bus_parts "$REPLY" $'\n'
+    for _row in ${_parts[@]+"${_parts[@]}"}; do
       _rest=${_row#*|}
       if [[ $_row == 'damaged|'* ]]; then
         _damaged+="$_rest|"
@@ -79,11 +71,9 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
 # the status come earlier, in texts behind it their quotes are escaped. (To remove a prefix or a suffix by a pattern, bash
 # looks through the whole text for each place that it tries.)
 _bus_acknowledged() {
-  local - _leased=',"status":"leased",' IFS=$'\x1e' _rest
+  local _leased=',"status":"leased",' _sign=$'\x1e' _rest # JSON has that sign only escaped
   local -a _parts
-  set -f
-  # shellcheck disable=SC2206  # split it shall be, at a sign that JSON has only escaped
-  _parts=(${1//"$_leased"/$IFS})
+  _bus_parts "${1//"$_leased"/$_sign}" "$_sign"
   printf -v REPLY "%s$_leased" "${_parts[@]:0:${#_parts[@]}-1}"
   _rest=${_parts[${#_parts[@]}-1]}
   [[ ! $_rest =~ ^([^,]*,\"delivered_at\":([^,]*),\"acknowledged_at\":)null(,[^,]*,\"due_at\":)[^,]*(.*)$ ]] ||
@@ -95,12 +85,12 @@ _bus_acknowledged() {
 get_agent_messages() {
   _bus_arguments 1 2 "ID [true]" "$@" || return
   local REPLY _status=0 _record _id LC_ALL=C
-  local -a _records=() _taken=() _lines=()
+  local -a _records=() _taken=() _parts=()
   if [[ ${2:-} != true ]]; then
     _bus_sql read '.read messages/pending.sql' agent "$1" limit# 10000 ||
       { _bus_else $? "" messages --pending="$1" --limit 10000 --json; return; }
-    _bus_split "$REPLY"
-    _taken=(${_lines[@]+"${_lines[@]}"})
+    _bus_parts "$REPLY" $'\n'
+    _taken=(${_parts[@]+"${_parts[@]}"})
   else
     _bus_claim "$1" 10000 "$_bus_finish" || _status=$?
     ((_status <= 1)) || { _bus_else "$_status" "" receive --limit 10000 --ack --json -- "$1" || _status=$?
@@ -112,7 +102,7 @@ get_agent_messages() {
     done
   fi
   local IFS=,
-  _bus_print "[${_taken[*]}]"
+  _bus_print "[${_taken[*]-}]"
 }
 
 # receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1

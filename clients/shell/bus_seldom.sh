@@ -190,10 +190,7 @@ register_agent() {
       { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
     _new+=(host "$_host" pid_namespace "$_namespace" process_started_at# "$REPLY" boot_id "$_boot")
   fi
-  # Of JSON the database judges payloads only: keys that stand twice, NULs and large numbers are for the bus command.
-  if [[ ${5:-} == *[\{\\]* || ${5:-} =~ [0-9]{16}|[0-9][eE] ]]; then
-    (exit "$_bus_elsewhere")
-  elif _bus_sql read '.read agents/identity.sql' agent "$1"; then
+  if _bus_sql read '.read agents/identity.sql' agent "$1"; then
     _former=${REPLY%$'\n'}
     ! _bus_is_dead "$_former" || _operations="$_bus_give_back"$'\n.output /dev/null\n.read agents/register.sql\n.output'
     _bus_sql write "$_operations" was "$_former" "${_new[@]}"
@@ -251,12 +248,12 @@ get_session_status() {
 list_session_agents() {
   _bus_arguments 1 1 SESSION "$@" || return
   local REPLY
-  local -a _lines
+  local -a _parts
   _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
   [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
-  _bus_split "$REPLY"
+  _bus_parts "$REPLY" $'\n'
   local IFS=,
-  _bus_print "[${_lines[*]:1}]"
+  _bus_print "[${_parts[*]:1}]"
 }
 
 # --- recovery: it looks at processes and files, so the bus command does it ---------------------------------------------
