@@ -368,10 +368,14 @@ def test_a_monitor_goes_on_when_the_bus_was_busy(
         fates = iter([error("busy")])
         with refused("busy", 75):  # who waits for the first check is told
             monitor._go_on(out, bus, "7m", True)
+        fates = iter([None, error("busy"), KeyboardInterrupt()])
+        with pytest.raises(KeyboardInterrupt):  # and nobody waits after it
+            monitor._go_on(out, bus, "7m", True)
     told = capfd.readouterr()
-    assert (told.err, told.out.count("gave back 1,")) == (f"bus: {error('busy')}\n" * 2, 1)
+    assert (told.err, told.out.count("gave back 1,")) == (f"bus: {error('busy')}\n" * 3, 1)
     log = (Path(".milestones") / "logs" / "session-monitor.log").read_text().splitlines()
-    assert ["nothing was done: the bus is busy" in line for line in log] == [True, False, True, True]
+    busy = [True, False, True, True, False, True]
+    assert ["nothing was done: the bus is busy" in line for line in log] == busy
 
 
 def meets(fate: BaseException | None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -237,6 +238,69 @@ def test_where_no_bell_can_be_hung_up_again_one_still_hears_of_what_is_written(t
         wal.write("x")
         wal.flush()
     assert select.select([waiting], [], [], 0)[0]
+    waiting.close()
+    porch.close()
+
+
+def test_a_bell_that_somebody_still_has_open_when_it_is_taken_down_is_hung_up_again(tmp_path: Path) -> None:
+    porch = Porch(str(tmp_path / "bells"), str(tmp_path / "wal"))
+    waiting = porch.listen(["message=1"])
+    with open(tmp_path / "bells" / "message=1"):
+        (tmp_path / "bells" / "message=1").unlink()
+        look_is_due(waiting)
+        rounds = waiting.rounds(None, ())
+        next(rounds)
+    assert select.select([waiting], [], [], 0)[0]  # only now is the watch gone
+    with pytest.raises(StopIteration):
+        rounds.send(True)
+    look_is_due(waiting)
+    assert (tmp_path / "bells" / "message=1").exists()
+    waiting.close()
+    porch.close()
+
+
+def look_is_due(waiting: doorbell.Waiting) -> object:
+    """Go on to the end of a round that is due to end, without sleeping; what it says."""
+    rounds = waiting.rounds(None, ())
+    with pytest.raises(StopIteration) as ended:
+        next(rounds)
+        rounds.send(True)
+    return ended.value.value
+
+
+def test_one_looks_again_while_a_commit_may_not_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorbell, "FOREIGN", 0)
+    wal = tmp_path / "wal"
+    wal.touch()
+    porch = Porch(str(tmp_path / "bells"), str(wal))
+    waiting = porch.listen(["a"])
+    os.utime(wal, (time.time() + 60, time.time() + 60))
+    for _ in range(2):
+        assert look_is_due(waiting) is True
+    os.utime(wal, (0, 0))
+    assert look_is_due(waiting) is True
+    assert next(waiting.rounds(None, ())) is None  # it sleeps
+    waiting.close()
+    porch.close()
+
+
+def test_what_is_written_before_one_listens_again_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorbell, "FOREIGN", 0)
+    wal = tmp_path / "wal"
+    wal.touch()
+    os.utime(wal, (0, 0))
+    porch = Porch(str(tmp_path / "bells"), str(wal))
+    waiting = porch.listen(["a"])
+    assert look_is_due(waiting) is True
+    listen = Listener._listen_to_wal
+
+    def listen_too_late(listener: Listener) -> None:
+        os.utime(wal, (1, 1))
+        listen(listener)
+
+    monkeypatch.setattr(Listener, "_listen_to_wal", listen_too_late)
+    with pytest.raises(StopIteration):
+        next(waiting.rounds(None, ()))  # without sleeping first
     waiting.close()
     porch.close()
 
