@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,9 @@ from bus.store import postgres as postgres_store
 from bus.store import sqlite
 from bus.store.doorbell import Waiting
 from tests import servers
+
+# Who starts the suite in the background has its shell ignore Ctrl-C, and what the suite starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PLACES = ["file", "memory", "postgres"]
 COLOURS = [f"{place}-{colour}" for place in PLACES for colour in ("blocking", "async")]

@@ -15,31 +15,41 @@ _bus_fail() {
   _bus_fail fault "${2:-$1}"
 }
 
-# _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells.
+# _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells, or the one before the two lines that
+# show where in the SQL. Newer ones leave out the number behind the words.
 _bus_explain() {
-  local _line=${1##*$'\n'} _text _code
+  local _line=${1%$'\n'*$'\n'*'^--- error here'} _text _code
+  _line=${_line##*$'\n'}
   [[ $_line != *"unable to open database"* ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
-  [[ $_line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)\ \(([0-9]+)\)$ ]] ||
+  [[ $_line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)$ ]] ||
     { _bus_fail fault "SQLite failed: ${_line:-without a word}"; return; }
   _text=${BASH_REMATCH[2]}
-  case ${BASH_REMATCH[3]} in
-    5 | 6) _bus_fail busy ;;
-    8 | 14) _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder" ;;
-    10) _bus_fail io_error ;;
-    11) _bus_fail damaged ;;
-    13) _bus_fail disk_full ;;
-    18) _bus_fail payload_too_large ;;
-    26) _bus_fail not_a_bus "$_bus_file is not a bus" ;;
-    19)
-      _text=${_text#CHECK constraint failed: }
-      _code=${_text%%: *}
-      [[ $_code =~ ^[a-z_]+$ ]] || { _bus_fail invalid_value "$_text"; return; }
-      [[ $_text == *": "* ]] && _text=${_text#*: } || _text=
-      [[ $_code != invalid_payload || $_text == *" "* ]] || _text="the payload is no $_text"
-      _bus_fail "$_code" "$_text"
+  [[ ! $_text =~ ^(.*)\ \([0-9]+\)$ ]] || _text=${BASH_REMATCH[1]}
+  case $_text in
+    "database is locked" | "database table is locked"*) _bus_fail busy ;;
+    "attempt to write a readonly database")
+      _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder"
       ;;
-    *) _bus_fail fault "SQLite failed: $_text" ;;
+    "disk I/O error") _bus_fail io_error ;;
+    "database disk image is malformed" | "malformed database schema"*) _bus_fail damaged ;;
+    "database or disk is full") _bus_fail disk_full ;;
+    "string or blob too big") _bus_fail payload_too_large ;;
+    "file is not a database") _bus_fail not_a_bus "$_bus_file is not a bus" ;;
+    *)
+      _code=${_text#CHECK constraint failed: }
+      _code=${_code%%: *}
+      if [[ $_code =~ ^[a-z_]+$ ]]; then
+        _text=${_text#CHECK constraint failed: }
+        [[ $_text == *": "* ]] && _text=${_text#*: } || _text=
+        [[ $_code != invalid_payload || $_text == *" "* ]] || _text="the payload is no $_text"
+        _bus_fail "$_code" "$_text"
+      elif [[ $_text == *" constraint failed: "* || $_text == "cannot store "* ]]; then
+        _bus_fail invalid_value "$_text"
+      else
+        _bus_fail fault "SQLite failed: $_text"
+      fi
+      ;;
   esac
 }
 
@@ -99,7 +109,7 @@ _bus_sqlite3_is() {
 
 # _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
-  [[ $_begin != .timeout* || $1 != *" (5)" ]] || { _bus_queue=16; return 0; }
+  [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
   [[ $1 != *"malformed JSON"* ]] && _bus_sqlite3_is 38 || return "$_bus_elsewhere"
   _bus_explain "$1"
 }

@@ -618,6 +618,10 @@ def test_a_checkpoint_is_made_under_an_odd_name(shell: Shell, tmp_path: Path, mo
         ("Runtime error near line 5: CHECK constraint failed: invalid_priority (19)", 65),
         ("Runtime error near line 5: cannot store TEXT value in INTEGER column agent_messages.priority (19)", 65),
         ("Runtime error near line 5: NOT NULL constraint failed: agent_registry.agent_type (19)", 65),
+        ("Error near line 5 of messages/ack.sql: lease_lost", 76),
+        ("Error near line 5: database is locked", 75),
+        ("Error near line 5: UNIQUE constraint failed: agent_registry.agent_id", 65),
+        ("Parse error near line 5: malformed database schema (taking) - near x: syntax error (11)", 70),
         ("Parse error near line 5: no such table: agent_messages (1)", 70),
         ("1|one\nno words of sqlite3 at all", 70),
         ("", 70),
@@ -625,3 +629,9 @@ def test_a_checkpoint_is_made_under_an_odd_name(shell: Shell, tmp_path: Path, mo
 )
 def test_what_sqlite3_says_becomes_a_status(shell: Shell, line: str, status: int) -> None:
     assert shell('_bus_file=x; _bus_explain "$1"', line, status=status) == ""
+
+
+@only_sqlite3
+def test_what_sqlite3_says_of_a_statement_is_told_not_where_it_points_at(shell: Shell) -> None:
+    said = "1|one\nParse error near line 5: no such table: agent_messages\n  select 1\n  ^--- error here"
+    assert "no such table: agent_messages;" in shell('_bus_explain "$1" 2>&1 || (($? == 70))', said)

@@ -353,6 +353,18 @@ def test_who_does_not_follow_ends_when_the_bus_is_busy_and_says_so(
         Exporter(own, Collector(receiver.url, {}), follow=False, bodies=False).carry_out()
 
 
+def never(seconds: float) -> None:
+    pytest.fail("it waits")
+
+
+def test_who_follows_does_not_wait_for_another_who_does(
+    team: Bus, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bus.open(team.url.path) as own, refused("already_exporting", 75):
+        monkeypatch.setattr(own, "export_claim", lambda target: meets(error("already_exporting")))
+        Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=never).carry_out()
+
+
 def busy_once(ask: Callable[..., Any]) -> Callable[..., Any]:
     """The same, which answers "busy" the first time."""
     answers = iter([True])
