@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import select
 import threading
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
@@ -12,12 +10,11 @@ from typing import Any, TypeVar
 from bus.operation import Operation, Pause, Routine
 from bus.store.doorbell import Waiting, lasting
 from bus.store.facts import Fact
+from bus.store.nap import Nap
 from bus.store.opening import Connection, connection
 from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
-
-LONGEST = 2**31 - 1  # milliseconds that poll takes, 24.8 days: who wakes then looks, and sleeps again
 
 
 class Store:
@@ -86,24 +83,22 @@ class Store:
         return found
 
     def _sleep(self, listener: Waiting, pause: Pause, look: Operation[Any] | None, seen: object) -> bool:
-        poll = select.poll()
-        poll.register(listener.fileno(), select.POLLIN)
-        for seconds in lasting(pause.seconds):
-            if not self._doze(poll, listener.rounds(seconds, pause.pids)):
-                return False
-            if look is None or look.writes or self.run(look) != seen:
-                return True
+        with Nap(listener.fileno()) as nap:
+            for seconds in lasting(pause.seconds):
+                if not self._doze(nap, listener.rounds(seconds, pause.pids)):
+                    return False
+                if look is None or look.writes or self.run(look) != seen:
+                    return True
         return False
 
-    def _doze(self, poll: select.poll, rounds: Generator[float | None, bool, bool]) -> bool:
+    def _doze(self, nap: Nap, rounds: Generator[float | None, bool, bool]) -> bool:
         self.asleep = True
         try:
             if self.before_sleep:
                 self.before_sleep()
             seconds = next(rounds)
             while True:
-                milliseconds = None if seconds is None else min(math.ceil(max(seconds, 0) * 1000), LONGEST)
-                seconds = rounds.send(bool(poll.poll(milliseconds)))
+                seconds = rounds.send(nap.sleep(seconds))
         except StopIteration as stop:
             return bool(stop.value)
         finally:

@@ -125,9 +125,10 @@ _bus_in_turn() {
 # What keeps the WAL small: one connection holds the write lock while another checkpoints, because before SQLite 3.51.3 a
 # checkpoint that races with a commit can lose it. Both are of one process, so that no checkpoint outlives its guard. The
 # transaction behind it begins the WAL anew; a process that opens the file later would not know that it was checkpointed.
+# (With -bail, sqlite3 3.53 ends after the SQL of a -cmd.)
 _bus_checkpointing="
-.read \"|set -f;IFS=;exec sqlite3 -batch -bail -init /dev/null -cmd '.timeout 2500' -cmd 'begin immediate' -cmd '.connection 1' \
--cmd \$BUS_OPEN -cmd '.dbconfig no_ckpt_on_close on' \$BUS_FILE 'pragma wal_checkpoint(passive)' >/dev/null 2>&1\""
+.read \"|set -f;IFS=;exec sqlite3 -batch -bail -init /dev/null \$BUS_FILE '.timeout 2500' 'begin immediate' '.connection 1' \
+\$BUS_OPEN '.dbconfig no_ckpt_on_close on' 'pragma wal_checkpoint(passive)' >/dev/null 2>&1\""
 
 # How its second connection is opened, in `_checkpoint`.
 _bus_checkpoint() {
