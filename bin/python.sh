@@ -7,12 +7,12 @@ bus_python() {
   local tree=$1 venv=$1/$2 extras=$3 wanted python
   wanted="$(cksum <"$tree/pyproject.toml") $extras"
   [[ -r $venv/stamp && $(<"$venv/stamp") == "$wanted" ]] && return 0
-  for python in python3 python3.13 python3.12 python3.11; do
+  for python in python3 python3.14 python3.13 python3.12 python3.11; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       "$python" "$tree/bin/prepare" "$tree" "$venv" "$extras" "$wanted"
       return
     fi
   done
-  echo "bus: no Python is here that is new enough; install Python 3.11, 3.12 or 3.13" >&2
+  echo "bus: no Python is here that is new enough; install Python 3.11 or newer" >&2
   return 70
 }

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from bus import Bus, clock
 from bus.errors import error
 from bus.models import Message
 from tests.conformance.refusal import refused
+from tests.descriptors import descriptors
 
 TASK = "task_assignment"
 
@@ -798,10 +798,10 @@ def test_an_agent_that_is_not_let_in_leaves_nothing_behind(bus: Bus, url: str) -
         gc.collect()
 
     refuse()  # SQLite keeps the descriptor of a file that another connection has locked, and uses it again
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = descriptors(), threading.active_count()
     for _ in range(3):
         refuse()
-    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert descriptors() <= before[0]
     assert threading.active_count() <= before[1]
 
 

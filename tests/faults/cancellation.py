@@ -29,6 +29,7 @@ from bus import AsyncBus, Bus, checkpoints, messages, state
 from bus.errors import BusError
 from bus.store import sqlite_async
 from bus.store.sqlite import Connection
+from tests.descriptors import descriptors
 from tests.faults import invariants, work
 from tests.faults.invariants import Breach
 from tests.faults.world import World
@@ -191,9 +192,9 @@ def one(name: str, point: str, turns: int) -> None:
     with work.folder() as folder:
         url = f"{folder}/coordination.db?synchronous=normal"
         world, receipts = copied(url)
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         asyncio.run(cancelled(url, AWAITING[name], point, turns, receipts))
-        if len(os.listdir("/proc/self/fd")) > before:
+        if descriptors() > before:
             raise Breach(["descriptors are left open"])
         with Bus.open(url) as bus:
             held = [m for m in bus.messages(status="leased") if m.leased_by == "two"]

@@ -34,6 +34,7 @@ from bus import Bus
 from bus.errors import BusError, error
 from bus.store import doorbell
 from bus.store import sqlite as store
+from tests.descriptors import descriptors
 from tests.faults import attempts, invariants, model, system_calls, work
 from tests.faults.invariants import Breach
 from tests.faults.model import Asynchronous, Door
@@ -230,7 +231,7 @@ def live(door: Door, scene: Scene, place: Place, world: World) -> int:
         if isinstance(door, Shell):
             place.pids.append(door.bash.pid)
         _go_on(door, bus, world, 100)
-        before = _open_descriptors()
+        before = descriptors()
         scarce = scene(place)
         next(scarce)
         try:
@@ -244,13 +245,9 @@ def live(door: Door, scene: Scene, place: Place, world: World) -> int:
                 raise Breach(["who waited was not woken any more"])
         if agent:
             agent.heartbeat(task="goes on")
-        if (now := _open_descriptors()) > before + 10:
+        if (now := descriptors()) > before + 10:
             raise Breach([f"{now - before} descriptors were left open"])
     return refused
-
-
-def _open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def _go_on(door: Door, bus: Any, world: World, number: int) -> None:

@@ -14,6 +14,7 @@ from bus import AsyncBus, Bus, clock, messages
 from bus.store import doorbell
 from bus.store.doorbell import FOREIGN, Endings, Glance, Listener, Porch, Room
 from tests.conftest import Process
+from tests.descriptors import descriptors
 
 
 class Interrupted(frozenset[str]):
@@ -54,11 +55,11 @@ def none_left(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_without_watches_one_looks(tmp_path: Path, none_left: list[str]) -> None:
     none_left.append("/a")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     waiting = Porch(str(tmp_path / "bells"), str(tmp_path / "wal")).listen(["a"])
     assert isinstance(waiting, Glance)
     waiting.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_without_a_watch_for_what_other_programs_write_one_looks_at_its_time(
@@ -114,10 +115,6 @@ def test_a_change_rings_those_whom_it_concerns(bell: str, act: Callable[[Bus], o
 def late(call: Callable[[], object]) -> None:
     with clock.moved(60):
         call()
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_connection_keeps_a_few_listeners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from bus.store import sqlite as store
 from bus.store.url import parse
 from tests.conformance.refusal import refused
 from tests.conftest import listening
+from tests.descriptors import descriptors
 
 
 def python(code: str, *arguments: object, before: Sequence[str] = (), **options: object) -> "subprocess.Popen[str]":
@@ -726,13 +727,13 @@ def test_an_open_that_fails_leaves_no_thread_and_no_descriptor(url: str, tmp_pat
 
     asyncio.run(failing())
     gc.collect()
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = descriptors(), threading.active_count()
     asyncio.run(failing())
     for _ in range(3):
         with refused("not_a_bus"):
             Bus.open(str(tmp_path / "text.db"))
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert descriptors() <= before[0]
     assert threading.active_count() <= before[1]
 
 
@@ -745,13 +746,13 @@ def test_a_bus_can_be_closed_twice_and_leaves_no_descriptor(url: str) -> None:
 
     asyncio.run(used())
     gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     asyncio.run(used())
     for _ in range(3):
         with Bus.open(url) as bus:
             assert bus.receive("a", wait=0.01) == []
             bus.close()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert descriptors() <= before
 
 
 def test_the_wal_stays_small_through_many_small_commits(url: str) -> None:

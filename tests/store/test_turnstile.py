@@ -11,6 +11,7 @@ import pytest
 from bus.errors import BusError
 from bus.store import turnstile
 from bus.store.turnstile import Turnstile
+from tests.descriptors import descriptors
 
 
 @pytest.fixture
@@ -89,12 +90,12 @@ def test_on_a_full_disk_it_is_luck(gates: list[Turnstile], monkeypatch: pytest.M
 def test_who_gives_up_leaves_nothing_behind(gates: list[Turnstile]) -> None:
     holder, waiter, other = gates
     holder.enter(1)
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = descriptors(), threading.active_count()
     for _ in range(20):
         with pytest.raises(BusError) as refused:
             waiter.enter(0.002)
         assert refused.value.code == "busy"
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert (descriptors(), threading.active_count()) == before
     holder.leave()
     assert other.enter(30) in (True, False)
     assert other.inside

@@ -1,7 +1,6 @@
 """Whether a process runs: by threads at once, and after it ended."""
 
 import contextlib
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import pytest
 
 from bus import liveness
 from bus.liveness import Life
+from tests.descriptors import descriptors
 
 
 def test_threads_may_ask_after_the_same_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,14 +32,14 @@ def test_threads_may_ask_after_the_same_process_at_once(monkeypatch: pytest.Monk
 def test_of_many_processes_a_few_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "_watched", {})
     monkeypatch.setattr(liveness, "WATCHED", 2)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             process = stack.enter_context(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
             assert liveness.glance(liveness.identity(process.pid)) is Life.ALIVE
         assert len(liveness._watched) == 2
         liveness._watched.clear()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("name", ["work", "a b", "a) Z (b", ")"])

@@ -42,7 +42,7 @@ def test_no_python_warns_of_the_parameters_that_it_gets(connection: sqlite3.Conn
 
 
 def test_no_pragma_is_asked_like_a_table_with_a_number() -> None:
-    """Since SQLite 3.50 or so `pragma_quick_check(3)` looks at a table named 3."""
+    """In SQLite 3.53 `pragma_quick_check(3)` looks at a table named 3."""
     files = Path(schemas.root(), "operations").rglob("*.sql")
     asked = [file.name for file in files if re.search(r"pragma_\w+\(", file.read_text())]
     assert asked == []
