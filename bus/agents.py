@@ -43,11 +43,11 @@ def register(
         raise error("usage", f"there is no process {pid}", "give the pid of the agent itself, or none")
     parameters = {
         "agent": inputs.name(agent),
-        "type": type,
+        "type": inputs.text(type),
         "session": inputs.name(session),
         "milestone": inputs.words(milestone),
         "capabilities": _listed(capabilities),
-        "operation": operation,
+        "operation": inputs.words(operation),
         "command": inputs.words(command),
         **process._asdict(),
     }
@@ -73,7 +73,7 @@ def heartbeat(
     agent: str, *, status: str | None = None, task: str | None = None, phase: str | None = None
 ) -> Operation[Agent]:
     """Say that an agent lives; and its status, task and phase, when given. Raises `unknown_agent`, `invalid_status`."""
-    words = {"status": status, "task": inputs.words(task), "phase": inputs.words(phase)}
+    words = {"status": inputs.words(status), "task": inputs.words(task), "phase": inputs.words(phase)}
     return Operation(partial(_changed, "agents/heartbeat", {"agent": inputs.name(agent), **words}), True)
 
 
@@ -102,7 +102,7 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
 
     Raises `unknown_agent`, `invalid_status`.
     """
-    return Operation(partial(_retire, inputs.name(agent), status), True)
+    return Operation(partial(_retire, inputs.name(agent), inputs.text(status)), True)
 
 
 def _retire(agent: str, status: str) -> Steps[Agent]:

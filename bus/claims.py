@@ -19,9 +19,15 @@ _NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who 
 
 
 def parameters(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
-    """What `take` needs to know. Raises `usage`, `invalid_id`."""
+    """What `take` needs to know. Raises `usage`, `invalid_id`, `invalid_value`."""
     whole = inputs.whole("limit", limit, most=10_000)
-    return {"agent": inputs.name(agent), "limit": whole, "lease": inputs.lease(lease), "type": type, "seen": None}
+    return {
+        "agent": inputs.name(agent),
+        "limit": whole,
+        "lease": inputs.lease(lease),
+        "type": inputs.words(type),
+        "seen": None,
+    }
 
 
 def take(parameters: Mapping[str, object]) -> Steps[list[Message]]:

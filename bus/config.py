@@ -16,7 +16,7 @@ def list_() -> Steps[list[Setting]]:
 @writing
 def set_(key: str, value: str) -> Steps[None]:
     """Change a setting. Raises `unknown_setting`, and `invalid_value` for words where a number belongs."""
-    yield Query("config/set", {"key": key, "value": inputs.text(value)})
+    yield Query("config/set", {"key": inputs.text(key), "value": inputs.text(value)})
 
 
 def now() -> Steps[float]:

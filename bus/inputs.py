@@ -136,9 +136,19 @@ def number_of(what: str, given: int | str) -> int:
 
 def name(given: str) -> str:
     """The id of an agent, a session or the like; the database judges its form. Raises `invalid_id` for what is no text:
-    a number would be taken for its digits, and None for an id that is not given."""
+    a number would be taken for its digits, and None for an id that is not given; and for a NUL, which no file is named
+    after."""
     if not isinstance(given, str):
         raise error("invalid_id", f"an id is text, not {str(given)[:40]}")
+    if "\0" in given:
+        raise error("invalid_id", "an id with a NUL")
+    return given
+
+
+def address(given: str) -> str:
+    """Where a message goes; the database judges its form. Raises `invalid_address` for what is no text."""
+    if not isinstance(given, str):
+        raise error("invalid_address", f"an address is text, not {str(given)[:40]}")
     return given
 
 
@@ -153,9 +163,11 @@ def page(limit: int, **ids: str | None) -> dict[str, object]:
 
 
 def key(given: str) -> str:
-    """The key of a state; the database judges its form. Raises `invalid_key` for what is no text."""
+    """The key of a state; the database judges its form. Raises `invalid_key` for what is no text or has a NUL."""
     if not isinstance(given, str):
         raise error("invalid_key", f"a state key is text, not {str(given)[:40]}")
+    if "\0" in given:
+        raise error("invalid_key", "a state key with a NUL")
     return given
 
 

@@ -65,7 +65,7 @@ def spawn(
         "metadata": None if metadata is None else inputs.notes(metadata),
         "agent": _text(agent),
         "session": _text(session),
-        "traceparent": traceparent,
+        "traceparent": inputs.words(traceparent),
         "at": inputs.moment(at),
         **liveness.identity(inputs.whole("pid", pid))._asdict(),
     }

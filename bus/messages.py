@@ -123,8 +123,8 @@ def _envelope(
     document = inputs.document(payload)
     parameters: dict[str, object] = {
         "from": inputs.name(sender),
-        "to": inputs.name(to),
-        "type": type,
+        "to": inputs.address(to),
+        "type": inputs.text(type),
         "payload": document,
         "digest": digests.of(document),
         "priority": inputs.priority(priority),
@@ -134,7 +134,7 @@ def _envelope(
         "key": None if key is None else inputs.text(key),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
         "correlation": None if correlation is None else inputs.text(correlation),
-        "traceparent": traceparent,
+        "traceparent": inputs.words(traceparent),
     }
     if key is None:
         parameters["keyless"] = True

@@ -28,7 +28,7 @@ def decode(rows: list[Row]) -> list[Milestone]:
 @reading
 def list_(*, status: str | None = None) -> Steps[list[Milestone]]:
     """The milestones, newest first; of one status, when given."""
-    return decode((yield Query("milestones/list", {"status": status})))
+    return decode((yield Query("milestones/list", {"status": inputs.words(status)})))
 
 
 @reading

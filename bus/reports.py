@@ -173,7 +173,7 @@ def by_type(type: str | None = None, days: float | None = None) -> Operation[lis
 
 def _by_type(type: str | None, days: float | None) -> Steps[list[Velocity]]:
     since = yield from _days_ago(days)
-    rows = yield Query("lifecycle/velocity", {"type": type, "since": since})
+    rows = yield Query("lifecycle/velocity", {"type": inputs.words(type), "since": since})
     return [Velocity(*(*row[:6], _rounded(row[6], 3), _rounded(row[7], 4), *row[8:])) for row in rows]
 
 
@@ -186,7 +186,7 @@ def bottlenecks(*, limit: int = 20, type: str | None = None) -> Routine[list[Bot
 @reading
 def slowest(limit: int, type: str | None = None) -> Steps[list[Bottleneck]]:
     """As `bottlenecks`, of what is on record as it stands."""
-    rows = yield Query("lifecycle/bottlenecks", {"limit": limit, "type": type})
+    rows = yield Query("lifecycle/bottlenecks", {"limit": limit, "type": inputs.words(type)})
     return [Bottleneck(*(*measured, bool(over))) for *measured, over in rows]
 
 

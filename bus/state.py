@@ -31,7 +31,7 @@ def save(
         "agent": inputs.name(agent),
         "key": inputs.key(key),
         "value": inputs.text(value),
-        "type": type,
+        "type": inputs.words(type),
         "ttl": inputs.duration(ttl),
         "beaten": True,
         "if_version": None if if_version is None else inputs.whole("if_version", if_version, 0),

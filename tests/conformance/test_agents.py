@@ -342,7 +342,26 @@ def test_what_is_no_word_is_refused_as_a_wrong_one_is(
         act(team, given)
 
 
-@pytest.mark.parametrize("given", [None, 7, b"one"])
+@pytest.mark.parametrize("given", [float("nan"), 2**63, b"x", "a\0b"])
+def test_a_word_that_the_database_knows_is_text(team: Bus, given: Any) -> None:
+    words: list[Callable[[], object]] = [
+        lambda: team.register("new", type=given, session="s"),
+        lambda: team.register("new", type="validation", session="s", operation=given),
+        lambda: team.heartbeat("one", status=given), lambda: team.retire("one", status=given),
+        lambda: team.send("one", "one", given, {}), lambda: team.broadcast("one", given, {}),
+        lambda: team.send("one", "one", TASK, {}, traceparent=given), lambda: team.receive("one", type=given),
+        lambda: team.ack_and_receive("one", "1.1", type=given), lambda: team.state_save("one", "k", "v", type=given),
+        lambda: team.config_set(given, "5"), lambda: team.milestone_list(status=given),
+        lambda: team.trace_spawn("x", "t", pid=1, traceparent=given),
+        lambda: team.trace_velocity(type=given), lambda: team.trace_bottlenecks(type=given),
+    ]  # fmt: skip
+    for act in words:
+        with refused("invalid_value", 65):
+            act()
+    assert team.messages() == team.state_list("one") == []
+
+
+@pytest.mark.parametrize("given", [None, 7, b"one", "a\0b"])
 def test_an_id_is_text(team: Bus, given: Any) -> None:
     team.register("7", type="validation", session="7")
     before = [team.agents(), team.session_list()]
@@ -356,7 +375,7 @@ def test_an_id_is_text(team: Bus, given: Any) -> None:
         lambda id: team.register(id, type="validation", session="s"),
         lambda id: team.register("new", type="validation", session=id),
         team.heartbeat, lambda id: team.update(id, command="x"), team.retire,
-        lambda id: team.send(id, "one", TASK, {}), lambda id: team.send("one", id, TASK, {}),
+        lambda id: team.send(id, "one", TASK, {}),
         lambda id: team.broadcast(id, TASK, {}), team.pending,
         team.receive, lambda id: team.receive(id, limit=2, wait=600), lambda id: team.ack_and_receive(id, "1.1"),
         lambda id: team.state_save(id, "k", "v"), lambda id: team.state_load(id, "k"),
@@ -372,6 +391,8 @@ def test_an_id_is_text(team: Bus, given: Any) -> None:
     for act in names if given is None else names + filters:
         with refused("invalid_id", 65):
             act(given)
+    with refused("invalid_address", 65):
+        team.send("one", given, TASK, {})
     keys: list[Callable[[Any], object]] = [
         lambda key: team.state_save("one", key, "v"), lambda key: team.state_load("one", key),
         lambda key: team.state_delete("one", key), lambda key: team.state_watch("one", key, wait=600),

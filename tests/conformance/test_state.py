@@ -213,8 +213,9 @@ def test_there_may_be_no_checkpoint(team: Bus) -> None:
 
 
 def test_a_bad_checkpoint_is_refused(team: Bus, tmp_path: Path) -> None:
-    with refused("unknown_agent", 66):
-        team.checkpoint_create("nobody", {})
+    for nobody in ("nobody", "", "-a", "a b", "x" * 129):
+        with refused("unknown_agent", 66):
+            team.checkpoint_create(nobody, {})
     with refused("unknown_type", 65):
         team.checkpoint_create("one", {}, type="weekly")
     with refused("invalid_json", 65):

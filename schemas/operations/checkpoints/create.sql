@@ -1,5 +1,9 @@
 -- Keep a snapshot of an agent's work, with references to the files it rests on; returns the record, but for the snapshot,
--- which may be long and which the caller has. Its parent is the agent's checkpoint before it.
+-- which may be long and which the caller has. Its parent is the agent's checkpoint before it. (PostgreSQL judges the form
+-- of an id before any trigger can say that nobody has it.)
+/*postgres
+insert into refusals select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent);
+*/
 insert into agent_checkpoints (agent_id, session_id, checkpoint_type, state_snapshot, file_references, created_at,
   retention_until, parent_id)
 values (:agent, (select session_id from agent_registry where agent_id = :agent), :type, :snapshot, :files, :now,
