@@ -18,7 +18,8 @@ _bus_fail() {
 # _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells, or the one before the two lines that
 # show where in the SQL. Newer ones leave out the number behind the words.
 _bus_explain() {
-  local _line=${1%$'\n'*$'\n'*'^--- error here'} _text _code
+  local _line=$1 _text _code
+  [[ $_line != *'^--- error here' ]] || { _line=${_line%$'\n'*}; _line=${_line%$'\n'*}; }
   _line=${_line##*$'\n'}
   [[ $_line != *"unable to open database"* ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }

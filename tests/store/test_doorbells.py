@@ -306,7 +306,7 @@ def test_what_killed_waiters_leave_is_swept_away(url: str) -> None:
     with Bus.open(url) as bus:
         bus.monitor_check()  # there is nothing to sweep
         bus.register("one", type="validation", session="s")
-        bus.receive("one", wait=0.001)
+        bus.store.connection().listen(["one"]).close()
         for bell in ("message=1", "message=2"):
             Path(f"{url}.bells", bell).touch()
         for bell in ("message=1", "one"):
