@@ -39,10 +39,8 @@ _bus_explain() {
     "file is not a database") _bus_fail not_a_bus "$_bus_file is not a bus" ;;
     *)
       _code=${_text#CHECK constraint failed: }
-      _code=${_code%%: *}
-      if [[ $_code =~ ^[a-z_]+$ ]]; then
-        _text=${_text#CHECK constraint failed: }
-        [[ $_text == *": "* ]] && _text=${_text#*: } || _text=
+      if [[ $_code =~ ^([a-z_]+)(:\ (.*))?$ ]]; then
+        _code=${BASH_REMATCH[1]} _text=${BASH_REMATCH[3]}
         [[ $_code != invalid_payload || $_text == *" "* ]] || _text="the payload is no $_text"
         _bus_fail "$_code" "$_text"
       elif [[ $_text == *" constraint failed: "* || $_text == "cannot store "* ]]; then
@@ -194,6 +192,9 @@ register_agent() {
   _bus_arguments 4 6 "ID TYPE MILESTONE SESSION [CAPABILITIES_JSON] [PID]" "$@" || return
   local REPLY IFS=' ' _host _boot _namespace _former _operations='.read agents/register.sql'
   local -a _new=(agent "$1" type "$2" milestone "$3" session "$4")
+  # The database refuses JSON that is no array as if it were none.
+  [[ -z ${5:-} || $5 =~ ^[[:space:]]*\[ ]] ||
+    { _bus_fail invalid_json "capabilities are a JSON array" "write '[\"bash\", \"python\"]'"; return; }
   [[ -z ${5:-} ]] || _new+=(capabilities:json "$5")
   if [[ -n ${6:-} ]]; then
     _bus_number "$6" || return

@@ -351,4 +351,10 @@ def test_the_words_of_usage_are_readable(shell: Shell) -> None:
 
 @pytest.mark.parametrize("capabilities", ['[{"a":1,"a":2}]', '["\\u0000"]', "[9223372036854775808]", "[1e999]"])
 def test_capabilities_are_judged_as_payloads_are(shell: Shell, capabilities: str) -> None:
-    shell('register_agent three validation m s "$1" 2>&1 || exit 0; exit 9', capabilities)
+    shell('register_agent three validation m s "$1"', capabilities, status=65)
+
+
+@pytest.mark.parametrize("capabilities", ['{"bash": true}', "5", '"bash"', "bash"])
+def test_capabilities_that_are_no_array_are_told_so(shell: Shell, capabilities: str) -> None:
+    told = shell('register_agent three validation m s "$1" 2>&1 || (($? == 65))', capabilities)
+    assert told == """bus: capabilities are a JSON array; write '["bash", "python"]'\n"""

@@ -632,6 +632,21 @@ def test_what_sqlite3_says_becomes_a_status(shell: Shell, line: str, status: int
 
 
 @only_sqlite3
+@pytest.mark.parametrize(
+    "said", ["Runtime error near line 5: database is locked (5)", "Error near line 5: database is locked"]
+)
+def test_who_finds_the_bus_busy_queues(shell: Shell, said: str) -> None:
+    script = '_begin=$2 _bus_file=x; if _bus_failed "$1"; then echo "$_bus_queue"; fi 2>&1'
+    assert shell(script, said, ".timeout 3") == "16\n"
+    assert shell(script, said, "begin;").startswith("bus: the bus is busy")
+
+
+def test_sqlite3_gets_its_sql_behind_the_file() -> None:
+    """With -bail, sqlite3 3.53 ends after the SQL of a -cmd."""
+    assert [path.name for path in FUNCTIONS.parent.glob("*.sh") if " -cmd " in path.read_text()] == []
+
+
+@only_sqlite3
 def test_what_sqlite3_says_of_a_statement_is_told_not_where_it_points_at(shell: Shell) -> None:
     said = "1|one\nParse error near line 5: no such table: agent_messages\n  select 1\n  ^--- error here"
     assert "no such table: agent_messages;" in shell('_bus_explain "$1" 2>&1 || (($? == 70))', said)
