@@ -641,6 +641,12 @@ def test_who_finds_the_bus_busy_queues(shell: Shell, said: str) -> None:
     assert shell(script, said, "begin;").startswith("bus: the bus is busy")
 
 
+@pytest.mark.parametrize(("option", "kept"), [("-f", "off\n"), ("+f", "on\n")])
+def test_the_globbing_of_a_caller_stays_as_it_is(shell: Shell, option: str, kept: str) -> None:
+    script = 'set "$1"; get_agent_messages one >/dev/null; if [[ $- == *f* ]]; then echo off; else echo on; fi'
+    assert shell(script, option) == kept
+
+
 def test_sqlite3_gets_its_sql_behind_the_file() -> None:
     """With -bail, sqlite3 3.53 ends after the SQL of a -cmd."""
     assert [path.name for path in FUNCTIONS.parent.glob("*.sh") if " -cmd " in path.read_text()] == []
