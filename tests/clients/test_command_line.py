@@ -181,6 +181,16 @@ def test_the_dead_are_listed_and_redriven(here: str) -> None:
     bus("cancel", "1")
 
 
+def test_the_registry_tells_who_lives(here: str) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        bus("register", "c", "--type", "validation", "--session", "s", "--pid", str(process.pid))
+        assert {agent["agent_id"]: agent["life"] for agent in json.loads(bus("agents", "--json"))}["c"] == "alive"
+        process.kill()
+    lives = {agent["agent_id"]: agent["life"] for agent in json.loads(bus("agents", "--session", "s", "--json"))}
+    assert lives == {"a": "alive", "b": "alive", "c": "dead"}
+    assert [re.split(r"\s\s+", line)[4] for line in bus("agents").splitlines()[1:]] == ["dead", "alive", "alive"]
+
+
 @pytest.mark.parametrize("words", [["messages"], ["messages", "--pending", "b"], ["dead"], ["checkpoint", "list", "a"]])
 def test_a_list_that_is_cut_off_says_so(here: str, words: list[str]) -> None:
     for _ in range(2):

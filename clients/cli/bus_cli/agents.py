@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from bus.errors import error
 from bus_cli.numbers import WHOLE
@@ -70,15 +71,14 @@ def retire(out: Output, agent: str | None, status: str) -> None:
 @click.option("--session", help="Of this session.")
 @command
 def agents(out: Output, session: str | None) -> None:
-    """The registered agents, the last heard of first, and whether they live."""
+    """The registered agents, the last heard of first, and whether they live (with --json: `life`)."""
     with out.open() as bus:
         if session:
             bus.session_show(session)
         found = bus.agents(session=session)
-        lives = bus.lives(found)
+        living = list(zip(found, bus.lives(found), strict=True))
     columns = ("agent", "type", "session", "status", "life", "task", "last heard of")
     rows = [
-        (a.agent_id, a.agent_type, a.session_id, a.status, life, a.current_task, a.last_heartbeat)
-        for a, life in zip(found, lives, strict=True)
+        (a.agent_id, a.agent_type, a.session_id, a.status, life, a.current_task, a.last_heartbeat) for a, life in living
     ]
-    out.table(found, columns, rows)
+    out.table([{**msgspec.structs.asdict(a), "life": life} for a, life in living], columns, rows)
