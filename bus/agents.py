@@ -15,11 +15,6 @@ from bus.operation import Operation, Query, Ring, Row, Seldom, Shortcut, Steps, 
 BEAT = 25.0  # seconds that a waiting agent sleeps at most: its looking again is its heartbeat
 
 
-def decode(rows: list[Row]) -> list[Agent]:
-    """The agents of rows whose first column is a record."""
-    return [salvage.record(row[0], Agent) for row in rows]
-
-
 def register(
     agent: str,
     *,
@@ -66,7 +61,7 @@ def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     rows = yield Query("agents/identity", {"agent": agent})
     if rows and liveness.life(former := Identity(*rows[0][1:])) is Life.DEAD:
         yield from relieve(Holder(agent, former))
-    return decode((yield Query("agents/register", parameters)))[0]
+    return salvage.records((yield Query("agents/register", parameters)), Agent)[0]
 
 
 def heartbeat(
@@ -111,13 +106,13 @@ def _retire(agent: str, status: str) -> Steps[Agent]:
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
-    return decode((yield Query(name, parameters)))[0]
+    return salvage.records((yield Query(name, parameters)), Agent)[0]
 
 
 @looking
 def agents(*, session: str | None = None) -> Steps[list[Agent]]:
     """The agents of a session, or all, the last heard of first."""
-    return decode((yield Query("agents/agents", {"session": inputs.chosen(session)})))
+    return salvage.records((yield Query("agents/agents", {"session": inputs.chosen(session)})), Agent)
 
 
 @reading

@@ -14,14 +14,9 @@ from bus import agents, databases, inputs, salvage
 from bus.errors import error
 from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
-from bus.operation import Operation, Query, Row, Steps, looking, writing
+from bus.operation import Operation, Query, Steps, looking, writing
 
 TYPES = ("manual", "automatic", "phase_completion", "error_recovery")
-
-
-def decode(rows: list[Row]) -> list[Checkpoint]:
-    """The checkpoints of rows whose first column is a record."""
-    return [salvage.record(row[0], Checkpoint) for row in rows]
 
 
 def create(
@@ -51,7 +46,7 @@ def create(
 
 
 def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:
-    (made,) = decode((yield Query("checkpoints/create", parameters)))
+    (made,) = salvage.records((yield Query("checkpoints/create", parameters)), Checkpoint)
     yield agents.at_work(str(parameters["agent"]))
     return msgspec.structs.replace(made, state_snapshot=msgspec.json.decode(str(parameters["snapshot"])))
 
@@ -59,13 +54,13 @@ def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:
 @looking
 def list_(agent: str, *, limit: int = 100) -> Steps[list[Checkpoint]]:
     """The checkpoints of an agent, newest first."""
-    return decode((yield Query("checkpoints/list", inputs.page(limit, agent=inputs.name(agent)))))
+    return salvage.records((yield Query("checkpoints/list", inputs.page(limit, agent=inputs.name(agent)))), Checkpoint)
 
 
 @looking
 def show(checkpoint: str) -> Steps[Checkpoint]:
     """One checkpoint. Raises `unknown_checkpoint`."""
-    found = decode((yield Query("checkpoints/show", {"checkpoint": inputs.name(checkpoint)})))
+    found = salvage.records((yield Query("checkpoints/show", {"checkpoint": inputs.name(checkpoint)})), Checkpoint)
     if not found:
         raise error("unknown_checkpoint")
     return found[0]
@@ -78,7 +73,7 @@ def latest(agent: str, *, checkpoint: str | None = None) -> Steps[Checkpoint | N
     Raises `unknown_checkpoint` for a name that is none of this agent's.
     """
     parameters = {"agent": inputs.name(agent), "checkpoint": inputs.chosen(checkpoint)}
-    found = decode((yield Query("checkpoints/restore", parameters)))
+    found = salvage.records((yield Query("checkpoints/restore", parameters)), Checkpoint)
     if not found and checkpoint is not None:
         raise error("unknown_checkpoint")
     return found[0] if found else None

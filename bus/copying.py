@@ -13,14 +13,13 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import IO, NamedTuple, Self
 
 import msgspec
 
 from bus import payloads
 from bus.errors import Refused, error
-from bus.operation import Load, Operation, Query, Row, Statement, Steps
+from bus.operation import Load, Query, Row, Statement, Steps, reading, writing
 
 CHUNK = 1000  # rows at a time
 KEYS = "abc"
@@ -142,17 +141,9 @@ class Spool:
             yield table, rows
 
 
-def take(spool: Spool) -> Operation[list[Digest]]:
+@reading
+def take(spool: Spool) -> Steps[list[Digest]]:
     """Read a whole bus into a spool; the digest of each table."""
-    return Operation(partial(_take, spool), False)
-
-
-def put(spool: Spool, taken: list[Digest]) -> Operation[Copied]:
-    """Write what was taken into a bus that has nothing in it yet, all or none. Raises `not_empty`."""
-    return Operation(partial(_put, spool, taken), True)
-
-
-def _take(spool: Spool) -> Steps[list[Digest]]:
     spool.begin()
     spool.given = dict((yield Query("copying/given", {})))
     found = []
@@ -187,7 +178,9 @@ def _line(name: str, row: Row) -> bytes:
     raise error("damaged", f"the row {key} of {name} is not UTF-8 text without NUL", "put it right, or remove it")
 
 
-def _put(spool: Spool, taken: list[Digest]) -> Steps[Copied]:
+@writing
+def put(spool: Spool, taken: list[Digest]) -> Steps[Copied]:
+    """Write what was taken into a bus that has nothing in it yet, all or none. Raises `not_empty`."""
     ((rows,),) = yield Query("copying/rows", {})
     if rows:
         raise error("not_empty")

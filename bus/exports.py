@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from functools import partial
 
 import msgspec
 
-from bus import envelopes, inputs, lifecycle, liveness, messages, trace_context
+from bus import envelopes, inputs, liveness, messages, salvage, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle, Message
-from bus.operation import Operation, Query, Row, Steps
+from bus.operation import Query, Row, Steps, reading, writing
 from bus.trace_context import Context, parse
 
 LARGE = 2 << 20  # bytes of records in a batch
@@ -62,12 +61,9 @@ class Batch(msgspec.Struct):
         return bool(self.spans() or self.pending or self.done)
 
 
-def claim(target: str) -> Operation[None]:
+@writing
+def claim(target: str) -> Steps[None]:
     """Let this process be the one that exports to a target. Raises `already_exporting` while another does."""
-    return Operation(partial(_claim, target), True)
-
-
-def _claim(target: str) -> Steps[None]:
     rows = yield Query("exports/holder", {"target": target})
     if rows and rows[0][2]:
         holder = Identity(*json.loads(rows[0][2]))
@@ -76,24 +72,22 @@ def _claim(target: str) -> Steps[None]:
     yield Query("exports/claim", {"target": target, "holder": json.dumps(liveness.identity(os.getpid()))})
 
 
-def release(target: str) -> Operation[None]:
+@writing
+def release(target: str) -> Steps[None]:
     """Let others export to a target."""
-    return Operation(partial(_release, target), True)
-
-
-def _release(target: str) -> Steps[None]:
     yield Query("exports/claim", {"target": target, "holder": None})
 
 
-def batch(target: str, *, limit: int = 500) -> Operation[Batch]:
+@reading
+def batch(target: str, *, limit: int = 500) -> Steps[Batch]:
     """What is to be told next to a target that was claimed; at most `limit` new messages and lives, and as many that
     have ended. Raises `usage`."""
-    return Operation(partial(_batch, target, inputs.whole("limit", limit)), False)
-
-
-def _batch(target: str, limit: int) -> Steps[Batch]:
+    inputs.whole("limit", limit)
     ((bus_id,),) = yield Query("config/get", {"key": "bus_id"})
-    ((message_id, life_id, _),) = yield Query("exports/holder", {"target": target})
+    rows = yield Query("exports/holder", {"target": target})
+    if not rows:
+        raise error("usage", "no export to this target has begun", "call export_claim first")
+    ((message_id, life_id, _),) = rows
     found = Batch(bus_id, message_id, life_id)
     parameters = {"target": target, "limit": limit}
     _add_lives(found, (yield Query("exports/lives", parameters)), (yield Query("exports/lives_pending", parameters)))
@@ -126,7 +120,7 @@ def _add_lives(found: Batch, new: list[Row], ended: list[Row]) -> None:
 
 
 def _lived(bus_id: str, record: str) -> Lived:
-    (life,) = lifecycle.decode([(record,)])
+    life = salvage.record(record, Lifecycle)
     parent = parse(life.traceparent)
     return Lived(life, trace_context.life(bus_id, life.agent_id, life.session_id, parent), parent)
 
@@ -163,12 +157,9 @@ def _sent(bus_id: str, row: Row) -> Sent:
     return Sent(message, trace_context.sending(bus_id, message.id, message.session_id, parent), parent)
 
 
-def advance(target: str, told: Batch) -> Operation[None]:
+@writing
+def advance(target: str, told: Batch) -> Steps[None]:
     """A batch was told: go on behind it."""
-    return Operation(partial(_advance, target, told), True)
-
-
-def _advance(target: str, told: Batch) -> Steps[None]:
     yield Query(
         "exports/advance",
         {

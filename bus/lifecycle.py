@@ -22,17 +22,12 @@ from bus import agents, clock, config, inputs, liveness, salvage, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Agent, Lifecycle
-from bus.operation import Operation, Query, Routine, Row, Steps, reading, writing
+from bus.operation import Operation, Query, Routine, Row, Steps, looking, reading, writing
 
 TRACED = "BUS_TRACE"  # the environment variable by which `bus run` tells a process its record
 KILLED = 128  # a shell's exit status of a process that a signal ended is this and the signal's number
 
 Moment = str | datetime
-
-
-def decode(rows: list[Row]) -> list[Lifecycle]:
-    """The lives of rows whose first column is a record."""
-    return [salvage.record(row[0], Lifecycle) for row in rows]
 
 
 def spawn(
@@ -58,13 +53,13 @@ def spawn(
     parameters = {
         "type": inputs.text(type),
         "task": inputs.text(task),
-        "task_type": _text(task_type),
+        "task_type": inputs.words(task_type),
         "priority": inputs.number_text(priority),
         "command": inputs.text(command_of(pid) if command is None else command),
-        "worktree": _text(worktree),
+        "worktree": inputs.words(worktree),
         "metadata": None if metadata is None else inputs.notes(metadata),
-        "agent": _text(agent),
-        "session": _text(session),
+        "agent": inputs.words(agent),
+        "session": inputs.words(session),
         "traceparent": inputs.words(traceparent),
         "at": inputs.moment(at),
         **liveness.identity(inputs.whole("pid", pid))._asdict(),
@@ -102,7 +97,7 @@ def start(
     """A spawned agent begins to work, `at` some time (default: now), as process `pid` if that is not the one it was
     spawned as. Raises `unknown_trace`, `already_started`, `already_ended`, `future_time`, `invalid_duration`."""
     process = Identity() if pid is None else liveness.identity(inputs.whole("pid", pid))
-    parameters = {"id": record_id(id), "agent": _text(agent), "at": inputs.moment(at), **process._asdict()}
+    parameters = {"id": record_id(id), "agent": inputs.words(agent), "at": inputs.moment(at), **process._asdict()}
     return Operation(partial(_changed, "lifecycle/start", parameters), True)
 
 
@@ -126,8 +121,8 @@ def finish(
         "id": record_id(id),
         "exit_code": code,
         "status": status or outcome(code or 0),
-        "error": _text(error),
-        "output": _text(output),
+        "error": inputs.words(error),
+        "output": inputs.words(output),
         "at": inputs.moment(at),
     }
     return Operation(partial(_changed, "lifecycle/finish", parameters), True)
@@ -140,16 +135,13 @@ def abort(id: int, *, error: str, exit_code: int | None = None) -> Operation[Lif
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Lifecycle]:
-    return decode((yield Query(name, parameters)))[0]
+    return salvage.records((yield Query(name, parameters)), Lifecycle)[0]
 
 
-def show(id: int) -> Operation[Lifecycle]:
+@looking
+def show(id: int) -> Steps[Lifecycle]:
     """One record. Raises `unknown_trace`."""
-    return Operation(partial(_show, record_id(id)), False)
-
-
-def _show(id: int) -> Steps[Lifecycle]:
-    found = decode((yield Query("lifecycle/show", {"id": id})))
+    found = salvage.records((yield Query("lifecycle/show", {"id": record_id(id)})), Lifecycle)
     if not found:
         raise error("unknown_trace", f"there is no record {id} of an agent's life")
     return found[0]
@@ -241,7 +233,7 @@ def _seen(row: Row, now: float) -> Seen:
 def bury(dead: Sequence[Seen], alive: Sequence[Seen] = ()) -> Steps[list[Lifecycle]]:
     """Close the records of the dead: killed, ended when last seen; and note that the others were seen now."""
     lists = {"dead": json.dumps([seen[:2] for seen in dead]), "alive": json.dumps([seen[:2] for seen in alive])}
-    return decode((yield Query("lifecycle/bury", lists)))
+    return salvage.records((yield Query("lifecycle/bury", lists)), Lifecycle)
 
 
 def bury_the_dead() -> Routine[list[Lifecycle]]:
@@ -296,7 +288,3 @@ def command_of(pid: int) -> str:
 
 def _shown(words: Sequence[str]) -> str:
     return shlex.join(words).encode("utf-8", "replace").decode()
-
-
-def _text(given: str | None) -> str | None:
-    return None if given is None else inputs.text(given)

@@ -262,8 +262,10 @@ def _over_with(receipts: list[str]) -> Ring:
 
 def _finish_few(receipts: list[str]) -> Steps[list[str]]:
     """Acknowledge a few in the plain case; those that are left."""
-    left = receipts if len(receipts) > FEW else []
-    for receipt in receipts if not left else []:
+    if len(receipts) > FEW:
+        return receipts
+    left = []
+    for receipt in receipts:
         if not (yield from _finish(receipt)):
             left.append(receipt)
     return left

@@ -15,26 +15,21 @@ import msgspec
 from bus import clock, folders, inputs, salvage
 from bus.errors import error
 from bus.models import Milestone, Session
-from bus.operation import Query, Row, Steps, reading
+from bus.operation import Query, Steps, reading
 
 _ID = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}", re.ASCII)
-
-
-def decode(rows: list[Row]) -> list[Milestone]:
-    """The milestones of rows whose first column is a record."""
-    return [salvage.record(row[0], Milestone) for row in rows]
 
 
 @reading
 def list_(*, status: str | None = None) -> Steps[list[Milestone]]:
     """The milestones, newest first; of one status, when given."""
-    return decode((yield Query("milestones/list", {"status": inputs.words(status)})))
+    return salvage.records((yield Query("milestones/list", {"status": inputs.words(status)})), Milestone)
 
 
 @reading
 def show(id: str) -> Steps[Milestone]:
     """One milestone. Raises `unknown_milestone`."""
-    found = decode((yield Query("milestones/show", {"milestone": id})))
+    found = salvage.records((yield Query("milestones/show", {"milestone": id})), Milestone)
     if not found:
         raise error("unknown_milestone")
     return found[0]

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bus import agents, clock, config, inputs, lifecycle, liveness, recovery, sessions, upkeep
+from bus import agents, clock, config, inputs, lifecycle, liveness, recovery, salvage, sessions, upkeep
 from bus.agents import Holder
 from bus.inputs import Duration
 from bus.liveness import Identity, Life
-from bus.models import Check, Cleaned, Lifecycle, SessionCounts
+from bus.models import Agent, Check, Cleaned, Lifecycle, Session, SessionCounts
 from bus.operation import Pause, Query, Ring, Routine, Steps, reading, writing
 
 BATCH = 10_000  # messages moved in one transaction
@@ -96,7 +96,7 @@ def _bury_silent(silence: float | None, by: str) -> Steps[tuple[list[str], int, 
     what they had leased goes back."""
     if silence is None:
         silence = yield from config.number("stale_after")
-    found = agents.decode((yield Query("recovery/silent", {"silence": silence})))
+    found = salvage.records((yield Query("recovery/silent", {"silence": silence})), Agent)
     lives = yield from agents.lives(found, silence=silence).steps()
     failed, given_back, buried = [], 0, 0
     for agent, life in zip(found, lives, strict=True):
@@ -146,7 +146,7 @@ def _clean_stale(silence: float, by: str) -> Steps[Cleaned]:
 
 def _stale(silence: float) -> Steps[list[str]]:
     """The active sessions in which nothing happened for so many seconds and nobody lives."""
-    found = sessions.decode((yield Query("sessions/stale", {"silence": silence})))
+    found = salvage.records((yield Query("sessions/stale", {"silence": silence})), Session)
     stale = []
     for session in found:
         members = yield from agents.agents(session=session.session_id).steps()

@@ -10,10 +10,12 @@ from bus import salvage
 from bus.models import Agent
 from bus.operation import Query, Steps, reading
 
+NEWEST = 20_000  # messages; of more in a minute the rates are told too low
+
 
 class Overview(msgspec.Struct, frozen=True):
     """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, `now` is when they were read by
-    the clock of the bus; `sent` and `acknowledged` are of the last minute."""
+    the clock of the bus; `sent` and `acknowledged` are of the last minute, among the `NEWEST` messages."""
 
     now: str
     sessions: list[list[Any]]

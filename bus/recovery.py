@@ -20,10 +20,12 @@ from bus.models import (
     TERMINAL,
     Agent,
     Artifact,
+    Checkpoint,
     FileCheck,
     HeldMessage,
     Interruption,
     Member,
+    Milestone,
     Option,
     Plan,
     Recovered,
@@ -99,7 +101,22 @@ def plan(session: str) -> Steps[Plan]:
 
     Raises `unknown_session`.
     """
-    return (yield from _survey(session))
+    whole = yield from sessions.show(session).steps()
+    found = yield from agents.agents(session=session).steps()
+    lives = yield from agents.lives(found).steps()
+    leases = yield Query("recovery/leases", {"session": session})
+    rows = salvage.records((yield Query("recovery/checkpoints", {"session": session})), Checkpoint)
+    latest = {checkpoint.agent_id: checkpoint for checkpoint in rows}
+    artifacts = _artifacts((yield Query("recovery/artifacts", {"session": session})))
+    members = []
+    for agent, life in zip(found, lives, strict=True):
+        held = [salvage.record(row, HeldMessage) for holder, row in leases if holder == agent.agent_id]
+        kept = {field: getattr(agent, field) for field in Member.__struct_fields__ if hasattr(agent, field)}
+        gone = lost(agent, life)
+        checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None
+        members.append(Member(**kept, life=life, lost=gone, held=held, checkpoint=checkpoint))
+    there = Plan(session=whole, agents=members, artifacts=artifacts, progress=_progress(artifacts), options=[])
+    return msgspec.structs.replace(there, options=_options(there))
 
 
 def verified(plan: Plan) -> Plan:
@@ -113,25 +130,6 @@ def verified(plan: Plan) -> Plan:
 def _fates(member: Member) -> list[FileCheck]:
     restored = checkpoints.verify(member.checkpoint)
     return restored.files if restored else []
-
-
-def _survey(name: str) -> Steps[Plan]:
-    session = yield from sessions.show(name).steps()
-    found = yield from agents.agents(session=name).steps()
-    lives = yield from agents.lives(found).steps()
-    leases = yield Query("recovery/leases", {"session": name})
-    rows = checkpoints.decode((yield Query("recovery/checkpoints", {"session": name})))
-    latest = {checkpoint.agent_id: checkpoint for checkpoint in rows}
-    artifacts = _artifacts((yield Query("recovery/artifacts", {"session": name})))
-    members = []
-    for agent, life in zip(found, lives, strict=True):
-        held = [salvage.record(row, HeldMessage) for holder, row in leases if holder == agent.agent_id]
-        kept = {field: getattr(agent, field) for field in Member.__struct_fields__ if hasattr(agent, field)}
-        gone = lost(agent, life)
-        checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None
-        members.append(Member(**kept, life=life, lost=gone, held=held, checkpoint=checkpoint))
-    there = Plan(session=session, agents=members, artifacts=artifacts, progress=_progress(artifacts), options=[])
-    return msgspec.structs.replace(there, options=_options(there))
 
 
 def _artifacts(rows: list[Row]) -> list[Artifact]:
@@ -191,7 +189,7 @@ def apply(session: str, option: str, *, by: str, milestone: str | None = None) -
 
 def _apply(session: str, option: str, by: str, milestone: str | None) -> Steps[Recovered]:
     yield Query("recovery/hold", {"session": session, "agent": None})
-    found = yield from _survey(session)
+    found = yield from plan(session).steps()
     _fits(found, option)
     made = None
     if option == "create-milestone":
@@ -284,7 +282,7 @@ def _begins(session: Session) -> bool:
 
 def _milestone(found: Plan, id: str | None) -> Steps[str]:
     name = found.session.session_id
-    already = milestones.decode((yield Query("milestones/of_session", {"session": name})))
+    already = salvage.records((yield Query("milestones/of_session", {"session": name})), Milestone)
     if already:
         if id not in (None, already[0].id):
             raise error("milestone_exists", f"session {name} has made milestone {already[0].id}", "it makes one")
@@ -295,7 +293,7 @@ def _milestone(found: Plan, id: str | None) -> Steps[str]:
     phases = yield Query("types/artifacts", {"name": "execution"})
     at = clock.rfc3339((yield from config.now()))
     parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id, at)
-    made = milestones.decode((yield Query("milestones/create", parameters)))[0]
+    made = salvage.records((yield Query("milestones/create", parameters)), Milestone)[0]
     if made.data.get("planning_session") != name:
         raise error("milestone_exists", f"milestone {made.id} is there already, and is not this session's")
     return made.id

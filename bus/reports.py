@@ -8,12 +8,11 @@ last; they are of all ended agents whose duration is known.
 from __future__ import annotations
 
 from collections.abc import Generator
-from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from bus import agents, clock, config, inputs, lifecycle
+from bus import agents, clock, config, inputs, lifecycle, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle
@@ -149,7 +148,7 @@ def active() -> Routine[list[Active]]:
 def _active() -> Steps[list[Active]]:
     rows = yield Query("lifecycle/active", {})
     lives = {seen.id: seen.life for seen in (yield from lifecycle.open_lives().steps())}
-    records = lifecycle.decode(rows)
+    records = salvage.records(rows, Lifecycle)
     return [
         _shown(life, row[1], lives.get(life.agent_id, Life.UNKNOWN)) for life, row in zip(records, rows, strict=True)
     ]
@@ -166,12 +165,9 @@ def velocity(*, type: str | None = None, days: float | None = None) -> Routine[l
     return _truthful(by_type(type, inputs.days(days)))
 
 
-def by_type(type: str | None = None, days: float | None = None) -> Operation[list[Velocity]]:
+@reading
+def by_type(type: str | None = None, days: float | None = None) -> Steps[list[Velocity]]:
     """As `velocity`, of what is on record as it stands."""
-    return Operation(partial(_by_type, type, days), False)
-
-
-def _by_type(type: str | None, days: float | None) -> Steps[list[Velocity]]:
     since = yield from _days_ago(days)
     rows = yield Query("lifecycle/velocity", {"type": inputs.words(type), "since": since})
     return [Velocity(*(*row[:6], _rounded(row[6], 3), _rounded(row[7], 4), *row[8:])) for row in rows]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bus.inputs import DEPTH
+from bus.operation import Row
 
 T = TypeVar("T")
 
@@ -22,6 +23,11 @@ def record(text: str, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except (UnicodeError, msgspec.DecodeError, RecursionError):
         return _fitted(document(text), kind)
+
+
+def records(rows: list[Row], kind: type[T]) -> list[T]:
+    """The records of rows whose first column is one."""
+    return [record(row[0], kind) for row in rows]
 
 
 def document(text: str) -> Any:

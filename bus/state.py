@@ -8,7 +8,7 @@ from functools import partial
 from bus import agents, clock, inputs, salvage
 from bus.inputs import Duration
 from bus.models import StateValue
-from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, looking, writing
+from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, looking
 
 Versioned = tuple[str, int]
 
@@ -69,11 +69,14 @@ def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
     return [salvage.record(row[0], StateValue) for row in rows]
 
 
-@writing
-def delete(agent: str, key: str) -> Steps[bool]:
-    """Forget a value; whether there was one."""
-    rows = yield Query("state/delete", {"agent": inputs.name(agent), "key": inputs.key(key)})
-    yield Ring([changed(agent)])
+def delete(agent: str, key: str) -> Operation[bool]:
+    """Forget a value; whether there was one. Raises `invalid_id`, `invalid_key`."""
+    return Operation(partial(_delete, {"agent": inputs.name(agent), "key": inputs.key(key)}), True)
+
+
+def _delete(parameters: Mapping[str, object]) -> Steps[bool]:
+    rows = yield Query("state/delete", parameters)
+    yield Ring([changed(str(parameters["agent"]))])
     return bool(rows)
 
 

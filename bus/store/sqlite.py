@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -100,7 +100,7 @@ class Connection:
             self._break()  # else it is this thread that is at work, and forks in a signal handler
 
     def _open(self) -> None:
-        with _Border(self.url.path):
+        with _border(self.url.path):
             connection = _connect(self.url, self._read_only)
             try:
                 prepare(connection, self.url, TIMEOUT, self._read_only)
@@ -152,7 +152,7 @@ class Connection:
             raise error("usage", f"{path} is there already", "name a new file")
         files.make(path)
         try:
-            with self.in_use, _Border(self.url.path), contextlib.closing(_target(path)) as copy:
+            with self.in_use, _border(self.url.path), contextlib.closing(_target(path)) as copy:
                 if self._broken:
                     self._open()
                 self.sqlite.backup(copy)
@@ -295,18 +295,13 @@ class _UnreadableText(Exception):
     """Text that is not UTF-8 came up in a transaction."""
 
 
-class _Border:
+@contextlib.contextmanager
+def _border(path: str) -> Iterator[None]:
     """Where the driver's errors become the bus's."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, _DRIVER_ERRORS):
-            raise translate(problem, self.path) from problem
+    try:
+        yield
+    except _DRIVER_ERRORS as problem:
+        raise translate(problem, path) from problem
 
 
 def _target(path: str) -> sqlite3.Connection:

@@ -6,7 +6,7 @@
 # is one transaction. Everything else here is quoting: values travel as SQL text on standard input, never as arguments.
 #
 # Functions return the exit statuses of the bus command and print errors as one line on stderr. BUS_URL names the bus
-# (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command, BUS_SHELL_VIA=bus|sqlite3 forces a way.
+# (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command; BUS_SHELL_VIA=bus does without sqlite3.
 # Needs bash 4.2 or newer. Local variables begin with _, so that a caller may make its own read-only.
 #
 # What bash reads costs time, so that this file has what every script needs. The functions that are declared in a line

@@ -1,5 +1,6 @@
 """What the tests of bus.sh share: both of its ways, in real shells."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     command.chmod(0o700)
     monkeypatch.setenv("BUS_COMMAND", str(command))
     monkeypatch.setenv("BUS_SHELL_VIA", request.param)
+    assert request.param == "bus" or shutil.which("sqlite3"), "without sqlite3 both ways would be one"
     with Bus.open(create=True) as bus:
         bus.register("boss", type="milestone-coordinator", session="s", milestone="m")
         bus.register("one", type="milestone-executor", session="s")

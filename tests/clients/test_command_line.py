@@ -65,6 +65,7 @@ def test_looking_at_a_mailbox_nobody_has_is_empty(here: str) -> None:
     assert bus("messages", "--to", "nobody", "--json") == "[]\n"
     assert bus("messages", "--pending", "nobody", "--json") == "[]\n"
     assert bus("messages", "--to", "nobody") == ""
+    assert bus("messages", "--pending", "nobody", "--to", "nobody", status=64) == ""
 
 
 def test_errors_have_their_status(here: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from bus_client import Agent, AsyncAgent, BusError, Conflict
@@ -815,19 +816,53 @@ def test_an_agent_may_fail_of_whatever_words(bus: Bus, url: str, words: str) -> 
     assert len(life.error_message or "") <= 1000
 
 
-def test_a_keeper_renews_in_a_third_of_the_time_and_rests_in_between(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_works_before_its_block_too_an_async_one_says_that_it_can_not(bus: Bus, url: str) -> None:
+    bus.register("worker", type="milestone-executor", session="s")
+    agent = Agent("worker", type="milestone-executor", session="s", bus=bus)
+    for settle in (agent.ack, agent.release, partial(agent.reject, reason="no")):
+        settle(agent.receive()[0].receipt or "")
+
+    async def main() -> None:
+        early = AsyncAgent("worker", type="milestone-executor", session="s", bus=url)
+        for call in (early.receive(), early.ack("1.1"), early.release("1.1"), early.state.load("k")):
+            with pytest.raises(BusError, match="inside of its `async with` block") as problem:
+                await call
+            assert problem.value.code == "closed"
+
+    asyncio.run(main())
+
+
+def test_a_step_checks_its_arguments_when_they_are_given(worker: Agent) -> None:
+    with worker.step() as step:
+        for wrong in (
+            lambda: step.progress(200),
+            lambda: step.state.save("k", "a\0b"),
+            lambda: step.state.delete("a\0b"),
+            lambda: step.checkpoint(type="sometimes"),
+        ):
+            with pytest.raises(BusError):
+                wrong()
+    assert step.results == []
+
+
+def test_a_keeper_beats_in_time_and_renews_leases_in_a_third_of_theirs(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(clock, "monotonic", lambda: 100.0)
     changes: list[None] = []
     held = Held(30, lambda: changes.append(None))
-    assert held.due() == 10
+    assert held.due() == 30
     bus.register("worker", type="milestone-executor", session="s")
-    for lease, due in ((60, 10), (6, 2), (0.003, 0.05)):
+    for lease, due in ((60, 20), (6, 2), (0.003, 0.05)):
         held.take(bus.receive("worker", lease=lease)[0])
         assert held.due() == pytest.approx(due)
-    assert len(changes) == 2, "the keeper is woken where it would come too late"
+    assert len(changes) == 3, "the keeper is woken where it would come too late"
     held.drop([receipt for receipt, lease in held.renew() if lease < 10])
     held.renew()
-    assert held.due() == 10
+    assert held.due() == 20
+    held.drop([receipt for receipt, _ in held.renew()])
+    held.renew()
+    assert held.due() == 30
 
 
 def test_a_keeper_is_not_put_off_nor_woken_by_each_message_that_comes_and_goes(

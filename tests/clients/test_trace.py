@@ -1,6 +1,7 @@
 """`bus run`, `bus trace`, `bus top` and `bus metrics`, as their users meet them: real processes."""
 
 import asyncio
+import io
 import json
 import os
 import pty
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from bus_cli import top
 from bus_cli.child import TAIL, Child
 from bus_client import Agent, AsyncAgent
 from prometheus_client.openmetrics import parser
+from rich.console import Console
 
 from bus import Bus, clock, trace_context
 from tests.clients.test_command_line import BUS, bus
@@ -533,6 +536,17 @@ def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None
     for since, left in ((30, "30.0 s"), (59.5, "500 ms"), (61, "over")):
         (cells,) = top._leased(found, clock.parse(found.leased[0][3]) + since)
         assert cells[-2:] == (top.milliseconds(since * 1000), left)
+
+
+def test_top_tells_when_there_was_more_than_it_counts(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.register("anna", type="validation", session="s")
+        opened.send("anna", "anna", "task_assignment", {})
+        found = opened.overview()
+    for sent, told in ((1, " 0.0 sent/s"), (20_000, "≥ 333.3 sent/s   ≥ 0.0 acknowledged/s")):
+        with io.StringIO() as printed:
+            Console(file=printed, width=200).print(top.screen(msgspec.structs.replace(found, sent=sent)))
+            assert told in printed.getvalue()
 
 
 def test_top_reads_the_bus_only_when_somebody_has_written(here: str, monkeypatch: pytest.MonkeyPatch) -> None:

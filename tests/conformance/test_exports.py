@@ -35,6 +35,11 @@ def test_each_message_is_sent_once_and_processed_once(team: Bus) -> None:
     assert not team.export_batch(TARGET).moves()
 
 
+def test_an_export_that_nobody_began_has_no_batch(team: Bus) -> None:
+    with refused("usage", 64):
+        team.export_batch("http://elsewhere")
+
+
 def test_a_batch_that_was_not_done_with_comes_again_the_same(team: Bus) -> None:
     team.export_claim(TARGET)
     team.send("boss", "one", "task_assignment", {})

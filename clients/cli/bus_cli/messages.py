@@ -201,6 +201,8 @@ def _story(message: Message) -> str:
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""
+    if pending and any(filters.values()):
+        raise error("usage", "--pending stands alone", "bus messages --pending AGENT --limit N")
     with out.open() as bus:
         found = bus.pending(pending, limit=limit) if pending else bus.messages(limit=limit, **filters)
     out.table(found, COLUMNS, map(_row, found), limit)

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from bus import Bus, agents, clock, liveness
 from bus.liveness import Life
-from bus.overview import Overview
+from bus.overview import NEWEST, Overview
 from bus_cli.numbers import Number
 from bus_cli.output import Output, command
 from bus_cli.tables import picture
@@ -66,10 +66,11 @@ def _look(bus: Bus) -> Overview:
 def screen(found: Overview, since: float = 0.0) -> RenderableType:
     """The whole screen, so many seconds since it was read."""
     now = clock.parse(found.now) + since
+    least = "≥ " if found.sent >= NEWEST else ""
     head = Text(
         f"{len(found.sessions)} sessions   {len(found.agents)} agents   {found.running} on record as running   "
         f"{found.in_flight} messages in flight   {found.dead} dead   "
-        f"{found.sent / 60:.1f} sent/s   {found.acknowledged / 60:.1f} acknowledged/s",
+        f"{least}{found.sent / 60:.1f} sent/s   {least}{found.acknowledged / 60:.1f} acknowledged/s",
         style="bold",
     )
     queues = ((mailbox, ready, _age(oldest, now)) for mailbox, ready, oldest in found.queues)

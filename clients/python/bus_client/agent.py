@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from bus import clock
 from bus.api import Bus
 from bus.errors import BusError, Conflict
 from bus.inputs import Duration, receipt_list
@@ -55,6 +56,11 @@ class State(Identity):
 class Agent(Identity):
     """One identity on the bus, registered with this process for the length of a `with` block.
 
+    `type` is one of `bus types list agent`; `session` is made when it is new, for `milestone` and with the `operation`
+    type given (execution). `bus` is an address (default: as `Bus.open`) or a `Bus`, which then stays open.
+    `capabilities` are names; `command` is how `bus recover --respawn` starts the agent again. The constructor raises
+    what `Bus.open` raises, entering the block what `Bus.register` does.
+
     A thread in the background keeps the heartbeat and the leases of messages in hand, as long as the thread that
     entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too. Its
     life is on record (`bus trace`), with the `task` it works on (default: its session) and that task's `priority`.
@@ -83,6 +89,7 @@ class Agent(Identity):
         self._type = type
         self._capabilities = capabilities
         self._wake = threading.Event()
+        self.held = Held(clock.DAY, self._wake.set)
 
     def __enter__(self) -> Self:
         self._stopped = False

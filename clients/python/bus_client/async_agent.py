@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from bus import clock
 from bus.api import AsyncBus
-from bus.errors import BusError, Conflict
+from bus.errors import BusError, Conflict, error
 from bus.inputs import Duration, receipt_list
 from bus.models import Message
 from bus_client.agent import log, not_settled
@@ -41,8 +42,9 @@ class AsyncIdentity:
 
     @property
     def bus(self) -> AsyncBus:
-        """The bus; there is one inside of the `async with` block."""
-        assert self._bus, "the agent is used outside of its `async with` block"
+        """The bus; there is one inside of the `async with` block. Raises `closed` outside."""
+        if self._bus is None:
+            raise error("closed", f"agent {self.id} has no bus yet", "use it inside of its `async with` block")
         return self._bus
 
 
@@ -83,6 +85,8 @@ class AsyncAgent(AsyncIdentity):
         self._type = type
         self._capabilities = capabilities
         self._settling: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self.held = Held(clock.DAY, self._wake.set)
 
     async def __aenter__(self) -> Self:
         self._bus = self._given if isinstance(self._given, AsyncBus) else await AsyncBus.open(self._given)
@@ -105,7 +109,6 @@ class AsyncAgent(AsyncIdentity):
             **self._registration,
         )
         settings = {setting.key: setting.value for setting in await self.bus.config_list()}
-        self._wake = asyncio.Event()
         self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
 
     async def __aexit__(

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterable
 from bus import clock
 from bus.models import Message
 
-LONGEST_PAUSE = 60.0  # seconds
+LONGEST_PAUSE = 60.0  # seconds that a message rests whose body raised
+SHORTEST_PAUSE = 0.05  # seconds between two renewals
 LONGEST_ERROR = 1000  # characters
 
 
 class Held:
-    """Receipts in hand, and when they and the heartbeat are to be renewed: a third of the shortest lease after the last
-    time, whatever comes and goes meanwhile. `changed` wakes their keeper when that has become sooner."""
+    """Receipts in hand, and when they and the heartbeat are to be renewed: `heartbeat` seconds after the last time, or
+    a third of the shortest lease. `changed` wakes their keeper when that has become sooner."""
 
     def __init__(self, heartbeat: float, changed: Callable[[], None]) -> None:
         self._receipts: dict[str, float] = {}
-        self._heartbeat = heartbeat
+        self._heartbeat = max(heartbeat, SHORTEST_PAUSE)
         self._changed = changed
         self._lock = threading.RLock()  # the keeper renews in a thread of its own
-        self._renewed, self._patience = clock.monotonic(), _third(heartbeat)
+        self._renewed, self._patience = clock.monotonic(), self._heartbeat
 
     def take(self, message: Message) -> None:
         """A message comes to hand."""
@@ -52,12 +53,12 @@ class Held:
         with self._lock:
             self._renewed = clock.monotonic()
             held = list(self._receipts.items())
-            self._patience = _third(min([self._heartbeat, *(lease for _, lease in held)]))
+            self._patience = min([self._heartbeat, *(_third(lease) for _, lease in held)])
             return held
 
 
 def _third(lease: float) -> float:
-    return max(lease / 3, 0.05)
+    return max(lease / 3, SHORTEST_PAUSE)
 
 
 def pause_after(message: Message) -> float:

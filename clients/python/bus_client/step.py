@@ -38,8 +38,8 @@ class StepState(Gatherer):
 class Step(Gatherer):
     """All of it commits when the body ends, the message acknowledged too; or none, when the body raises.
 
-    Arguments are checked when they are given; the database's refusals are raised at the end of the body. `results`
-    then holds the result of each operation, in order.
+    What can be told of an argument without the database is told when it is given; what the database refuses is raised
+    at the end of the body. `results` then holds the result of each operation, in order.
     """
 
     def __init__(self, agent: str, session: str, message: Message | None) -> None:

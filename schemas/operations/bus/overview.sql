@@ -1,4 +1,4 @@
--- What `bus top` shows: one JSON object. Rates are of the last minute, among the 5,000 newest messages.
+-- What `bus top` shows: one JSON object. Rates are of the last minute, among the 20,000 newest messages.
 select json_object(
   'now', replace(:now, ' ', 'T') || 'Z',
   'sessions', (select json_group_array(json_array(session_id, operation_type, phase, status, progress, agent_count,
@@ -16,10 +16,10 @@ select json_object(
     where due_at is not null and status = 'leased' order by due_at limit 10) l),
   'in_flight', (select count(*) from agent_messages where due_at is not null and status = 'leased'),
   'sent', (select count(*) from agent_messages
-    where id > (select max(id) from agent_messages) - 5000
+    where id > (select max(id) from agent_messages) - 20000
       and created_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
   'acknowledged', (select count(*) from agent_messages
-    where id > (select max(id) from agent_messages) - 5000
+    where id > (select max(id) from agent_messages) - 20000
       and acknowledged_at > strftime('%Y-%m-%d %H:%M:%f', :now, '-60 seconds')),
   'dead', (select count(*) from agent_messages where status = 'dead'),
   'running', (select count(*) from agent_lifecycle indexed by agent_lifecycle_open
