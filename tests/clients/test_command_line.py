@@ -338,6 +338,14 @@ def test_a_signal_that_its_parent_ignores_interrupts_no_wait(here: str) -> None:
 def test_help_helps() -> None:
     assert "Commands:" in bus("--help")
     assert "PAYLOAD is a JSON object" in bus("send", "--help")
+    told = bus("apply", "--help")
+    for name in step.OPERATIONS:
+        noun, _, verb = name.partition(".")
+        assert re.search(rf"^ +{noun}\.(\w+, )*{verb}\b", told, re.MULTILINE), name
+    for group in ("", "state", "checkpoint", "session", "milestone", "types", "config", "trace"):
+        summaries = bus(*group.split(), "--help", COLUMNS="80").partition("Commands:")[2]
+        assert summaries
+        assert "..." not in summaries, "each is short enough to be read whole"
     assert bus("--version").strip() == "0.1.0"
 
 

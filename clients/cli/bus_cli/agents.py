@@ -20,11 +20,11 @@ from bus_cli.output import Output, command, me
 @click.option("--capability", "listed", multiple=True, metavar="C", help="Something it can do; may be repeated.")
 @click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
 @click.option("--operation", help="The operation type of a new session (else execution).")
-@click.option("--pid", type=WHOLE, help="The process that lives as long as the agent does.")
+@click.option("--pid", type=WHOLE, help="The process that lives as long as the agent; then its leases go back.")
 @click.option("--command", metavar="CMD", help="How to start it again.")
 @command
 def register(out: Output, agent: str | None, listed: tuple[str, ...], capabilities: str | None, **options: Any) -> None:
-    """Enter AGENT into the registry, or start it again under its id."""
+    """Enter AGENT into the registry. One that is there already is active again, in the session that is named now."""
     if listed and capabilities:
         raise error("usage", "--capability and --capabilities say the same", "give one of them")
     with out.open() as bus:
@@ -71,7 +71,7 @@ def retire(out: Output, agent: str | None, status: str) -> None:
 @click.option("--session", help="Of this session.")
 @command
 def agents(out: Output, session: str | None) -> None:
-    """The registered agents, the last heard of first, and whether they live (with --json: `life`)."""
+    """The registered agents, and who lives (with --json: `life`). The last heard of come first."""
     with out.open() as bus:
         if session:
             bus.session_show(session)

@@ -59,7 +59,7 @@ def show(out: Output, id: str) -> None:
 @click.option("--checkpoint", "id", metavar="ID", help="This one (else the latest).")
 @command
 def restore(out: Output, agent: str | None, id: str | None) -> int:
-    """The checkpoint to go on from and what became of its files: ok, changed, missing. Status 1 when there is none."""
+    """The checkpoint to go on from, and the fate of its files. Exit status 1 when there is none."""
     with out.open() as bus:
         found = bus.checkpoint_restore(me(agent), checkpoint=id)
     if not found:
@@ -77,7 +77,7 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
 
 @checkpoint.command()
 @click.argument("agent", required=False)
-@click.option("--keep", type=WHOLE, metavar="N", help="All but the newest N of each agent too.")
+@click.option("--keep", type=WHOLE, metavar="N", help="Also forget all but the newest N of each agent.")
 @command
 def prune(out: Output, agent: str | None, keep: int | None) -> int:
     """Forget checkpoints past their retention, of AGENT or of all. The newest of an agent always stays."""

@@ -13,10 +13,10 @@ from bus_cli.output import Output, command
 @click.argument("target", metavar="TO")
 @command
 def copy(out: Output, source: str, target: str) -> None:
-    """Copy a whole bus into a new one: FROM and TO are paths or postgresql:// addresses.
+    """Copy a whole bus into a new one: to PostgreSQL, and back.
 
-    FROM may be in use, and is not changed; TO is made when it is missing, must be empty, and gets all or nothing. Every
-    table is compared by its digest.
+    FROM and TO are paths or postgresql:// addresses. FROM may be in use, and is not changed; TO is made when it is
+    missing, must be empty, and gets all or nothing. Every table is compared by its digest.
     """
     with Bus.open(source, read_only=True) as old, Bus.open(target, create=True) as new:
         copied = old.copy_to(new)

@@ -47,16 +47,17 @@ def _why(m: Message) -> str | None:
 @click.option("--priority", type=WHOLE, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
 @click.option("--delay", metavar="DURATION", help="Hold it back so long: 30s, 5m, 2h, 7d.")
 @click.option("--expires", metavar="DURATION", help="It is dead when nobody took it within this time.")
-@click.option("--key", help="Idempotency key: sent twice under it, it is there once.")
+@click.option("--key", help="Idempotency key: sent again under it, it is still there once; prints the first id.")
 @click.option("--reply-to", type=WHOLE, metavar="ID", help="The message this one answers.")
 @click.option("--correlation", help="An id of your own that ties messages together.")
 @click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it is sent in (else $TRACEPARENT).")
 @click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
 @command
 def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | None, **options: Any) -> int:
-    """Send a message to an agent's id, to @TYPE (any one agent of that type) or to '*' (all of the session).
+    """Send a message and print its id.
 
-    PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin. Prints the id.
+    TO is an agent's id, @TYPE (any one agent of that type in the sender's session) or '*' (each other agent of it, a
+    copy; their ids, one a line). PAYLOAD is a JSON object; `-`, or leaving it out, reads it from stdin.
     """
     if inputs.duration(wait_ack) is not None and to == "*":  # judged before anything is sent
         raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
@@ -84,12 +85,14 @@ def _outcome(message: Message) -> int:
 @click.argument("agent", required=False)
 @click.option("--limit", type=WHOLE, default=1, show_default=True, help="How many at most.")
 @click.option("--wait", metavar="DURATION", help="Sleep until there is one, so long at most.")
-@click.option("--lease", metavar="DURATION", help="How long they are ours (else the setting lease_seconds).")
+@click.option("--lease", metavar="DURATION", help="Nobody else gets them for so long (else the setting lease_seconds).")
 @click.option("--type", help="Only messages of this type.")
 @click.option("--ack", is_flag=True, help="Acknowledge them in the same transaction.")
 @command
 def receive(out: Output, agent: str | None, **options: Any) -> int:
-    """Lease the most urgent messages of AGENT's mailbox and of its type's queue.
+    """Lease the most urgent messages that are for AGENT.
+
+    They come from its mailbox and from its type's queue.
 
     Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none. It can be
     interrupted while it waits; what it has taken it prints.
@@ -132,10 +135,10 @@ def release(out: Output, receipts: tuple[str, ...], delay: str | None, reason: s
 
 @click.command()
 @click.argument("receipts", nargs=-1, required=True, metavar="RECEIPT...")
-@click.option("--lease", metavar="DURATION", help="From now (else the setting lease_seconds).")
+@click.option("--lease", metavar="DURATION", help="So long from now (else the setting lease_seconds).")
 @command
 def extend(out: Output, receipts: tuple[str, ...], lease: str | None) -> None:
-    """Keep messages longer. All or none."""
+    """Keep messages leased for longer. All or none."""
     with out.open() as bus:
         bus.extend(receipts, lease=lease)
     out.show({"extended": receipts})
@@ -166,7 +169,7 @@ def cancel(out: Output, id: str) -> None:
 @click.argument("id")
 @command
 def message(out: Output, id: str) -> None:
-    """What became of a message: stored, handed over (when, to whom), acknowledged, or dead and why."""
+    """What became of a message. Stored, handed over (when, to whom), acknowledged, or dead and why."""
     with out.open() as bus:
         found = bus.message(id)
     out.show(found, _story(found))

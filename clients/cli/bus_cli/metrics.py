@@ -11,7 +11,7 @@ from bus_cli.output import Output, command
 @click.command()
 @command
 def metrics(out: Output) -> None:
-    """The bus in numbers, as OpenMetrics text for Prometheus and its like."""
+    """The bus in numbers, as OpenMetrics text. For Prometheus and its like."""
     with out.open() as bus:
         found = bus.metrics()
         sizes = bus.store.connection().sizes()

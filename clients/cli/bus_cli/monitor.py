@@ -38,11 +38,12 @@ PATIENCE = 10_000  # milliseconds that a monitor gets to end
 @click.option("--awaited", is_flag=True, hidden=True)  # what --detach tells the process that it starts
 @command
 def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool, awaited: bool) -> int:
-    """Give back what the dead leased, mark the long-silent failed, move what is due, remove what is old; at once, then
-    every --interval, and when a process dies.
+    """Watch for the dead, give back what they held, and tidy up.
 
-    Each check is a line, also in .milestones/logs/session-monitor.log. One that can't be done now, because the bus is
-    busy, is told on stderr, and done after the interval.
+    Checks at once, every --interval, and when a process dies: what the dead leased goes back, the long-silent are
+    marked failed, what is due moves, what is old goes. Each check is a line, also in
+    .milestones/logs/session-monitor.log. One that can't be done now, because the bus is busy, is told on stderr, and
+    done after the interval.
     """
     if once + detach + stop > 1:
         raise error("usage", "--once, --detach and --stop are three things", "give one of them")

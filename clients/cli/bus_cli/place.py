@@ -32,7 +32,7 @@ def where(out: Output) -> None:
 @click.option("--deep", is_flag=True, help="Compare each payload with its digest, too.")
 @command
 def doctor(out: Output, deep: bool) -> int:
-    """Look at file, library, WAL, write lock and leases; exit status 70 when something is broken."""
+    """Look for what is wrong with the file, locks and leases. Exit status 70 when something is."""
     with out.open() as bus:
         findings = bus.doctor(deep=deep)
     if out.as_json:
@@ -71,7 +71,8 @@ def _told(value: Any) -> Any:
 @click.command()
 @command
 def prune(out: Output) -> None:
-    """Remove messages, health records and records of agents past their retention, and state whose time is over."""
+    """Remove what is past its retention. That is acknowledged messages, health records and agents' lives on record, and
+    state whose time is over. Dead messages stay."""
     with out.open() as bus:
         gone = bus.prune()
     out.show({"pruned": gone}, f"removed {gone} messages, and all records, health rows and state past their time")
@@ -81,7 +82,11 @@ def prune(out: Output) -> None:
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False))
 @command
 def demo(out: Output, path: str | None) -> int:
-    """The main job on real files, with real processes, one of them killed. PATH: default, Python's own library."""
+    """Show the bus at work: one of its workers is killed.
+
+    A coordinator and three executors count the files below PATH (default: Python's own library). One is killed in the
+    middle of a file, which another finishes; then everything is counted again, and compared.
+    """
     from bus_cli import demonstration
 
     return demonstration.run(out, path)

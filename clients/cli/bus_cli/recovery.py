@@ -37,7 +37,7 @@ NOTHING = "no interrupted sessions"
 @click.command()
 @command
 def interrupted(out: Output) -> None:
-    """The active sessions that do not go on by themselves: an agent died or failed, or nothing happened for a while."""
+    """The active sessions that do not go on by themselves. An agent died or failed, or nothing happened for a while."""
     with out.open() as bus:
         _list(out, bus.interrupted())
 
@@ -68,14 +68,15 @@ def _list(out: Output, found: list[Interruption]) -> None:
 @click.option("--apply", "option", type=click.Choice(OPTIONS), help="Do it; else only say what could be done.")
 @click.option("--milestone", metavar="ID", help="With create-milestone: its id.")
 @click.option("--respawn", is_flag=True, help="With resume or restart: start the dead agents' commands again.")
-@click.option("--dry-run", is_flag=True, help="Change nothing: the file is opened for reading only.")
+@click.option("--dry-run", is_flag=True, help="Only say what --apply would do; the file is opened for reading only.")
 @command
 def recover(
     out: Output, session: str | None, option: str | None, milestone: str | None, respawn: bool, dry_run: bool
 ) -> int:
-    """Bring SESSION back after a crash: what is left of it, and what can be done; with --apply, do it.
+    """Bring SESSION back after a crash.
 
-    Without SESSION: the only interrupted one, or the list of them.
+    Says what is left of it, and what can be done; --apply does it. Without SESSION: the only interrupted one, or the
+    list of them.
     """
     if respawn and option not in ("resume", "restart"):
         raise error("usage", "--respawn goes with --apply resume or --apply restart")
@@ -220,14 +221,14 @@ def _did(done: Recovered) -> list[str]:
 
 @click.command()
 @click.option(
-    "--stale", metavar="DURATION", is_flag=False, flag_value="", help="Silent for so long; bare: session_timeout."
+    "--stale", metavar="DURATION", is_flag=False, flag_value="", help="Silent for so long (else session_timeout)."
 )
 @click.option(
-    "--failed", metavar="DURATION", is_flag=False, flag_value="", help="Failed so long ago; bare: failed_session_hours."
+    "--failed", metavar="DURATION", is_flag=False, flag_value="", help="Failed so long ago (else failed_session_hours)."
 )
 @command
 def cleanup(out: Output, stale: str | None, failed: str | None) -> None:
-    """Mark failed what is stale, abandon what failed long ago; nothing is deleted. Without options: both.
+    """Mark failed what is stale, abandon what failed long ago. Nothing is deleted. Without options: both.
 
     An agent whose process is seen to run is never stale, nor is its session.
     """

@@ -34,10 +34,11 @@ from bus_cli.output import Output, command, fail
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @command
 def run(out: Output, words: tuple[str, ...], **options: Any) -> int:
-    """Run COMMAND as a traced agent: on record from its start to its end, with its exit status, which is returned, and
-    the end of what it prints. Signals are passed on to it.
+    """Run COMMAND, and keep its life on record.
 
-    COMMAND finds the bus in $BUS_URL, its record in $BUS_TRACE, and in $BUS_AGENT and $BUS_SESSION who it is.
+    From its start to its end, with the end of what it prints, and its exit status, which is returned; 126 and 127 are a
+    shell's: it can't be run, there is none. Signals are passed on to it. It finds the bus in $BUS_URL, its record in
+    $BUS_TRACE, and in $BUS_AGENT and $BUS_SESSION who it is.
     """
     child = Child(words)
     try:

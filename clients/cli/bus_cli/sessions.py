@@ -13,7 +13,7 @@ from bus_cli.text import moment, safe
 @click.group()
 @command
 def session(out: Output) -> None:
-    """Pieces of coordinated work; a session begins when its first agent registers."""
+    """Pieces of coordinated work. A session begins when its first agent registers."""
 
 
 @session.command("list")
@@ -60,7 +60,7 @@ def progress(out: Output, session: str, progress: float, phase: str | None) -> N
 @click.argument("session")
 @command
 def complete(out: Output, session: str) -> None:
-    """A session is done."""
+    """Mark a session completed."""
     with out.open() as bus:
         _show(out, bus.session_complete(session))
 
@@ -69,7 +69,7 @@ def complete(out: Output, session: str) -> None:
 @click.argument("session")
 @command
 def abandon(out: Output, session: str) -> None:
-    """A session is given up; nothing is deleted."""
+    """Give a session up. Nothing is deleted."""
     with out.open() as bus:
         _show(out, bus.session_abandon(session))
 
@@ -80,7 +80,7 @@ def abandon(out: Output, session: str) -> None:
 )
 @command
 def counts(out: Output, days: float) -> None:
-    """How many sessions there are, in all and in each status, and how many of the active are stale."""
+    """Count the sessions. In all, in each status, and how many of the active are stale."""
     with out.open() as bus:
         found = bus.session_counts(days=days)
     names = ("total", "active", "paused", "completed", "failed", "abandoned", "stale")

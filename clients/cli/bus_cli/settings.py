@@ -18,7 +18,7 @@ KINDS = click.Choice(["agent", "message", "state", "operation"])
 @click.group()
 @command
 def types(out: Output) -> None:
-    """The types of agents, messages, state and operations that the bus knows."""
+    """The types of agents, messages, state and operations."""
 
 
 @types.command("list")
@@ -42,7 +42,7 @@ def list_types(out: Output, kind: str | None) -> None:
 )
 @command
 def add(out: Output, kind: str, name: str, description: str, schema: str | None, artifacts: tuple[str, ...]) -> None:
-    """Add a type, or change one; the database refuses all that is not among them."""
+    """Add a type, or change one. The database refuses what is of none of them."""
     if (schema and kind != "message") or (artifacts and kind != "operation"):
         raise error("usage", "--schema is for message types, --artifact for operation types")
     options: dict[str, Any] = {"schema": _text(schema) if schema else None, "artifacts": _weights(artifacts)}

@@ -61,7 +61,7 @@ def _who_reads(agent: str | None, key: str | None) -> tuple[str, str]:
 @click.argument("key", required=False, metavar="KEY")
 @command
 def load(out: Output, agent: str | None, key: str | None) -> int:
-    """Print the value under KEY and a newline; exit status 1 when there is none."""
+    """Print the value under KEY, and a newline. Exit status 1 when there is none."""
     agent, key = who(agent, key)
     with out.open() as bus:
         found = bus.state_load_versioned(agent, key)
@@ -106,7 +106,7 @@ def delete(out: Output, agent: str | None, key: str | None) -> int:
 @click.option("--wait", metavar="DURATION", default="1d", show_default=True, help="So long at most.")
 @command
 def watch(out: Output, agent: str | None, key: str | None, after: int | None, wait: str) -> int:
-    """Wait until the value under KEY changes, and print it; exit status 1 when it does not."""
+    """Wait until the value under KEY changes, and print it. Exit status 1 when it did not in time, or was deleted."""
     agent, key = who(agent, key)
     with out.open() as bus:
         found = bus.state_watch(agent, key, after=after, wait=wait)

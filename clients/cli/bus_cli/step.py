@@ -20,10 +20,18 @@ DOCUMENTS = ("payload", "snapshot")
 @click.argument("lines", required=False, metavar="[-]")
 @command
 def apply(out: Output, lines: str | None) -> None:
-    """Run the operations on stdin, a JSON object a line, in one transaction: all or none.
+    """Run operations from stdin in one transaction: all or none.
 
-    {"op": "messages.ack", "receipt": "42.3"} and so on: the keys are the long options of the command; $BUS_AGENT stands
-    in for "from" and "agent". Prints a line of JSON for each. An error names its line.
+    A JSON object a line: {"op": "messages.ack", "receipt": "42.3"}. The keys are the long options and arguments of the
+    command; $BUS_AGENT stands in for "from" and "agent". Prints a line of JSON for each. An error names its line.
+
+    \b
+    op is one of
+      messages.send, broadcast, ack, release, extend, reject, cancel, redrive
+      state.save, delete
+      checkpoints.create
+      agents.register, heartbeat, retire
+      sessions.progress, complete, abandon
     """
     numbered = [(number, text) for number, text in enumerate(given(lines).split("\n"), 1) if text.strip()]
     operations = []

@@ -33,10 +33,10 @@ COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 @click.option(
     "--interval", type=Number(0.2, 3600), metavar="SECONDS", default=1.0, show_default=True, help="Between two looks."
 )
-@click.option("--once", is_flag=True, help="Show it once; so it is, too, when this is no terminal.")
+@click.option("--once", is_flag=True, help="Show it once, as it does where the output is no terminal.")
 @command
 def top(out: Output, interval: float, once: bool) -> None:
-    """What happens on the bus: sessions, agents, queues, messages in flight, rates, bottlenecks. Ctrl-C ends it."""
+    """Watch the bus. Sessions, agents, queues, messages in flight, rates, bottlenecks; Ctrl-C ends it."""
     with out.open() as bus:
         if out.as_json:
             out.show(_look(bus))

@@ -11,7 +11,7 @@ from bus_cli.trace import exporting, importing, recording, reports
 @click.group()
 @command
 def trace(out: Output) -> None:
-    """Agents' lives on record: who runs, how long it takes, what is slow, who waits on whom."""
+    """Agents' lives on record: who runs, how long, what is slow."""
 
 
 COMMANDS = (

@@ -15,7 +15,7 @@ from bus_cli.output import Output, command
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Send this header; may be repeated.")
 @command
 def export(out: Output, url: str, follow: bool, bodies: bool, headers: tuple[str, ...]) -> None:
-    """Export agents' lives and messages as OpenTelemetry spans, by OTLP over HTTP.
+    """Send lives and messages to a collector of OpenTelemetry. As spans, by OTLP over HTTP.
 
     Goes on where it stopped the last time, for each collector by itself. Headers can be given in
     OTEL_EXPORTER_OTLP_HEADERS, too, where no other process sees them; user and password in URL.

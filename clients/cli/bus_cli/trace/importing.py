@@ -16,7 +16,7 @@ from bus_cli.output import Output, command, given
 @click.option("--skip-invalid", is_flag=True, help="Leave entries that can't be right, instead of refusing the file.")
 @command
 def import_(out: Output, file: str, timezone: str | None, skip_invalid: bool) -> None:
-    """Put the agents of an agent_state.json FILE (`-`: stdin) on record; the same again adds nothing.
+    """Put the agents of an agent_state.json on record. FILE may be `-`, for stdin; the same again adds nothing.
 
     Entries whose process is gone are not active. An entry that has ended since it was imported is updated.
     """

@@ -41,7 +41,7 @@ def spawn(out: Output, type: str, task: str, **options: Any) -> None:
 @click.option("--at", metavar="TIME", help="When it started to work (else now).")
 @command
 def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
-    """The agent of record ID begins to work."""
+    """Mark record ID as running."""
     with out.open() as bus:
         out.show(bus.trace_start(id, pid=pid, at=at))
 
@@ -49,12 +49,12 @@ def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
 @click.command()
 @click.argument("id", type=WHOLE)
 @click.option("--exit-code", type=WHOLE, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
-@click.option("--status", help="completed, failed or killed, when the exit status does not tell.")
+@click.option("--status", help="completed, failed or killed, whatever the exit status tells.")
 @click.option("--error", metavar="TEXT", help="What went wrong.")
 @click.option("--at", metavar="TIME", help="When it ended (else now).")
 @command
 def finish(out: Output, id: int, **options: Any) -> None:
-    """The agent of record ID has ended."""
+    """Mark record ID as ended."""
     with out.open() as bus:
         found = bus.trace_finish(id, **options)
     out.show(found, story(found))

@@ -64,7 +64,7 @@ def bottlenecks(out: Output, **options: Any) -> None:
 @click.option("--svg", metavar="FILE", help="Draw it into FILE.")
 @command
 def timeline(out: Output, priority: str | None, limit: int, svg: str | None) -> None:
-    """When the agents of each priority ran: ░ idle, █ at work, > still running, ? nobody knows how long."""
+    """When the agents of each priority ran. ░ idle, █ at work, > still running, ? nobody knows how long."""
     from bus_cli.trace import gantt
 
     with out.open() as bus:
@@ -98,7 +98,7 @@ def _dated(found: Timeline) -> dict[str, Any]:
 @click.option("--days", type=NUMBER_OF_DAYS, metavar="N", help="Of the last N days (else 1 by hour, 30 by day).")
 @command
 def throughput(out: Output, **options: Any) -> None:
-    """How much work got through in each hour or day (UTC), the last first."""
+    """How much work got through, by the hour or the day (UTC)."""
     with out.open() as bus:
         found = bus.trace_throughput(**options)
     out.table(found, Period.__struct_fields__, _rows(found, Period.__struct_fields__))
@@ -108,7 +108,7 @@ def throughput(out: Output, **options: Any) -> None:
 @LIMIT
 @command
 def waiting(out: Output, limit: int) -> None:
-    """Who waits on whom: an agent, a person, a full queue, a dead owner; the longest first."""
+    """Who waits on whom, the longest first. On an agent, a person, a full queue, a dead owner."""
     with out.open() as bus:
         found = bus.trace_waiting(limit=limit)
     columns = ("waits", "on", "who", "about", "messages", "since", "for", "why")
