@@ -31,7 +31,7 @@ def register(
     Under an id that is there it is a restart: active again, in the session it names now; state and checkpoints stay,
     and when the former process is known to be dead what it had leased goes back at once. `pid` is a process that lives
     as long as the agent does; short-lived callers give none. `command` is how to start it again. Raises `unknown_type`,
-    `invalid_id`, `invalid_json` for capabilities that are no list, and `usage` for a pid nobody has.
+    `invalid_id`, `invalid_json` for capabilities that are not an array, and `usage` for a pid nobody has.
     """
     process = Identity() if pid is None else liveness.identity(inputs.whole("pid", pid))
     if pid is not None and process.process_started_at is None and liveness.boot_id():
@@ -61,6 +61,8 @@ def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     rows = yield Query("agents/identity", {"agent": agent})
     if rows and liveness.life(former := Identity(*rows[0][1:])) is Life.DEAD:
         yield from relieve(Holder(agent, former))
+    if rows:
+        yield Ring([agent])  # another of its processes may wait for what it no longer is
     return salvage.records((yield Query("agents/register", parameters)), Agent)[0]
 
 

@@ -245,7 +245,7 @@ class AsyncBus:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection, after what was begun has ended; who waits is told `closed`. A second time is done."""
+        """Close the connection, after what was begun has ended; who waits is told `closed`. Idempotent."""
         await self.store.close()
 
     register = _await(agents.register)

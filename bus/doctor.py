@@ -45,11 +45,19 @@ def report(facts: Iterable[tuple[str, str, str]], found: Mapping[str, Any]) -> l
     return [
         *(Finding(*fact) for fact in facts),
         *([Finding("file", "ok" if check == "ok" else "fault", f"quick_check says {check}")] if check else []),
-        Finding("schema", "warning" if found["foreign"] else "ok", f"not ours: {found['foreign'] or 'nothing'}"),
+        Finding(
+            "schema",
+            "warning" if found["foreign"] else "ok",
+            f"triggers and views that are not the bus's: {found['foreign'] or 'none'}",
+        ),
         Finding(
             "leases",
             "warning" if found["overdue"] else "ok",
             f"{found['leased']} leased, {found['overdue']} of them overdue until their next receiver comes",
         ),
-        Finding("dead letters", "warning" if found["dead"] else "ok", f"{found['dead']}; see `bus dead`"),
+        Finding(
+            "dead letters",
+            "warning" if found["dead"] else "ok",
+            f"{found['dead']}, beside those that were cancelled or expired; see `bus dead`",
+        ),
     ]

@@ -1,6 +1,6 @@
 """Everything that can go wrong, as one tree.
 
-    BusError                     70  a fault of the bus
+    BusError                         whatever the bus reports
     ├── Fault                    70  fault · io_error · damaged · outcome_unknown
     ├── Invalid                  64  usage: an argument that can't be read
     ├── Refused                  65  a rule of the bus says no: invalid_… · illegal_transition · immutable · closed · …
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 
 class BusError(Exception):
-    """A fault of the bus."""
+    """Whatever the bus reports."""
 
     exit_status = 70
     index: int | None = None  # which operation of a step it was, from 0
@@ -66,13 +66,13 @@ class InvalidPayload(Refused):
 
 
 class NotFound(BusError):
-    """What was named is not there."""
+    """What was named is not there, or can't be used."""
 
     exit_status = 66
 
 
 class TryAgain(BusError):
-    """Not now; nothing was changed."""
+    """Not now. Nothing was changed, except by a call that then waited for something (`not_acknowledged`)."""
 
     exit_status = 75
 
@@ -155,7 +155,9 @@ CATALOG: dict[str, Entry] = {
         InvalidPayload, "the payload is not what its type promises", "see the type's schema with `bus types list`"
     ),
     "payload_too_large": Entry(
-        InvalidPayload, "the payload is too large", "send a path, or raise it with `bus config set max_payload_bytes N`"
+        InvalidPayload,
+        "the payload is too large",
+        "send a path, or raise the limit: `bus config set max_payload_bytes N`",
     ),
     "invalid_schema": Entry(Refused, "not a schema the database can enforce", "see the list of keywords in README"),
     "unfit_option": Entry(Refused, "the option does not fit the session", "see `bus recover SESSION`"),

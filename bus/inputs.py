@@ -105,7 +105,7 @@ def receipts(given: str | Iterable[str]) -> str:
 
 
 def receipt_list(given: str | Iterable[str]) -> list[str]:
-    """One or several receipts. Raises `usage` for what is no receipt, or for none at all."""
+    """One or several receipts. Raises `usage` for anything else, and for none at all."""
     several = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     if not several:
         raise error("usage", "no receipt", "give at least one, such as 42.3")
@@ -135,9 +135,9 @@ def number_of(what: str, given: int | str) -> int:
 
 
 def name(given: str) -> str:
-    """The id of an agent, a session or the like; the database judges its form. Raises `invalid_id` for what is no text:
-    a number would be taken for its digits, and None for an id that is not given; and for a NUL, which no file is named
-    after."""
+    """The id of an agent, a session or the like; the database judges its form. Raises `invalid_id` for anything but
+    text (a number would be taken for its digits, and None for an id that is not given), and for a NUL, which no file is
+    named after."""
     if not isinstance(given, str):
         raise error("invalid_id", f"an id is text, not {str(given)[:40]}")
     if "\0" in given:
@@ -146,7 +146,7 @@ def name(given: str) -> str:
 
 
 def address(given: str) -> str:
-    """Where a message goes; the database judges its form. Raises `invalid_address` for what is no text."""
+    """Where a message goes; the database judges its form. Raises `invalid_address` for anything but text."""
     if not isinstance(given, str):
         raise error("invalid_address", f"an address is text, not {str(given)[:40]}")
     return given
@@ -163,7 +163,7 @@ def page(limit: int, **ids: str | None) -> dict[str, object]:
 
 
 def key(given: str) -> str:
-    """The key of a state; the database judges its form. Raises `invalid_key` for what is no text or has a NUL."""
+    """The key of a state; the database judges its form. Raises `invalid_key` for anything but text without NUL."""
     if not isinstance(given, str):
         raise error("invalid_key", f"a state key is text, not {str(given)[:40]}")
     if "\0" in given:
@@ -258,7 +258,7 @@ def _encoded(given: object) -> str:
             json.dumps(msgspec.to_builtins(given), allow_nan=False)
         return encoded.decode()
     except (ValueError, TypeError, RecursionError, OverflowError) as problem:
-        raise error("invalid_json", f"the payload can't be written as JSON: {problem}") from problem
+        raise error("invalid_json", f"the value can't be written as JSON: {problem}") from problem
 
 
 def _has_many(written: str, sign: str) -> bool:

@@ -237,7 +237,7 @@ def _give_up(found: list[Message]) -> Operation[None] | None:
 
 
 def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]:
-    """Acknowledge: the work is done. All receipts or none. A second time is done, but not with `once`: a step that is
+    """Acknowledge: the work is done. All receipts or none. Idempotent, but not with `once`: a step that is
     repeated because nobody knows how it ended must not happen twice.
 
     Raises `lease_lost` when a message was given back, buried or taken by another, `unknown_message`; with `once`
@@ -299,7 +299,7 @@ def _came_back(name: str, parameters: Mapping[str, object]) -> Steps[None]:
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on (default: the setting lease_seconds). All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_quiet, "messages/extend", parameters), True, closing="messages/extend")
+    return Operation(partial(_extend, parameters), True, closing="messages/extend")
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
@@ -313,8 +313,8 @@ def cancel(id: int | str) -> Operation[None]:
     return Operation(partial(_over, "messages/cancel", {"id": inputs.message_id(id)}), True)
 
 
-def _quiet(name: str, parameters: Mapping[str, object]) -> Steps[None]:
-    yield Query(name, parameters)
+def _extend(parameters: Mapping[str, object]) -> Steps[None]:
+    yield Ring([address for (address,) in (yield Query("messages/extend", parameters))])
 
 
 def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:

@@ -75,7 +75,7 @@ def _counted(found: Mapping[str, Any]) -> list[Family]:
         _gauge("agents", "Registered agents by type and status.", ("agent_type", "status"), found["agents"]),
         _gauge("messages", "Messages by status.", ("status",), found["messages"]),
         _gauge("dead_messages", "Dead messages by the reason.", ("reason",), found["dead"]),
-        _counter("sent_messages", "Messages that were ever sent.", (), [[found["sent"]]]),
+        _counter("sent_messages", "Messages that were ever sent: the newest id.", (), [[found["sent"]]]),
         _gauge("traced_agents", "Agents on record by type and status.", ("agent_type", "status"), found["lives"]),
         _counter("exported_spans", "Spans that were exported, by collector.", ("target",), found["exported"]),
     ]

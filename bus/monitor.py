@@ -25,12 +25,13 @@ BATCH = 10_000  # messages moved in one transaction
 def check(*, by: str = "monitor") -> Routine[Check]:
     """Do once what a monitor does, and log it for `by`."""
     given_back, buried, due = 0, 0, 0
+    failed: list[str]
     for holder in (yield _holders()):
         if liveness.life(holder.identity) is Life.DEAD:
             returned: agents.Returned = yield _relieve(holder, by)
             given_back += len(returned.ready)
             buried += len(returned.dead)
-    failed: list[str] = yield _fail_silent(None, by)
+    failed, returned_too, buried_too = yield _fail_silent(None, by)
     moved = BATCH
     while moved == BATCH:
         moved = yield _move_due()
@@ -40,8 +41,8 @@ def check(*, by: str = "monitor") -> Routine[Check]:
     dead: Mapping[str, int] = (yield _processes())[1]
     return Check(
         at=datetime.fromtimestamp(clock.seconds(), UTC),
-        given_back=given_back,
-        buried=buried,
+        given_back=given_back + returned_too,
+        buried=buried + buried_too,
         failed=failed,
         due=due,
         pruned=pruned,
@@ -86,14 +87,9 @@ def _relieve(holder: Holder, by: str) -> Steps[agents.Returned]:
 
 
 @writing
-def _fail_silent(silence: float | None, by: str) -> Steps[list[str]]:
-    failed, _, _ = yield from _bury_silent(silence, by)
-    return failed
-
-
-def _bury_silent(silence: float | None, by: str) -> Steps[tuple[list[str], int, int]]:
+def _fail_silent(silence: float | None, by: str) -> Steps[tuple[list[str], int, int]]:
     """Mark failed who was not heard of for so many seconds (None: stale_after) and has no process that is seen to run;
-    what they had leased goes back."""
+    what they had leased goes back. Their ids, and how many messages were given back and buried."""
     if silence is None:
         silence = yield from config.number("stale_after")
     found = salvage.records((yield Query("recovery/silent", {"silence": silence})), Agent)
@@ -102,7 +98,9 @@ def _bury_silent(silence: float | None, by: str) -> Steps[tuple[list[str], int, 
     for agent, life in zip(found, lives, strict=True):
         if life is Life.DEAD:
             returned = yield from agents.give_back(agent.agent_id)
-            yield from recovery.fail(agent.agent_id, {"silent_since": agent.last_heartbeat.isoformat(), "by": by})
+            mark = {"silent_since": agent.last_heartbeat.isoformat(), "by": by}
+            held = {"given_back": returned.ready, "buried": returned.dead} if any(returned) else {}
+            yield from recovery.fail(agent.agent_id, {**mark, **held})
             failed.append(agent.agent_id)
             given_back += len(returned.ready)
             buried += len(returned.dead)
@@ -136,7 +134,7 @@ def clean(*, stale: Duration | None = None, failed: Duration | None = None, by: 
 
 
 def _clean_stale(silence: float, by: str) -> Steps[Cleaned]:
-    failed, given_back, buried = yield from _bury_silent(silence, by)
+    failed, given_back, buried = yield from _fail_silent(silence, by).steps()
     sessions_failed = []
     for name in (yield from _stale(silence)):
         rows = yield Query("sessions/fail", {"session": name, "silence": silence})
@@ -158,7 +156,7 @@ def _stale(silence: float) -> Steps[list[str]]:
 @reading
 def session_counts(*, days: float = 7) -> Steps[SessionCounts]:
     """How many sessions were active within some days, by status; `stale` are those of the active in which nothing
-    happened for the setting session_timeout and nobody lives. Raises `usage` for what is no number of days."""
+    happened for the setting session_timeout and nobody lives. `days` is more than 0. Raises `usage`."""
     age = (inputs.days(days) or 0) * clock.DAY
     found: dict[str, int] = dict((yield Query("sessions/recent", {"age": age})))
     silence = yield from config.number("session_timeout")

@@ -15,7 +15,8 @@ NEWEST = 20_000  # messages; of more in a minute the rates are told too low
 
 class Overview(msgspec.Struct, frozen=True):
     """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, `now` is when they were read by
-    the clock of the bus; `sent` and `acknowledged` are of the last minute, among the `NEWEST` messages."""
+    the clock of the bus; `sent` and `acknowledged` are of the last minute, among the `NEWEST` messages,
+    `stale_after` is the setting."""
 
     now: str
     sessions: list[list[Any]]
@@ -27,6 +28,7 @@ class Overview(msgspec.Struct, frozen=True):
     acknowledged: int
     dead: int
     running: int
+    stale_after: float
     slowest: list[list[Any]]
 
 

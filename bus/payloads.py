@@ -2,7 +2,7 @@
 
 The keywords that a database can enforce are a subset of JSON Schema 2020-12: type, enum, const, required, properties,
 additionalProperties (false), minimum, maximum, minLength, maxLength, items, minItems, maxItems; title, description,
-$schema and $comment say nothing. Any other is refused by name. This is the one place where Python writes SQL text.
+$schema and $comment say nothing. Any other is refused by name. This is where Python writes the SQL of checks.
 
 A check is a list of searches for something wrong: one for each object or array that the schema describes. A search
 walks down to it by a chain of `json_each`, whose `key` column is decoded (a path such as `$.phase` would miss
@@ -78,7 +78,7 @@ class Place(NamedTuple):
 def triggers(name: str, schema: Mapping[str, Any]) -> dict[str, str]:
     """What makes the database refuse payloads of message type `name` against `schema`, in each dialect.
 
-    Raises `invalid_schema` for a keyword outside the subset or a value that is none for its keyword.
+    Raises `invalid_schema` for a keyword outside the subset or a value that is not legal for its keyword.
     """
     if schema.get("type", "object") != "object":
         raise error("invalid_schema", "a payload schema describes an object")
@@ -235,7 +235,7 @@ def _bound(key: str, given: object) -> str:
 
 def _number(key: str, given: object) -> str:
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or abs(given) > 2**62:
-        raise error("invalid_schema", f"{key} holds what is no number, or one too large")
+        raise error("invalid_schema", f"{key} must be a number, and not too large")
     return repr(given)
 
 

@@ -53,8 +53,8 @@ def named(line: Mapping[str, Any], *, agent: str | None = None) -> Operation[Any
     """The operation that a mapping names: `op`, and the long options of the command as keys; null stands for none.
     `agent` does it where the line names nobody. What is sent is sent in the trace context around, as the command does.
 
-    `{"op": "messages.ack", "receipt": "42.3"}`. Raises `usage` for what is no operation or lacks an argument, and
-    `invalid_value` for what should be text.
+    `{"op": "messages.ack", "receipt": "42.3"}`. Raises `usage` for an unknown operation or a missing argument, and
+    `invalid_value` for one of the wrong kind.
     """
     if not isinstance(line, Mapping) or not isinstance(line.get("op"), str):
         raise error("usage", "a line of a step is an object with an op", f"the operations are {', '.join(OPERATIONS)}")

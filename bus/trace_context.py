@@ -25,7 +25,7 @@ class Context(NamedTuple):
 
 
 def parse(header: str | None) -> Context | None:
-    """The context of a `traceparent`; None for none, and for what is no context of this version."""
+    """The context of a `traceparent`; None for none, and for a context of another version or form."""
     match = header and re.fullmatch(_CONTEXT, header)
     return Context(match[1], match[2]) if match else None
 

@@ -29,14 +29,16 @@ COLOURS = [f"{place}-{colour}" for place in PLACES for colour in ("blocking", "a
 
 
 class Facade:
-    """An AsyncBus that is called like a Bus, on an event loop of its own."""
+    """An AsyncBus, or its store, that is called like a Bus, on an event loop of its own."""
 
-    def __init__(self, runner: asyncio.Runner, bus: AsyncBus) -> None:
+    def __init__(self, runner: asyncio.Runner, bus: Any) -> None:
         self._runner = runner
         self._bus = bus
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._bus, name)
+        if name == "store":
+            return Facade(self._runner, found)
         if not inspect.iscoroutinefunction(found):
             return found
         return lambda *args, **kwargs: self._runner.run(found(*args, **kwargs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from bus.operation import Operation, Pause, Routine
@@ -45,10 +45,11 @@ class Store:
         return self.connection().run(operation)
 
     def carry_out(self, routine: Routine[T]) -> T:
-        """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so
-        that the routine looks once more before it sleeps. What it does last before a pause is its look: while that
-        tells the same it sleeps on, whatever others write."""
+        """Carry out a routine: run its operations, sleep through its pauses. The first pause at some bells only starts
+        to listen, so that the routine looks once more before it sleeps. What it does last before a pause is its look:
+        while that tells the same it sleeps on, whatever others write."""
         listener: Waiting | None = None
+        heard: Sequence[str] = ()
         look: Operation[Any] | None = None
         seen: object = None
         reply: object = None
@@ -58,8 +59,12 @@ class Store:
                 if isinstance(request, Operation):
                     look, reply = request, self.run(request)
                     seen = reply
-                elif listener is None:
-                    listener, reply = self.connection().listen(request.bells), None
+                elif listener is None or request.bells != heard:
+                    if listener:
+                        listener.close()
+                        listener = None
+                    heard = request.bells
+                    listener, reply = self.connection().listen(heard), None
                 else:
                     reply = self._sleep(listener, request, look, seen)
         except StopIteration as stop:

@@ -71,10 +71,11 @@ class Calls:
 
 
 async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen) -> T:
-    """Carry out a routine: run its operations, sleep through its pauses. The first pause only starts to listen, so that
-    the routine looks once more before it sleeps. What it does last before a pause is its look: while that tells the
-    same it sleeps on, whatever others write."""
+    """Carry out a routine: run its operations, sleep through its pauses. The first pause at some bells only starts to
+    listen, so that the routine looks once more before it sleeps. What it does last before a pause is its look: while
+    that tells the same it sleeps on, whatever others write."""
     listener: Waiting | None = None
+    heard: Sequence[str] = ()
     look: Operation[Any] | None = None
     seen: object = None
     reply: object = None
@@ -84,8 +85,12 @@ async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen)
             if isinstance(request, Operation):
                 look, reply = request, await run(request)
                 seen = reply
-            elif listener is None:
-                listener, reply = await listen(request.bells), None
+            elif listener is None or request.bells != heard:
+                if listener:
+                    listener.close()
+                    listener = None
+                heard = request.bells
+                listener, reply = await listen(heard), None
             else:
                 reply = False
                 for seconds in lasting(request.seconds):

@@ -57,10 +57,10 @@ def ring(folder: str, bells: Sequence[str]) -> None:
 
 
 def sweep(folder: str) -> None:
-    """Take down the bells of messages that have hung there for a day: who waits for longer hangs them up again."""
+    """Take down the bells at which nobody rang for a day: who waits there still hangs them up again."""
     with contextlib.suppress(OSError), os.scandir(folder) as bells:
         for bell in bells:
-            if bell.name.startswith(PASSING) and bell.stat(follow_symlinks=False).st_mtime < time.time() - clock.DAY:
+            if bell.stat(follow_symlinks=False).st_mtime < time.time() - clock.DAY:
                 _take_down(folder, bell.name)
 
 

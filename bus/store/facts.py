@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from glob import glob
 
+from bus.store import files
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Place, Server, Url
 
@@ -25,6 +26,7 @@ def facts(url: Url) -> list[Fact]:
     return [
         ("bus", "ok", f"{url.path}, {_size(url.path)} bytes, synchronous={url.synchronous}"),
         _library(),
+        _room(url),
         ("wal", "warning" if wal > WAL_LARGE else "ok", f"{wal} bytes"),
         _held("writer", "the write lock", _holder(f"{url.path}-shm", WRITE_LOCK)),
         _held("turn", "the turn to write", _holder(f"{url.path}.turn", WHOLE)),
@@ -43,6 +45,12 @@ def busy(url: Place) -> float | None:
         return None
     with closing(Turnstile(f"{url.path}.turn")) as turnstile:
         return turnstile.busy()
+
+
+def _room(url: Url) -> Fact:
+    if url.path == MEMORY or files.has_room(url.path):
+        return ("room", "ok", "the disk has room")
+    return ("room", "fault", "the disk is full: make room")
 
 
 def _library() -> Fact:

@@ -11,6 +11,8 @@ from bus.errors import error, of_system
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "lustre"}
 
+LEAST = 64 << 10  # bytes: the -shm file grows by half of that
+
 
 def make(path: str) -> None:
     """Make an empty file (0600) and its folders (0700) where there is none."""
@@ -23,6 +25,15 @@ def make(path: str) -> None:
         if (told := of_system(problem, path)).code != "unsafe_file":
             raise told from problem
         raise error("no_bus", f"the bus {path} can't be made: {problem.strerror}", "choose another place") from problem
+
+
+def has_room(path: str) -> bool:
+    """Whether the disk has room for what SQLite makes beside the file when it opens it."""
+    try:
+        found = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return True
+    return found.f_bavail * found.f_frsize >= LEAST
 
 
 def check(path: str, read_only: bool = False) -> None:

@@ -40,7 +40,7 @@ class Connection(Protocol):
         """Do what is good to do now and then."""
 
     def close(self) -> None:
-        """Close it; a second time is done."""
+        """Close it. Idempotent."""
 
 
 def connection(url: Place, create: bool = False, read_only: bool = False) -> Connection:

@@ -139,7 +139,7 @@ class Connection:
         """Nothing to do: PostgreSQL vacuums by itself."""
 
     def close(self) -> None:
-        """Close it; a second time is done."""
+        """Close it. Idempotent."""
         if self._process == os.getpid():
             self._drop()
 

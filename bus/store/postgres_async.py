@@ -124,7 +124,7 @@ class Store:
             return await asyncio.get_running_loop().run_in_executor(self._workers, self._pool.call, function)
 
     async def close(self) -> None:
-        """Close it, after what was begun has ended; a second time is done."""
+        """Close it, after what was begun has ended. Idempotent."""
         await self._calls.close()
         await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
         self._pool.close()

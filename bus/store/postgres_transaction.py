@@ -39,7 +39,7 @@ class Session:
         self.lately = lately
 
     def close(self) -> None:
-        """Close it; a second time is done."""
+        """Close it. Idempotent."""
         with suppress(psycopg.Error):
             self.driver.close()
 

@@ -118,7 +118,7 @@ class Connection:
         self.sqlite.close()
 
     def close(self) -> None:
-        """Close it; a second time is done."""
+        """Close it. Idempotent."""
         with forks.turn:
             forks.closed(self)
             self._broken = False  # it is not to be opened again
@@ -297,11 +297,14 @@ class _UnreadableText(Exception):
 
 @contextlib.contextmanager
 def _border(path: str) -> Iterator[None]:
-    """Where the driver's errors become the bus's."""
+    """Where the driver's errors become the bus's, while nothing is written into a bus. SQLite calls it a failure of the
+    disk when that has no room for the -shm file."""
     try:
         yield
     except _DRIVER_ERRORS as problem:
-        raise translate(problem, path) from problem
+        translated = translate(problem, path)
+        full = translated.code == "io_error" and not files.has_room(path)
+        raise (error("disk_full") if full else translated) from problem
 
 
 def _target(path: str) -> sqlite3.Connection:

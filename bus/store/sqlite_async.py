@@ -165,7 +165,7 @@ class Store:
         return self._bus.listen(bells)
 
     async def close(self) -> None:
-        """Close it, after what was begun has ended; a second time is done."""
+        """Close it, after what was begun has ended. Idempotent."""
         await self._calls.close()
         async with self._closing:
             await self._database.close()

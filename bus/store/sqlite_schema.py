@@ -13,7 +13,7 @@ APPLICATION_ID = 1098146163
 
 
 def prepare(connection: sqlite3.Connection, url: Url, timeout: float, read_only: bool = False) -> None:
-    """Refuse what is no bus of ours; make or upgrade the tables."""
+    """Refuse a file that is not a bus; make or upgrade the tables."""
     (found,) = connection.execute("pragma application_id").fetchone()
     (version,) = connection.execute("pragma user_version").fetchone()
     newest = schemas.newest("sqlite")

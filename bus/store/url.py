@@ -59,8 +59,8 @@ Place = Url | Server
 
 
 def file(path: str, mode: str) -> str:
-    """A path as the URI that SQLite takes, whatever its name."""
-    return f"file:{_quoted(path)}?mode={mode}"
+    """An absolute path as the URI that SQLite takes, whatever its name."""
+    return f"file://{_quoted(path)}?mode={mode}"
 
 
 def _quoted(path: str) -> str:

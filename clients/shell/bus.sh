@@ -264,7 +264,7 @@ _bus_load() {
   REPLY=${REPLY%$'\n'}
 }
 
-# The digest of a payload, as bus/digests.py makes it; what is no JSON is refused later, in better words.
+# The digest of a payload, as bus/digests.py makes it; invalid JSON is refused later, in better words.
 _bus_digest="insert into temp.sqlite_parameters (key, value)
 select ':digest', iif(json_valid(value), substr(lower(hex(sha3(json(value), 256))), 1, 16), null)
 from temp.sqlite_parameters where key = ':payload';

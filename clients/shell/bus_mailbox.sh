@@ -47,7 +47,7 @@ _bus_claim() {
     _bus_sql write "$_bus_verify.read messages/receive.sql
 $_bus_bury_damaged$3.read messages/holders.sql
 select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
-    # rank|id|record, and before them what is no number: damaged|id, and the holders
+    # rank|id|record, and before them lines that begin with a word: damaged|id, and the holders
     [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(LC_ALL=C sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
     _records=() _holders='' _damaged='|'
     _bus_parts "$REPLY" $'\n'

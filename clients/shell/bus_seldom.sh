@@ -32,7 +32,13 @@ _bus_explain() {
     "attempt to write a readonly database")
       _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder"
       ;;
-    "disk I/O error") _bus_fail io_error ;;
+    "disk I/O error") # so it is called, too, when there is no room for what SQLite makes beside the file to open it
+      if [[ ! -s $_bus_file-wal ]] && (($(stat -f -c %a -- "${_bus_file%/*}" 2>/dev/null || echo 16) < 16)); then
+        _bus_fail disk_full
+      else
+        _bus_fail io_error
+      fi
+      ;;
     "database disk image is malformed" | "malformed database schema"*) _bus_fail damaged ;;
     "database or disk is full") _bus_fail disk_full ;;
     "string or blob too big") _bus_fail payload_too_large ;;

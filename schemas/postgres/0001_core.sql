@@ -2,7 +2,7 @@
 --
 -- It is run with search_path set to the schema of the bus, as one text. Every function remembers that path, so that the
 -- rules hold for every writer, whatever the path of theirs. What a trigger raises has SQLSTATE AB000 and begins with a
--- stable code; a constraint is named after its code; JSON that is none is refused by the type itself.
+-- stable code; a constraint is named after its code; invalid JSON is refused by the type itself.
 --
 -- So that the texts of schemas/operations run here too, the functions of SQLite that they call exist here under the same
 -- names (strftime, julianday, json_each, iif, …). Moments are `timestamptz`, in whole milliseconds.
@@ -292,8 +292,8 @@ insert into agent_coordination_config (key, value, description) values
   ('heartbeat_interval', '30', 'seconds between the heartbeats of an idle agent'),
   ('message_retry_limit', '3', 'redeliveries of a message before it is dead'),
   ('session_timeout', '1800', 'seconds without activity after which a session counts as stale'),
-  ('checkpoint_interval', '300', 'seconds between automatic checkpoints'),
-  ('health_check_interval', '60', 'seconds between health checks'),
+  ('checkpoint_interval', '300', 'seconds between automatic checkpoints, for tools that make them; the bus makes none'),
+  ('health_check_interval', '60', 'seconds between health checks, for tools that make them; `bus monitor` has --interval'),
   ('cleanup_retention_days', '7', 'days that acknowledged messages are kept'),
   ('lease_seconds', '30', 'seconds a message is leased for, unless the receiver says otherwise'),
   ('interrupted_after', '300', 'seconds without activity after which an active session counts as interrupted'),
@@ -302,11 +302,11 @@ insert into agent_coordination_config (key, value, description) values
   ('max_payload_bytes', '1048576', 'largest payload or snapshot, in bytes of JSON'),
   ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority'),
   ('advise_milestones', '25', 'milestones from which `bus status` calls PostgreSQL worth a thought'),
-  ('advise_milestones_strongly', '100', 'milestones from which it recommends PostgreSQL'),
-  ('advise_agents', '5', 'concurrent agents from which it calls PostgreSQL worth a thought'),
-  ('advise_agents_strongly', '20', 'concurrent agents from which it recommends PostgreSQL'),
-  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
-  ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
+  ('advise_milestones_strongly', '100', 'milestones from which `bus status` recommends PostgreSQL'),
+  ('advise_agents', '5', 'concurrent agents from which `bus status` calls PostgreSQL worth a thought'),
+  ('advise_agents_strongly', '20', 'concurrent agents from which `bus status` recommends PostgreSQL'),
+  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which `bus status` recommends PostgreSQL'),
+  ('advise_busy_percent', '50', 'percentage of the time in which somebody writes from which `bus status` recommends PostgreSQL');
 
 -- 100 years at most, in the unit of the key: so long a duration may be. What is counted is whole.
 create function agent_coordination_config_numbers() returns trigger language plpgsql as $$
@@ -877,6 +877,8 @@ begin
   perform agent_messages_judge(new);
   if new.status <> old.status and new.status <> 'leased' then
     rung := bell_ring(case when new.status in ('acknowledged', 'dead') then 'message=' || new.id else new.to_agent end);
+  elsif new.due_at < old.due_at then  -- whoever waits for it sleeps until then
+    rung := bell_ring(new.to_agent);
   end if;
   return new;
 end $$;
@@ -885,7 +887,7 @@ for each row execute function agent_messages_change();
 
 -- What breaks the payload schema of its type: `payload_TYPE` of each, a function that 0002_payloads.sql or `bus types add`
 -- made, found by halving their names: `payload_breaks`, written anew by `payload_checks` whenever there is another one.
--- True also of what is no object, null of a type that has none.
+-- True also of a payload that is not an object; null for a type that has no schema.
 create function payload_check(of_type text) returns text language sql immutable as $$
   select case when length(of_type) <= 50 then 'payload_' || of_type
     else 'payload ' || left(encode(sha256(convert_to(of_type, 'UTF8')), 'hex'), 40) end
@@ -910,6 +912,16 @@ begin
       order by t.name)));
 end $$;
 select payload_checks();
+
+create function agent_registry_rings() returns trigger language plpgsql set search_path from current as $$
+declare
+  rung boolean := bell_ring(new.agent_id);  -- another of its processes may wait for what it no longer is
+begin
+  return null;
+end $$;
+create trigger agent_registry_rings after update of agent_type, session_id on agent_registry
+for each row when (old.agent_type <> new.agent_type or old.session_id <> new.session_id)
+execute function agent_registry_rings();
 
 create function agent_messages_envelope() returns trigger language plpgsql as $$
 begin

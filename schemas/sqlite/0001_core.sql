@@ -89,8 +89,8 @@ insert into agent_coordination_config (key, value, description) values
   ('heartbeat_interval', '30', 'seconds between the heartbeats of an idle agent'),
   ('message_retry_limit', '3', 'redeliveries of a message before it is dead'),
   ('session_timeout', '1800', 'seconds without activity after which a session counts as stale'),
-  ('checkpoint_interval', '300', 'seconds between automatic checkpoints'),
-  ('health_check_interval', '60', 'seconds between health checks'),
+  ('checkpoint_interval', '300', 'seconds between automatic checkpoints, for tools that make them; the bus makes none'),
+  ('health_check_interval', '60', 'seconds between health checks, for tools that make them; `bus monitor` has --interval'),
   ('cleanup_retention_days', '7', 'days that acknowledged messages are kept'),
   ('lease_seconds', '30', 'seconds a message is leased for, unless the receiver says otherwise'),
   ('interrupted_after', '300', 'seconds without activity after which an active session counts as interrupted'),
@@ -99,11 +99,11 @@ insert into agent_coordination_config (key, value, description) values
   ('max_payload_bytes', '1048576', 'largest payload or snapshot, in bytes of JSON'),
   ('priority_aging_seconds', '0', 'seconds of waiting that are worth one level of priority; 0: strict priority'),
   ('advise_milestones', '25', 'milestones from which `bus status` calls PostgreSQL worth a thought'),
-  ('advise_milestones_strongly', '100', 'milestones from which it recommends PostgreSQL'),
-  ('advise_agents', '5', 'concurrent agents from which it calls PostgreSQL worth a thought'),
-  ('advise_agents_strongly', '20', 'concurrent agents from which it recommends PostgreSQL'),
-  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which it recommends PostgreSQL'),
-  ('advise_busy_percent', '50', 'share of the time in which somebody writes from which it recommends PostgreSQL');
+  ('advise_milestones_strongly', '100', 'milestones from which `bus status` recommends PostgreSQL'),
+  ('advise_agents', '5', 'concurrent agents from which `bus status` calls PostgreSQL worth a thought'),
+  ('advise_agents_strongly', '20', 'concurrent agents from which `bus status` recommends PostgreSQL'),
+  ('advise_writes_per_second', '200', 'messages sent and acknowledged a second from which `bus status` recommends PostgreSQL'),
+  ('advise_busy_percent', '50', 'percentage of the time in which somebody writes from which `bus status` recommends PostgreSQL');
 
 -- 100 years at most, in the unit of the key: so long a duration may be. What is counted is whole.
 create trigger agent_coordination_config_numbers before update of value on agent_coordination_config

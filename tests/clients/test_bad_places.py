@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ except BusError as problem:
     print(f"bus: {problem}", file=sys.stderr)
     sys.exit(problem.exit_status)
 """
+DOCTOR = [sys.executable, "-m", "bus_cli", "doctor", "--bus"]
 DOORS = ["library", "command line", "shell by sqlite3", "shell by bus"]
 
 
@@ -103,8 +105,22 @@ def test_a_full_disk(door: Door, tmp_path: Path) -> None:
         refused(door(small / "coordination.db"), 75)
         with Bus.open(str(small / "coordination.db")) as bus:
             assert all(len(value.state_value) == 30000 for value in bus.state_list("a"))
+        with suppress(OSError), (small / "fill").open("wb", 0) as fill:
+            while fill.write(b"x" * 1024):
+                pass
+        refused(door(small / "coordination.db"), 75)  # there is no room to open it, either
+        told = subprocess.run([*DOCTOR, small / "coordination.db"], capture_output=True, text=True, check=False)
+        assert told.returncode == (75 if told.stderr else 70)  # a WAL that is there already it opens
+        assert "the disk is full" in told.stdout + told.stderr
         subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
         assert door(small / "coordination.db").returncode == 0
+        with Bus.open(str(small / "coordination.db")) as bus:
+            room = {finding.verdict for finding in bus.doctor() if finding.subject == "room"}
+            assert room == {"ok"}
+            with suppress(OSError), (small / "fill").open("ab", 0) as fill:
+                while fill.write(b"x" * 1024):
+                    pass
+            assert {finding.verdict for finding in bus.doctor() if finding.subject == "room"} == {"fault"}
     finally:
         subprocess.run(["umount", small], check=True)
 

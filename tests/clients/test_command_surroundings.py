@@ -270,6 +270,20 @@ def test_a_monitor_ends_with_its_bus(tmp_path: Path, again: bool) -> None:
     assert not (tmp_path / ".milestones" / "logs").exists()
 
 
+def test_a_monitor_that_ends_with_its_bus_says_so_in_its_log(tmp_path: Path) -> None:
+    bus("init")
+    bus("backup", "copy.db")
+    with subprocess.Popen(
+        [*BUS, "monitor", "--interval", "1.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as one:
+        assert one.stdout
+        assert one.stdout.readline()
+        Path("copy.db").replace(".milestones/coordination.db")
+        one.communicate(timeout=20)
+    log = (tmp_path / ".milestones" / "logs" / "session-monitor.log").read_text()
+    assert "was removed or replaced meanwhile" in log.splitlines()[-1]
+
+
 # --- signals
 
 AT_EVERY_LINE = """

@@ -533,6 +533,10 @@ def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None
         opened.send("anna", "anna", "task_assignment", {})
         opened.receive("anna", lease=60)
         found = opened.overview()
+    (cells,) = top._agents(found, clock.parse(found.now))
+    assert str(cells[4]) == "alive", "it gave no process, and was heard of"
+    (cells,) = top._agents(found, clock.parse(found.now) + 1801)
+    assert str(cells[4]) == "dead"
     for since, left in ((30, "30.0 s"), (59.5, "500 ms"), (61, "over")):
         (cells,) = top._leased(found, clock.parse(found.leased[0][3]) + since)
         assert cells[-2:] == (top.milliseconds(since * 1000), left)

@@ -635,13 +635,18 @@ def test_the_doctor_tells_of_leases_that_ran_out_and_of_the_dead(team: Bus) -> N
         found = {finding.subject: finding for finding in team.doctor()}
         return [(found[name].verdict, found[name].details.split(" ")[0]) for name in ("leases", "dead letters")]
 
-    for _ in range(2):
-        team.send("boss", "one", TASK, {})
-    team.receive("one", lease=10)
-    assert told() == [("ok", "1"), ("ok", "0;")]
-    team.cancel(2)
+    for expires in (None, None, None, 5):
+        team.send("boss", "one", TASK, {}, expires=expires)
+    held = [message.receipt for message in team.receive("one", lease=10, limit=2)]
+    team.cancel(3)
+    assert told() == [("ok", "2"), ("ok", "0,")]
+    team.reject(held[0], reason="nonsense")
     with clock.moved(11):
-        assert told() == [("warning", "1"), ("warning", "1;")]
+        team.monitor_check()
+        team.receive("one", lease=10)
+    with clock.moved(22):
+        assert told() == [("warning", "1"), ("warning", "1,")]
+        assert [message.dead_reason for message in team.dead()] == ["rejected", "cancelled", "expired"]
 
 
 def test_a_type_that_is_added_again_is_changed(bus: Bus) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from bus import Bus, BusError, agents, clock, messages
 from bus.models import Message
-from bus.operation import Operation
+from bus.operation import Operation, Pause, Routine
+from bus.store.url import MEMORY
 from tests.conformance.refusal import refused
 from tests.conformance.test_messages import TASK, phases, send, take
 from tests.conftest import Call, Meanwhile, Process
@@ -616,6 +617,39 @@ def test_a_waiting_receiver_is_woken_by_a_redrive(team: Bus, meanwhile: Meanwhil
     team.cancel(1)
     found = meanwhile(("receive", "one", {"wait": 8}), ("redrive", [1], {}))
     assert [message.payload["phase"] for message in found] == ["again"]
+
+
+def test_a_waiting_receiver_is_woken_by_a_lease_that_is_made_shorter(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team, "@milestone-executor")
+    receipt = take(team, "two", lease="1h")
+    begun = clock.monotonic()
+    found = meanwhile(("receive", "one", {"wait": 8}), ("extend", receipt, {"lease": 0.2}))
+    assert [message.receipt for message in found] == ["1.2"]
+    assert clock.monotonic() - begun < 6
+
+
+def test_a_waiting_receiver_is_woken_when_it_becomes_another(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team, "@validation")
+    begun = clock.monotonic()
+    becomes = ("register", "one", {"type": "validation", "session": "s"})
+    assert [message.id for message in meanwhile(("receive", "one", {"wait": 8}), becomes)] == [1]
+    assert clock.monotonic() - begun < 6
+
+
+def test_who_waits_at_another_bell_is_woken_by_that(team: Bus) -> None:
+    def waits() -> Routine[bool]:
+        for bells in (["one", "@milestone-executor"], ["one", "@validation"]):
+            yield Pause(bells, 8)  # listens
+        if team.url.path == MEMORY:
+            yield messages.send("boss", "@validation", TASK, {})
+        else:  # who listens is not notified of what it does itself
+            with Bus.open(team.url.address()) as other:
+                send(other, "@validation")
+        return bool((yield Pause(bells, 8)))
+
+    begun = clock.monotonic()
+    team.store.carry_out(waits())
+    assert clock.monotonic() - begun < 6
 
 
 def test_who_acknowledges_and_waits_gets_what_it_asked_for(team: Bus, meanwhile: Meanwhile) -> None:

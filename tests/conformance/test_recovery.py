@@ -406,11 +406,24 @@ def test_a_check_marks_the_long_silent_failed(team: Bus, process: Process) -> No
         assert team.monitor_check().failed == []
     with clock.moved(1801):
         done = team.monitor_check()
-        assert done.failed == ["boss", "one", "two"]
+        assert (done.failed, done.given_back, done.buried) == (["boss", "one", "two"], 1, 0)
         assert team.message(1).status == "ready"
         assert team.monitor_check().failed == []
     states = {agent.agent_id: agent.status for agent in team.agents()}
     assert states == {"boss": "failed", "one": "failed", "two": "failed", "quiet": "active"}
+    told = {agent.agent_id: agent.error_info for agent in team.agents()}
+    assert (told["one"]["given_back"], told["one"]["buried"]) == ([1], [])
+    assert "given_back" not in told["two"]
+
+
+def test_a_check_tells_what_died_with_the_long_silent(team: Bus) -> None:
+    team.config_set("message_retry_limit", "0")
+    team.send("boss", "one", TASK, {})
+    team.receive("one", lease=7200)
+    with clock.moved(1801):
+        done = team.monitor_check()
+    assert (done.given_back, done.buried, team.message(1).dead_reason) == (0, 1, "retries_exhausted")
+    assert [agent.error_info["buried"] for agent in team.agents() if agent.agent_id == "one"] == [[1]]
 
 
 def test_a_check_moves_what_is_due_in_any_mailbox(team: Bus) -> None:

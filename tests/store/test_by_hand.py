@@ -118,7 +118,7 @@ def test_the_doctor_names_what_is_not_of_the_bus(hand: sqlite3.Connection, url: 
     hand.execute("create view notes as select 1")
     with Bus.open(url) as bus:
         (found,) = [finding for finding in bus.doctor() if finding.subject == "schema"]
-    assert (found.verdict, found.details) == ("warning", "not ours: notes")
+    assert (found.verdict, found.details) == ("warning", "triggers and views that are not the bus's: notes")
 
 
 def test_a_row_can_not_be_replaced_by_hand(hand: sqlite3.Connection) -> None:

@@ -312,8 +312,11 @@ def test_what_killed_waiters_leave_is_swept_away(url: str) -> None:
         for bell in ("message=1", "one"):
             os.utime(f"{url}.bells/{bell}", (0, 0))
         bus.monitor_check()
-    assert hung(url) == ["message=2"]
-    assert Path(f"{url}.bells/one").exists()
+        assert hung(url) == ["message=2"]
+        assert not Path(f"{url}.bells/one").exists()
+        waiting = bus.store.connection().listen(["one"])
+        assert Path(f"{url}.bells/one").exists(), "who waits hangs up its bell again"
+        waiting.close()
 
 
 def test_the_listener_that_was_last_needed_is_kept_whatever_was_waited_for_before(tmp_path: Path) -> None:

@@ -235,6 +235,15 @@ def test_a_full_file_system_is_said_plainly(tmp_path: Path) -> None:
         subprocess.run(["umount", small], check=True)
 
 
+def test_a_path_may_begin_with_two_slashes(tmp_path: Path) -> None:
+    Bus.open(f"/{tmp_path}/new/x.db", create=True).close()
+    with Bus.open(f"/{tmp_path}/new/x.db") as bus:
+        bus.state_save("a", "k", "v")
+        bus.backup(f"/{tmp_path}/copy.db")
+    with Bus.open(str(tmp_path / "copy.db")) as copy:
+        assert copy.state_load("a", "k") == "v"
+
+
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_nobody_goes_on_in_a_file_that_others_no_longer_find(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

@@ -199,7 +199,7 @@ def _story(message: Message) -> str:
 @click.option("--from", "sender", metavar="AGENT", help="Sent by this agent.")
 @click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
 @click.option("--session", help="Of this session.")
-@click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order, and nothing else.")
+@click.option("--pending", metavar="AGENT", help="What is ready for this agent, in its order; no other filter.")
 @click.option("--limit", type=WHOLE, default=10_000, show_default=True, help="How many at most.")
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
@@ -226,7 +226,7 @@ def dead(out: Output, session: str | None, limit: int) -> None:
 
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All dead messages.")
+@click.option("--all", "everything", is_flag=True, help="All dead messages, those that expired or were cancelled, too.")
 @click.option("--session", help="With --all: of this session.")
 @command
 def redrive(out: Output, ids: tuple[str, ...], everything: bool, session: str | None) -> int:

@@ -68,12 +68,25 @@ def _go_on(out: Output, bus: Bus, interval: str, awaited: bool) -> NoReturn:
         try:
             done = _check(out, bus)
             awaited = False
-            bus.monitor_wait(interval, since=done)
+            _wait(bus, interval, done)
         except TryAgain as problem:
             if awaited:
                 raise
             fail(problem, out.as_json)
             time.sleep(inputs.duration(interval) or 0)
+
+
+def _wait(bus: Bus, interval: str, done: Check) -> None:
+    """Sleep until there may be something to do. What keeps it from that is in the log, unless that is gone, too: it may
+    be the monitor's last word."""
+    try:
+        bus.monitor_wait(interval, since=done)
+    except BusError as problem:
+        logs = folder(bus.url) / "logs"
+        if logs.exists():
+            with folders.log(logs / LOG) as log:
+                _write(log, f"{_moment_now()} stopped waiting: {safe(problem)}")
+        raise
 
 
 def _check(out: Output, bus: Bus) -> Check:
@@ -82,7 +95,7 @@ def _check(out: Output, bus: Bus) -> Check:
         try:
             done = bus.monitor_check(by=on_whose_word())
         except BusError as problem:
-            _write(log, f"{moment(datetime.fromtimestamp(clock.seconds(), UTC))} nothing was done: {safe(problem)}")
+            _write(log, f"{_moment_now()} nothing was done: {safe(problem)}")
             raise
         line = _words(done)
         _write(log, line)
@@ -90,6 +103,10 @@ def _check(out: Output, bus: Bus) -> Check:
         out.show(done, line)
         out.flush()
     return done
+
+
+def _moment_now() -> str:
+    return moment(datetime.fromtimestamp(clock.seconds(), UTC))
 
 
 def _write(log: IO[bytes], line: str) -> None:

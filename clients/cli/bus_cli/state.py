@@ -50,7 +50,7 @@ def _who_reads(agent: str | None, key: str | None) -> tuple[str, str]:
     if key is not None and os.environ.get("BUS_AGENT") not in (None, "", agent):
         raise error(
             "usage",
-            "beside BUS_AGENT, two arguments may be AGENT KEY or KEY VALUE",
+            "with BUS_AGENT set, two arguments may be AGENT KEY or KEY VALUE",
             "give AGENT KEY VALUE; the value `-` is read from stdin",
         )
     return who(agent, key)

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bus import Bus, agents, clock, liveness
+from bus import Bus, agents, clock
 from bus.liveness import Life
 from bus.overview import NEWEST, Overview
 from bus_cli.numbers import Number
@@ -93,8 +93,9 @@ def _sessions(found: Overview, now: float) -> Iterable[Sequence[object]]:
 
 def _agents(found: Overview, now: float) -> Iterable[Sequence[object]]:
     for agent in found.agents:
-        life = liveness.life(agents.process(agent))
-        quiet = milliseconds(max(now - agent.last_heartbeat.timestamp(), 0) * 1000)
+        heard = agent.last_heartbeat.timestamp()
+        life = agents.life_of(agent.status, agents.process(agent), heard, now - found.stale_after)
+        quiet = milliseconds(max(now - heard, 0) * 1000)
         shown = Text(life, style=COLOURS[life])
         yield agent.agent_id, agent.agent_type, agent.session_id, agent.status, shown, agent.current_task, quiet
 

@@ -6,4 +6,5 @@ select json_object(
       and name not glob 'payload[_ ]*' and name not like '%\_records' escape '\' and name not in ('refusals', 'refusals_raise', 'priority_timeline', 'active_agents')),
   'leased', (select count(*) from agent_messages where due_at is not null and status = 'leased'),
   'overdue', (select count(*) from agent_messages where due_at is not null and status = 'leased' and due_at <= :now),
-  'dead', (select count(*) from agent_messages where status = 'dead'));
+  'dead', (select count(*) from agent_messages
+    where status = 'dead' and dead_reason <> 'cancelled' and dead_reason <> 'expired'));

@@ -24,5 +24,6 @@ select json_object(
   'dead', (select count(*) from agent_messages where status = 'dead'),
   'running', (select count(*) from agent_lifecycle indexed by agent_lifecycle_open
     where status in ('spawned', 'running')),
+  'stale_after', (select cast(value as real) from agent_coordination_config where key = 'stale_after'),
   'slowest', (select json_group_array(json_array(agent_id, agent_type, task_id, duration_ms, bottleneck_type)) from (
     select * from agent_bottlenecks limit 5) b));

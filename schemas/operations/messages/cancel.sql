@@ -1,4 +1,4 @@
--- Withdraw a message that is not over: it is dead, and whoever holds it has lost the lease. A second time is done.
+-- Withdraw a message that is not over: it is dead, and whoever holds it has lost the lease. Idempotent.
 /*postgres select id from agent_messages where id = :id for update; */
 insert into refusals
 select iif(count(*) = 0, 'unknown_message', 'already_ended') from agent_messages where id = :id

@@ -3,7 +3,7 @@
 -- The session is the sender's; a sender that is not registered has none, and the table refuses the row for it
 -- (unknown_agent). With an idempotency key the first message sent under it answers for every later one, provided that
 -- they say the same. Payloads are compared as JSON: each value under the decoded path of keys that leads to it, so that
--- spaces, escapes and the order of keys don't matter; what is no JSON is left to the table to refuse.
+-- spaces, escapes and the order of keys don't matter; invalid JSON is left to the table to refuse.
 -- unless :keyless
 /*sqlite*/
 insert into refusals

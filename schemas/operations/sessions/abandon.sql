@@ -1,4 +1,4 @@
--- A session is given up; nothing is deleted. A second time is done; one that was completed stays so.
+-- A session is given up; nothing is deleted. Idempotent; one that was completed stays so.
 /*postgres select session_id from coordination_sessions where session_id = :session for update; */
 insert into refusals
 select iif(count(*) = 0, 'unknown_session', 'already_ended') from coordination_sessions where session_id = :session

@@ -1,4 +1,4 @@
--- A session is done: progress 100. A second time is done; one that was abandoned stays so.
+-- A session is done: progress 100. Idempotent; one that was abandoned stays so.
 /*postgres select session_id from coordination_sessions where session_id = :session for update; */
 insert into refusals
 select iif(count(*) = 0, 'unknown_session', 'already_ended') from coordination_sessions where session_id = :session

@@ -5,4 +5,5 @@ select json_object(
       and t.tgname !~ '^(agent_|coordination_|payload[_ ]|refusals_raise)'),
   'leased', (select count(*) from agent_messages where due_at is not null and status = 'leased'),
   'overdue', (select count(*) from agent_messages where due_at is not null and status = 'leased' and due_at <= :now),
-  'dead', (select count(*) from agent_messages where status = 'dead'));
+  'dead', (select count(*) from agent_messages
+    where status = 'dead' and dead_reason <> 'cancelled' and dead_reason <> 'expired'));
