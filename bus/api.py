@@ -28,6 +28,7 @@ from bus.later import (
 )
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
+from bus.signatures import tell
 from bus.store import blocking, facts, opening
 from bus.store.url import Place, locate, locate_new
 
@@ -43,7 +44,7 @@ def _now(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[Bus, P], 
     def method(self: Bus, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.store.run(operation(*args, **kwargs))
 
-    method.__doc__ = operation.__doc__
+    tell(method, operation)
     return method
 
 
@@ -51,7 +52,7 @@ def _in_time(routine: Callable[P, Routine[T]]) -> Callable[Concatenate[Bus, P], 
     def method(self: Bus, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.store.carry_out(routine(*args, **kwargs))
 
-    method.__doc__ = routine.__doc__
+    tell(method, routine)
     return method
 
 
@@ -59,7 +60,7 @@ def _await(operation: Callable[P, Operation[T]]) -> Callable[Concatenate[AsyncBu
     async def method(self: AsyncBus, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.store.run(operation(*args, **kwargs))
 
-    method.__doc__ = operation.__doc__
+    tell(method, operation)
     return method
 
 
@@ -67,7 +68,7 @@ def _await_in_time(routine: Callable[P, Routine[T]]) -> Callable[Concatenate[Asy
     async def method(self: AsyncBus, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.store.carry_out(routine(*args, **kwargs))
 
-    method.__doc__ = routine.__doc__
+    tell(method, routine)
     return method
 
 

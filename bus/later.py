@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.errors import of_system
+from bus.signatures import Told
 
 
 class _Later:
@@ -19,7 +20,9 @@ class _Later:
         def operation(*args: object, **kwargs: object) -> Any:
             return getattr(self._module(), verb)(*args, **kwargs)
 
+        operation.__name__ = verb
         operation.__doc__ = f"See `{self._name}.{verb}`."
+        operation.__dict__["__wrapped__"] = Told(lambda: getattr(self._module(), verb))
         return operation
 
     def _module(self) -> Any:

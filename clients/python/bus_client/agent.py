@@ -16,6 +16,7 @@ from bus.api import Bus
 from bus.errors import BusError, Conflict
 from bus.inputs import Duration, receipt_list
 from bus.models import Message
+from bus.signatures import tell
 from bus_client.held import Held, ending, pause_after
 from bus_client.loop import Loop
 from bus_client.step import Step
@@ -30,7 +31,7 @@ def _mine(method: Callable[Concatenate[Bus, str, P], T]) -> Callable[Concatenate
     def bound(self: Identity, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return method(self.bus, self.id, *args, **kwargs)
 
-    bound.__doc__ = method.__doc__
+    tell(bound, method, 2)  # not `self` and the id
     return bound
 
 

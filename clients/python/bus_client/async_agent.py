@@ -14,6 +14,7 @@ from bus.api import AsyncBus
 from bus.errors import BusError, Conflict, error
 from bus.inputs import Duration, receipt_list
 from bus.models import Message
+from bus.signatures import tell
 from bus_client.agent import log, not_settled
 from bus_client.held import Held, ending, pause_after
 from bus_client.loop import Loop
@@ -29,7 +30,7 @@ def _mine(
     async def bound(self: AsyncIdentity, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await method(self.bus, self.id, *args, **kwargs)
 
-    bound.__doc__ = method.__doc__
+    tell(bound, method, 2)  # not `self` and the id
     return bound
 
 

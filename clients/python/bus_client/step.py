@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec
 from bus import checkpoints, messages, sessions, state
 from bus.models import Message
 from bus.operation import Operation
+from bus.signatures import tell
 
 P = ParamSpec("P")
 
@@ -16,7 +17,7 @@ def _later(operation: Callable[Concatenate[str, P], Operation[Any]]) -> Callable
     def method(self: Gatherer, /, *args: P.args, **kwargs: P.kwargs) -> None:
         self.operations.append(operation(self.agent, *args, **kwargs))
 
-    method.__doc__ = operation.__doc__
+    tell(method, operation, 1)  # not the id
     return method
 
 
