@@ -29,7 +29,7 @@ from bus.later import (
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.signatures import tell
-from bus.store import blocking, facts, opening
+from bus.store import blocking, facts, opening, restoring
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
@@ -221,6 +221,14 @@ class Bus:
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file. Raises `usage` where there is one already, and on PostgreSQL."""
         self.store.connection().backup(path)
+
+    @staticmethod
+    def restore(file: str, url: str | None = None) -> str | None:
+        """Put a copy that `backup` made in the place of the bus at `url`; where that is now, or None if there was none.
+
+        Who has it open is told `no_bus` within a second. Raises, for the copy, `damaged`, and what `open` raises.
+        """
+        return restoring.restore(locate(file), locate_new(url))
 
 
 class AsyncBus:

@@ -97,8 +97,8 @@ CATALOG: dict[str, Entry] = {
     "damaged": Entry(
         Fault,
         "the bus file is damaged",
-        "go back to a copy made by `bus backup`, or export what can be read: `sqlite3 FILE .recover`, or .dump where "
-        "sqlite3 was built without it",
+        "go back to a copy made by `bus backup`: `bus restore COPY`; or export what can be read: `sqlite3 FILE "
+        ".recover`, or .dump where sqlite3 was built without it",
     ),
     "outcome_unknown": Entry(
         Fault,

@@ -81,9 +81,12 @@ def to_yaml(milestone: Milestone) -> str:
     return str(yaml.safe_dump(document(milestone), sort_keys=False, allow_unicode=False))
 
 
-def export(milestone: Milestone, folder: Path) -> Path:
-    """Write a milestone to `folder`/active/<id>.yaml, whole or not at all; its path. Raises `fault`."""
+def export(milestone: Milestone, folder: Path) -> tuple[Path, bool]:
+    """Write a milestone to `folder`/active/<id>.yaml, whole or not at all; the path, and whether it is there: another
+    file is left as it is. Raises `fault`."""
     path = folder / "active" / f"{milestone.id}.yaml"
+    if path.is_file():
+        return path, path.read_bytes() == to_yaml(milestone).encode()
     try:
         folders.make(path.parent)
         with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
@@ -99,4 +102,4 @@ def export(milestone: Milestone, folder: Path) -> Path:
         raise error(
             "fault", f"{path} can't be written: {problem.strerror}", "make room and export it again"
         ) from problem
-    return path
+    return path, True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 
-from bus import folders
+from bus import clock, folders
 from bus.errors import error, of_system
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "lustre"}
@@ -70,6 +71,21 @@ def is_still(path: str, before: os.stat_result) -> None:
         if problem.errno != errno.ENOENT:  # then nobody can tell
             return
     raise error("no_bus", f"{path} was removed or replaced meanwhile", "start again on what is there")
+
+
+def exchange(path: str, fresh: str) -> str | None:
+    """Put a fresh file in the place of another; where that is now, with its WAL, or None if there was none.
+
+    Whoever comes meanwhile finds no file, and never the fresh one with the WAL of the other.
+    """
+    aside = f"{path}.{clock.now().replace(' ', 'T')}"
+    found = False
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path + suffix, aside + suffix)
+            found |= not suffix
+    os.rename(fresh, path)
+    return aside if found else None
 
 
 def _file_system(device: int) -> str:

@@ -131,6 +131,14 @@ def test_a_closed_output_is_said_plainly(agents: str, arguments: str) -> None:
     assert done.stderr.startswith("bus: standard output is closed")
 
 
+@pytest.mark.parametrize("arguments", ["send a task_assignment {} --from a", "receive a --ack", "receive a"])
+def test_what_could_not_be_told_of_is_not_done(agents: str, arguments: str) -> None:
+    bus("send", "a", "task_assignment", "{}", "--from", "a")
+    done = subprocess.run(["bash", "-c", '"$@" >&-', "x", *BUS, *arguments.split()], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (70, 1)
+    assert [(m["id"], m["status"]) for m in json.loads(bus("messages", "--json"))] == [(1, "ready")]
+
+
 @pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1", "LC_ALL": "C"}])
 def test_tables_are_in_utf8_whatever_the_locale(agents: str, locale: dict[str, str]) -> None:
     for arguments in ("agents", "state list a", "top --once"):

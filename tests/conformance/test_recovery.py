@@ -320,10 +320,15 @@ def test_a_milestone_is_made_from_a_plan(planned: Bus, tmp_path: Path) -> None:
         [{"name": "build"}], {"weeks": 2}, ["m6"], "ann",
     )  # fmt: skip
     assert (made.data["planning_session"], made.data["recovered"]) == ("p", True)
-    path = milestones.export(made, tmp_path / ".milestones")
+    path, written = milestones.export(made, tmp_path / ".milestones")
+    assert written
     assert path == tmp_path / ".milestones" / "active" / "m7.yaml"
     assert "title: Ship it\nstatus: planned\n" in path.read_text()
     assert os.listdir(path.parent) == ["m7.yaml"]
+    assert milestones.export(made, tmp_path / ".milestones") == (path, True)
+    path.write_text("mine\n")
+    assert milestones.export(made, tmp_path / ".milestones") == (path, False)
+    assert path.read_text() == "mine\n"
 
 
 def test_a_milestone_is_made_once_and_never_over_another(planned: Bus) -> None:

@@ -56,6 +56,7 @@ COMMANDS = {
     "where": "place",
     "doctor": "place",
     "backup": "place",
+    "restore": "place",
     "copy": "copying",
     "status": "place",
     "prune": "place",

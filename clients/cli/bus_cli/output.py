@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -69,12 +69,17 @@ class Output:
     @staticmethod
     def write(data: bytes) -> None:
         """Write bytes to stdout. Raises `fault` when nobody can take them."""
-        if sys.stdout is None:
-            raise error("fault", "standard output is closed", "leave it open, or send it to a file")
         try:
-            sys.stdout.buffer.write(data)
+            Output.opened().buffer.write(data)
         except OSError as problem:
             raise unwritable(problem) from problem
+
+    @staticmethod
+    def opened() -> TextIO:
+        """Stdout. Raises `fault` when it is closed: for what must not be done when nobody can be told of it."""
+        if sys.stdout is None:
+            raise error("fault", "standard output is closed", "leave it open, or send it to a file")
+        return sys.stdout
 
     @staticmethod
     def flush() -> None:

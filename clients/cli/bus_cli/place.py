@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bus.api import Bus
 from bus.store.url import locate
 from bus_cli.output import Output, command
 from bus_cli.text import safe
@@ -51,6 +52,17 @@ def backup(out: Output, file: str) -> None:
     with out.open() as bus:
         bus.backup(str(Path(file).absolute()))
     out.show({"backup": file})
+
+
+@click.command()
+@click.argument("file")
+@command
+def restore(out: Output, file: str) -> None:
+    """Go back to a copy that `bus backup` made. What was there is set aside, whole; stop the agents first."""
+    aside = Bus.restore(file, out.url)
+    out.show(
+        {"restored": file, "aside": aside}, f"restored from {file}" + (f"; what was there is {aside}" if aside else "")
+    )
 
 
 @click.command()

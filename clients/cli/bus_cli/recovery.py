@@ -167,9 +167,10 @@ def _apply(out: Output, bus: Bus, session: str, option: str, milestone: str | No
     words = _did(done)
     try:
         if done.milestone_id:
-            path = milestones.export(bus.milestone_show(done.milestone_id), folder(bus.url))
-            told["file"] = str(path)
-            words.append(f"milestone {done.milestone_id} is in {path}")
+            path, written = milestones.export(bus.milestone_show(done.milestone_id), folder(bus.url))
+            told["file"] = str(path) if written else None
+            where = f"is in {path}" if written else f"is on the bus; {path} is another, and was left as it is"
+            words.append(f"milestone {done.milestone_id} {where}")
         if respawn:
             told["started"] = _respawn(bus, session, words)
     finally:  # what was applied is told also when the rest fails
