@@ -230,26 +230,26 @@ def _seen(row: Row, now: float) -> Seen:
 
 
 @writing
-def bury(dead: Sequence[Seen], alive: Sequence[Seen] = ()) -> Steps[list[Lifecycle]]:
+def close(dead: Sequence[Seen], alive: Sequence[Seen] = ()) -> Steps[list[Lifecycle]]:
     """Close the records of the dead: killed, ended when last seen; and note that the others were seen now."""
     lists = {"dead": json.dumps([seen[:2] for seen in dead]), "alive": json.dumps([seen[:2] for seen in alive])}
-    return salvage.records((yield Query("lifecycle/bury", lists)), Lifecycle)
+    return salvage.records((yield Query("lifecycle/close", lists)), Lifecycle)
 
 
-def bury_the_dead() -> Routine[list[Lifecycle]]:
+def close_the_dead() -> Routine[list[Lifecycle]]:
     """Find out who died unseen, and close their records; those. Nothing is written when nobody did."""
     seen: list[Seen] = yield open_lives()
     dead = [one for one in seen if one.life is Life.DEAD]
-    found: list[Lifecycle] = (yield bury(dead)) if dead else []
+    found: list[Lifecycle] = (yield close(dead)) if dead else []
     return found
 
 
 def survey() -> Routine[list[Lifecycle]]:
-    """As `bury_the_dead`, and note when the living were seen: what a monitor does at each of its rounds."""
+    """As `close_the_dead`, and note when the living were seen: what a monitor does at each of its rounds."""
     seen: list[Seen] = yield open_lives()
     dead = [one for one in seen if one.life is Life.DEAD]
     alive = [one for one in seen if one.life is Life.ALIVE]
-    found: list[Lifecycle] = (yield bury(dead, alive)) if seen else []
+    found: list[Lifecycle] = (yield close(dead, alive)) if seen else []
     return found
 
 

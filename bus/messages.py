@@ -152,9 +152,9 @@ def receive(
 ) -> Routine[list[Message]]:
     """Lease up to `limit` messages, the most urgent first, from the agent's mailbox and its type's queue.
 
-    `wait` sleeps until there is one, at most so long (without polling); else an empty list says there is none. `lease`
-    is how long they are ours (default: the setting lease_seconds). `ack` acknowledges them in the same transaction.
-    Leases of a holder that is known to be dead come back at once. `limit` is 1 to 10,000. Raises `unknown_agent`.
+    `wait` sleeps until there is one, at most so long; else an empty list says there is none. `lease` is how long they
+    are ours (default: the setting lease_seconds). `type`: only of that type. `ack` acknowledges them in the same
+    transaction. What a dead process held comes back at once. `limit` is 1 to 10,000. Raises `unknown_agent`.
     """
     claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
     return _until_found(agent, claiming, claiming, inputs.duration(wait) or 0)

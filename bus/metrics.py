@@ -43,7 +43,7 @@ class Family(NamedTuple):
 
 def metrics() -> Routine[list[Family]]:
     """The numbers of the bus, after the records of those that died unseen were closed."""
-    yield from lifecycle.bury_the_dead()
+    yield from lifecycle.close_the_dead()
     found: Mapping[str, Any] = yield _numbers()
     looking: Operation[list[Velocity]] = reports.by_type()
     speeds: list[Velocity] = yield looking

@@ -44,7 +44,14 @@ class MessageStatus(StrEnum):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """A message as it stood when it was read; `receipt` names its last delivery, as in `42.3`."""
+    """A message as it stood when it was read.
+
+    `receipt` names its last delivery, as in `42.3`; it is what `ack` and its like take. `due_at` is when something
+    happens to it by itself: a scheduled message becomes ready, a lease runs out, a ready one expires (None: never).
+    `retry_count` is how often it came back since it was sent or redriven, `priority` 1 to 10. `leased_by` has it, or
+    had it when its lease ran out or it ended. `reason` is what was said as it was released or rejected, `raw` the
+    payload as JSON.
+    """
 
     id: int
     session_id: str
@@ -331,8 +338,12 @@ class SessionCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's life on record: spawned → running → completed, failed or killed. Durations are in milliseconds, from
-    spawn to completion and from spawn to start; `unseen`: it was found gone, and ended when it was last seen."""
+    """An agent's life on record: spawned → running → completed, failed or killed.
+
+    `agent_id` is the number of the record; the agent's id in the registry is `registry_id`. `duration_ms` is from
+    spawn to completion, `idle_time_ms` from spawn to start, both in milliseconds. `unseen`: it was found gone, and
+    ended when it was last seen.
+    """
 
     agent_id: int
     pid: int

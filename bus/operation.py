@@ -24,7 +24,7 @@ Row = tuple[Any, ...]
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """Run schemas/operations/`name`.sql; answered with the rows of its statements."""
+    """Run schemas/operations/`name`.sql; answered with the rows of the one of its statements that returns some."""
 
     name: str
     parameters: Mapping[str, object]

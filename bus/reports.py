@@ -1,6 +1,6 @@
 """What the records of agents' lives answer: who runs, how fast, what is slow, when, how much, who waits on whom.
 
-Each report first finds out who died unseen (`lifecycle.bury_the_dead`), so that none counts the dead among the running.
+Each report first finds out who died unseen (`lifecycle.close_the_dead`), so that none takes the dead for running.
 Durations are in milliseconds. Percentile p of n sorted values is the one at floor(n * p / 100), counted from 0, or the
 last; they are of all ended agents whose duration is known.
 """
@@ -134,7 +134,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 def _truthful(report: Operation[T]) -> Generator[Operation[Any] | Pause, Any, T]:
     """A report, after the records of those that died unseen were closed."""
-    yield from lifecycle.bury_the_dead()
+    yield from lifecycle.close_the_dead()
     found: T = yield report
     return found
 

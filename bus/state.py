@@ -57,7 +57,7 @@ def load(agent: str, key: str) -> Steps[str | None]:
 
 @looking
 def load_versioned(agent: str, key: str) -> Steps[Versioned | None]:
-    """The value under a key and its version, for `save(…, if_version=…)`; None when there is none."""
+    """The value under a key and its version, as a pair, for `save(…, if_version=…)`; None when there is none."""
     rows = yield Query("state/load", {"agent": inputs.name(agent), "key": inputs.key(key)})
     return (str(rows[0][0]), int(rows[0][1])) if rows else None
 

@@ -41,7 +41,7 @@ _bus_upward() { _bus_seldom "$@"; }
 _bus_moved() { _bus_seldom "$@"; }
 _bus_in_turn() { _bus_seldom "$@"; }
 _bus_checkpoint() { _bus_seldom "$@"; }
-_bus_bury() { _bus_seldom "$@"; }
+_bus_relieve() { _bus_seldom "$@"; }
 initialize_agent_coordination() { _bus_seldom "$@"; }
 register_agent() { _bus_seldom "$@"; }
 update_agent_status() { _bus_seldom "$@"; }

@@ -62,7 +62,7 @@ select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" 
       fi
     done
     ((${#_records[@]} == 0)) || return 0
-    [[ $_damaged != '|' ]] || _bus_bury "$_holders" || return
+    [[ $_damaged != '|' ]] || _bus_relieve "$_holders" || return
   done
   return 1
 }

@@ -177,8 +177,8 @@ where key = ':agent';
 .read messages/give_back.sql
 update temp.sqlite_parameters set value = substr(:was, 1, instr(:was, '|') - 1) where key = ':agent';"
 
-# _bus_bury HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
-_bus_bury() {
+# _bus_relieve HOLDERS: gives back what the dead among them had leased; 1 when none of them is known to be dead.
+_bus_relieve() {
   local _holder _any=1
   while IFS= read -r _holder; do
     _bus_is_dead "$_holder" || continue

@@ -555,7 +555,7 @@ def test_one_found_dead_is_told_when_nobody_has_said_more_for_a_minute(team: Bus
         pid = ended.pid
     id = team.trace_spawn("x", "t", pid=pid)
     team.trace_start(id)
-    assert [life.agent_id for life in team.trace_bury_the_dead()] == [id]
+    assert [life.agent_id for life in team.trace_close_the_dead()] == [id]
     assert export(receiver) == "0 spans exported\n"
     with clock.moved(61):
         team.export_claim("other")

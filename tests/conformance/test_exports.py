@@ -67,7 +67,7 @@ def test_one_that_was_found_gone_is_told_a_minute_later(team: Bus, monkeypatch: 
         with monkeypatch.context() as gone:
             gone.setattr(liveness, "started_at", lambda pid: None)
             id = team.trace_spawn("x", "t", pid=os.getpid())
-            team.trace_bury_the_dead()
+            team.trace_close_the_dead()
         assert told(team).lived == []
         assert not team.export_batch(TARGET).moves()
     with clock.moved(61):

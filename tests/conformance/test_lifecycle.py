@@ -185,7 +185,7 @@ def test_who_was_spawned_before_it_was_told_was_last_seen_then(bus: Bus, process
         id = bus.trace_spawn("x", "t", pid=process.pid, at="2030-06-01T12:00:10Z")
         process.kill()
         process.wait()
-        bus.trace_bury_the_dead()
+        bus.trace_close_the_dead()
     assert bus.trace_show(id).duration_ms == 0
 
 
@@ -193,8 +193,8 @@ def test_every_report_finds_the_dead(bus: Bus, process: Process) -> None:
     ids = [bus.trace_spawn("x", f"t{n}", pid=process.pid) for n in range(6)]
     process.kill()
     process.wait()
-    assert bus.trace_bury_the_dead() == [bus.trace_show(id) for id in ids]
-    assert bus.trace_bury_the_dead() == []
+    assert bus.trace_close_the_dead() == [bus.trace_show(id) for id in ids]
+    assert bus.trace_close_the_dead() == []
     assert [(v.killed, v.active) for v in bus.trace_velocity()] == [(6, 0)]
     assert [(w.on, w.owner) for w in bus.trace_waiting()] == []
 
@@ -204,7 +204,7 @@ def test_whoever_waited_for_it_may_still_say_how_it_ended(bus: Bus, process: Pro
     bus.trace_start(id)
     process.kill()
     process.wait()
-    bus.trace_bury_the_dead()
+    bus.trace_close_the_dead()
     ended = bus.trace_finish(id, exit_code=0)
     assert (ended.status, ended.unseen, ended.exit_code, ended.error_message) == ("completed", False, 0, None)
     with refused("already_ended"):
@@ -213,9 +213,9 @@ def test_whoever_waited_for_it_may_still_say_how_it_ended(bus: Bus, process: Pro
 
 def test_a_record_that_has_another_process_by_now_is_not_closed(bus: Bus) -> None:
     id = bus.trace_spawn("x", "t", pid=os.getpid())
-    bus.apply([lifecycle.bury([lifecycle.Seen(id, os.getpid() + 1, Life.DEAD)])])
+    bus.apply([lifecycle.close([lifecycle.Seen(id, os.getpid() + 1, Life.DEAD)])])
     assert bus.trace_show(id).status == "spawned"
-    bus.apply([lifecycle.bury([lifecycle.Seen(id, os.getpid(), Life.DEAD)])])
+    bus.apply([lifecycle.close([lifecycle.Seen(id, os.getpid(), Life.DEAD)])])
     assert bus.trace_show(id).status == "killed"
 
 
@@ -236,14 +236,14 @@ def test_another_process_under_the_same_pid_is_not_taken_for_it(bus: Bus, monkey
     bus.trace_start(id)
     started_at = liveness.started_at
     monkeypatch.setattr(liveness, "started_at", lambda pid: (started_at(pid) or 0) + 1)
-    assert [life.agent_id for life in bus.trace_bury_the_dead()] == [id]
+    assert [life.agent_id for life in bus.trace_close_the_dead()] == [id]
 
 
 def test_one_that_never_ran_and_was_found_gone_may_still_be_told_to_have_failed(bus: Bus, process: Process) -> None:
     id = bus.trace_spawn("x", "t", pid=process.pid)
     process.kill()
     process.wait()
-    bus.trace_bury_the_dead()
+    bus.trace_close_the_dead()
     assert bus.trace_show(id).unseen
     ended = bus.trace_abort(id, error="no such command")
     assert (ended.status, ended.unseen, ended.error_message) == ("failed", False, "no such command")
@@ -253,7 +253,7 @@ def test_one_that_was_found_gone_may_begin_after_all(bus: Bus, process: Process)
     id = bus.trace_spawn("x", "t", pid=process.pid)
     process.kill()
     process.wait()
-    bus.trace_bury_the_dead()
+    bus.trace_close_the_dead()
     started = bus.trace_start(id, pid=os.getpid(), agent="one")
     assert (started.status, started.unseen, started.error_message, started.completed_at) == (
         "running", False, None, None,
@@ -276,7 +276,7 @@ def test_a_heartbeat_of_its_own_process_tells_that_it_was_alive(bus: Bus, proces
         bus.register("two", type="validation", session="s", pid=os.getpid())
     with at(100):
         bus.heartbeat("two")
-        bus.trace_bury_the_dead()
+        bus.trace_close_the_dead()
     assert [bus.trace_show(dead).duration_ms for dead in (id, other)] == [60000, 0]
 
 
@@ -363,7 +363,7 @@ def test_one_that_leaves_after_it_was_found_gone_has_ended_as_it_says(
         id = bus.trace_enter("one", type="validation", session="s")
         with monkeypatch.context() as gone:
             gone.setattr(liveness, "started_at", lambda pid: None)
-            assert [life.agent_id for life in bus.trace_bury_the_dead()] == [id]
+            assert [life.agent_id for life in bus.trace_close_the_dead()] == [id]
     with at(40):  # by a clock that was set back
         bus.trace_leave("one", id)
     found = bus.trace_show(id)

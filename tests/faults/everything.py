@@ -93,7 +93,7 @@ def lives(bus: Bus, world: World) -> None:
         bus.trace_abort(second, error="it can't be")
         bus.trace_start(third)
         bus.register("zoe", type=work.EXECUTOR, session="s", pid=process.pid, command="true")
-    bus.trace_bury_the_dead()
+    bus.trace_close_the_dead()
     guest = bus.trace_enter("guest", type=work.EXECUTOR, session="s")
     bus.trace_leave("guest", guest)
     run = {"pid": 4001, "agent_type": "t", "task_id": "w", "started_at": "2025-06-01T12:00:00Z", "status": "running"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import schemas
+from bus import Bus, schemas
 from bus.store import sqlite_statements
 
 
@@ -46,3 +46,18 @@ def test_no_pragma_is_asked_like_a_table_with_a_number() -> None:
     files = Path(schemas.root(), "operations").rglob("*.sql")
     asked = [file.name for file in files if re.search(r"pragma_\w+\(", file.read_text())]
     assert asked == []
+
+
+def test_one_statement_of_an_operation_returns_rows_at_most() -> None:
+    """SQLite's stores put the rows of all together, PostgreSQL's take those of the last that has some."""
+
+    class Any(dict[str, object]):
+        def __missing__(self, name: str) -> None:
+            return None
+
+    with Bus.open(":memory:", create=True) as bus:
+        execute = bus.store.connection().sqlite.execute  # type: ignore[attr-defined]
+        for path in sorted(Path(schemas.root(), "operations").glob("*/*.sql")):
+            name = f"{path.parent.name}/{path.stem}"
+            plans = [execute(f"explain {part.statement}", Any()).fetchall() for part in schemas.parts(name)]
+            assert sum(any(row[1] == "ResultRow" for row in plan) for plan in plans) <= 1, name

@@ -59,7 +59,7 @@ def _follow(bus: Bus, interval: float) -> None:
 
 
 def _look(bus: Bus) -> Overview:
-    bus.trace_bury_the_dead()
+    bus.trace_close_the_dead()
     return bus.overview()
 
 
