@@ -188,7 +188,7 @@ class Agent(Identity):
             if ended:
                 self.ack(receipt)
             else:
-                self.release(receipt, delay=pause_after(message))
+                self.release(receipt, delay=pause_after(message), reason=self.held.reason(receipt))
         except BusError as problem:
             self.held.drop(receipt)
             not_settled(self.id, receipt, ended, problem)
@@ -198,10 +198,15 @@ class Agent(Identity):
         """Gather operations in the body and commit them in one transaction at its end, acknowledging `message`.
 
         All or none: raises what the first refused operation raises, `lease_lost` when the message went to another,
-        `already_ended` when this step was committed before.
+        `already_ended` when this step was committed before. When the body raises nothing is done, and a message that is
+        given back for it says why.
         """
         step = Step(self.id, self.session, message)
-        yield step
+        try:
+            yield step
+        except BaseException as problem:
+            self.held.failed(message, problem)
+            raise
         step.results = self.bus.apply(step.finished())
         if message and message.receipt:
             self.held.drop(message.receipt)

@@ -166,7 +166,11 @@ class AsyncAgent(AsyncIdentity):
     async def step(self, message: Message | None = None) -> AsyncIterator[Step]:
         """As `Agent.step`; what is gathered in the body is not awaited."""
         step = Step(self.id, self.session, message)
-        yield step
+        try:
+            yield step
+        except BaseException as problem:
+            self.held.failed(message, problem)
+            raise
         step.results = await self.bus.apply(step.finished())
         if message and message.receipt:
             self.held.drop(message.receipt)
@@ -183,7 +187,7 @@ class AsyncAgent(AsyncIdentity):
             if ended:
                 await self.ack(receipt)
             else:
-                await self.release(receipt, delay=pause_after(message))
+                await self.release(receipt, delay=pause_after(message), reason=self.held.reason(receipt))
         except BusError as problem:
             self.held.drop(receipt)
             not_settled(self.id, receipt, ended, problem)

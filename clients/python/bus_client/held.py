@@ -20,6 +20,7 @@ class Held:
 
     def __init__(self, heartbeat: float, changed: Callable[[], None]) -> None:
         self._receipts: dict[str, float] = {}
+        self._reasons: dict[str, str] = {}
         self._heartbeat = max(heartbeat, SHORTEST_PAUSE)
         self._changed = changed
         self._lock = threading.RLock()  # the keeper renews in a thread of its own
@@ -40,6 +41,16 @@ class Held:
         """Somebody settled these."""
         for receipt in [receipts] if isinstance(receipts, str) else receipts:
             self._receipts.pop(receipt, None)
+            self._reasons.pop(receipt, None)
+
+    def failed(self, message: Message | None, problem: BaseException) -> None:
+        """The step of a message raised; its reason, should it be given back."""
+        if message and message.receipt in self:
+            self._reasons[message.receipt or ""] = _in_a_line(problem)
+
+    def reason(self, receipt: str) -> str | None:
+        """Why the work on a message failed, when that is known."""
+        return self._reasons.get(receipt)
 
     def __contains__(self, receipt: object) -> bool:
         return receipt in self._receipts
@@ -70,5 +81,9 @@ def ending(problem: BaseException | None) -> dict[str, str]:
     """How an agent ends whose block ended so: its status, and what went wrong in a line."""
     if problem is None:
         return {"status": "completed"}
+    return {"status": "failed", "error": _in_a_line(problem)}
+
+
+def _in_a_line(problem: BaseException) -> str:
     words = "".join(traceback.format_exception_only(problem)).strip().replace("\0", "\ufffd")
-    return {"status": "failed", "error": words.encode("utf-8", "replace").decode()[:LONGEST_ERROR]}
+    return words.encode("utf-8", "replace").decode()[:LONGEST_ERROR]
