@@ -394,6 +394,7 @@ ODD = {
         ["types", "add", "operation", "o", "--artifact", "a=b"],
         ["types", "add", "operation", "o", "--artifact", "a=1_0"],
         ["types", "add", "operation", "o", "--artifact", "a=1", "--artifact", "b"],
+        ["types", "add", "operation", "o", "--artifact", "a=1", "--artifact", "a=2"],
         ["session", "progress", "s", "nan"],
         ["session", "progress", "s", "1_0"],
         ["session", "progress", "s", "٣"],

@@ -64,9 +64,12 @@ def _weights(artifacts: tuple[str, ...]) -> list[str] | dict[str, float]:
     if not any("=" in artifact for artifact in artifacts):
         return list(artifacts)
     try:
-        return {key: plain(weight) for key, weight in (artifact.split("=") for artifact in artifacts)}
+        weights = {key: plain(weight) for key, weight in (artifact.split("=") for artifact in artifacts)}
     except ValueError as problem:
         raise error("usage", "an artifact is KEY=WEIGHT", "give a weight to each, or to none") from problem
+    if len(weights) < len(artifacts):
+        raise error("usage", "an artifact is named twice", "name each once")
+    return weights
 
 
 @click.group()
