@@ -374,7 +374,7 @@ def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
     return sorted(id for id, _ in rows)
 
 
-def wait_ended(id: int, *, wait: Duration) -> Routine[Message]:
+def wait_ended(id: int | str, *, wait: Duration) -> Routine[Message]:
     """Wait until a message is acknowledged or dead, at most so long; the message as it then stands.
 
     One that expired while nobody held it is told as dead, also before a receiver finds it and buries it.
@@ -387,7 +387,7 @@ def wait_ended(id: int, *, wait: Duration) -> Routine[Message]:
         if found.status in ENDED or left <= 0:
             return found
         expires = found.expires_at.timestamp() - now if found.expires_at else 0
-        yield Pause([agents.ended(id)], min(left, expires) if expires > 0 else left)
+        yield Pause([agents.ended(found.id)], min(left, expires) if expires > 0 else left)
 
 
 _now = reading(config.now)

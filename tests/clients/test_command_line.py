@@ -61,6 +61,14 @@ def test_the_life_of_a_message(here: str) -> None:
     assert bus("release", "1.1", status=76) == ""
 
 
+def test_a_message_that_expired_is_told_as_dead_also_when_nobody_has_looked(here: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a", "--expires", "5m")
+    assert "ready" in bus("message", "1")
+    assert "expired" in bus("message", "1", BUS_NOW="+301")
+    assert json.loads(bus("message", "1", "--json", BUS_NOW="+301"))["dead_reason"] == "expired"
+    assert json.loads(bus("messages", "--json"))[0]["status"] == "ready", "nothing was changed"
+
+
 def test_looking_at_a_mailbox_nobody_has_is_empty(here: str) -> None:
     assert bus("messages", "--to", "nobody", "--json") == "[]\n"
     assert bus("messages", "--pending", "nobody", "--json") == "[]\n"
