@@ -29,7 +29,7 @@ from bus.later import (
 from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.signatures import tell
-from bus.store import blocking, facts, opening, restoring
+from bus.store import blocking, facts, opening
 from bus.store.url import Place, locate, locate_new
 
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ class Bus:
 
         Who has it open is told `no_bus` within a second. Raises, for the copy, `damaged`, and what `open` raises.
         """
+        from bus.store import restoring  # seldom needed
+
         return restoring.restore(locate(file), locate_new(url))
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import inspect
 
-_MADE = re.compile(r"(?:Operation|Steps|Routine)\[(.*)\]")  # what a store makes its result of
+MADE = r"(?:Operation|Steps|Routine)\[(.*)\]"  # what a store makes its result of
 
 
 class Told:
     """Stands behind a function, as its `__wrapped__`, for the one it passes its arguments to. `given` of these it gives
     by itself; a method has `self` instead."""
+
+    __slots__ = ("_given", "_method", "_other")
 
     def __init__(self, other: Callable[[], Callable[..., Any]], given: int = 0, method: bool = False) -> None:
         self._other = other
@@ -28,10 +29,11 @@ class Told:
     @property
     def __signature__(self) -> inspect.Signature:
         import inspect
+        import re
 
         found = inspect.signature(self._other())
         itself = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)] if self._method else []
-        made = _MADE.fullmatch(str(found.return_annotation))
+        made = re.fullmatch(MADE, str(found.return_annotation))
         return found.replace(
             parameters=[*itself, *list(found.parameters.values())[self._given :]],
             return_annotation=made[1] if made else found.return_annotation,
