@@ -85,9 +85,9 @@ def export(milestone: Milestone, folder: Path) -> tuple[Path, bool]:
     """Write a milestone to `folder`/active/<id>.yaml, whole or not at all; the path, and whether it is there: another
     file is left as it is. Raises `fault`."""
     path = folder / "active" / f"{milestone.id}.yaml"
-    if path.is_file():
-        return path, path.read_bytes() == to_yaml(milestone).encode()
     try:
+        if path.is_file():
+            return path, path.read_bytes() == to_yaml(milestone).encode()
         folders.make(path.parent)
         with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".", delete=False) as file:
             try:
