@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bus.errors import error
+
 DAY = 86400.0  # seconds
 _given = os.environ.get("BUS_NOW", "")  # read once: it is for whole processes, and a look costs a microsecond
 _shift = 0.0
@@ -61,8 +63,16 @@ def parse(text: str) -> float:
 def seconds() -> float:
     """Seconds since 1970, as moved by a test."""
     if _given:
-        return time.time() + float(_given) if _given[0] in "+-" else parse(_given)
+        return _seconds_given()
     return (time.time() if _frozen is None else _frozen) + _shift
+
+
+def _seconds_given() -> float:
+    try:
+        return time.time() + float(_given) if _given[0] in "+-" else parse(_given)
+    except ValueError as problem:
+        hint = "write UTC as YYYY-MM-DD HH:MM:SS, or seconds to add, such as +90"
+        raise error("usage", f"BUS_NOW is no moment: {_given[:40]!r}", hint) from problem
 
 
 def given() -> str | None:

@@ -194,7 +194,8 @@ def _apply(session: str, option: str, by: str, milestone: str | None) -> Steps[R
     made = None
     if option == "create-milestone":
         made = yield from _milestone(found, milestone)
-    failed, given_back, buried = yield from _relieve(found, option, by)
+    ended = found.session.status in OUTCOMES.values()  # and as the option wants it
+    failed, given_back, buried = ([], [], []) if ended else (yield from _relieve(found, option, by))
     relieved = bool(failed or given_back or buried)
     moved = yield from _move(found, option, relieved)
     told = Recovered(

@@ -69,6 +69,14 @@ def test_a_message_that_expired_is_told_as_dead_also_when_nobody_has_looked(here
     assert json.loads(bus("messages", "--json"))[0]["status"] == "ready", "nothing was changed"
 
 
+@pytest.mark.parametrize("moment", ["garbage", "1795331000", "+x", "2026-02-30 10:00:00"])
+def test_a_moment_that_is_none_is_told_so_and_not_as_damage(here: str, moment: str) -> None:
+    for words in (["status"], ["send", "b", "task_assignment", "{}", "--from", "a"]):
+        done = subprocess.run([*BUS, *words], capture_output=True, check=False, env={**os.environ, "BUS_NOW": moment})
+        assert (done.returncode, done.stdout) == (64, b"")
+        assert done.stderr.startswith(b"bus: BUS_NOW is no moment")
+
+
 def test_looking_at_a_mailbox_nobody_has_is_empty(here: str) -> None:
     assert bus("messages", "--to", "nobody", "--json") == "[]\n"
     assert bus("messages", "--pending", "nobody", "--json") == "[]\n"

@@ -145,6 +145,17 @@ def test_a_second_time_nothing_is_left_to_do(wreck: Bus, option: str) -> None:
     assert (wreck.session_show("s"), wreck.agents(), wreck.messages()) == before
 
 
+def test_what_has_ended_is_recovered_no_more(team: Bus, process: Process) -> None:
+    team.register("late", type="validation", session="s", pid=process.pid)
+    team.session_abandon("s")
+    process.kill()
+    process.wait()
+    before = (team.session_show("s"), team.agents())
+    done = team.recovery_apply("s", "abandon", by="me")
+    assert (done.changed, done.failed) == (False, [])
+    assert (team.session_show("s"), team.agents()) == before
+
+
 def test_who_is_marked_failed_keeps_what_is_known_of_its_error(wreck: Bus) -> None:
     wreck.heartbeat("one", task="t")
     wreck.update("lost", error_info={"disk": "full"})
