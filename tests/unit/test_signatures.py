@@ -2,6 +2,7 @@
 
 import inspect
 import pydoc
+import re
 
 import pytest
 from bus_client import Agent, AsyncAgent, Step
@@ -34,5 +35,6 @@ def test_a_step_gives_the_agent_by_itself() -> None:
 def test_what_is_bound_has_no_self_and_help_shows_it() -> None:
     with Bus.open(":memory:", create=True) as bus:
         assert "self" not in inspect.signature(bus.send).parameters
-        assert "send(sender: 'str', to: 'str', type: 'str'" in pydoc.plain(pydoc.render_doc(bus.send))
+        told = " ".join(pydoc.plain(pydoc.render_doc(bus.send)).replace("'", "").split())  # 3.14 breaks lines
+        assert re.search(r"\bsend\( ?sender: str, to: str, type: str", told)
     assert "def send(" in inspect.getsource(Bus.send)
