@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 
-from bus import clock, folders
+from bus import folders
 from bus.errors import error, of_system
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "lustre"}
@@ -78,7 +79,7 @@ def exchange(path: str, fresh: str) -> str | None:
 
     Whoever comes meanwhile finds no file, and never the fresh one with the WAL of the other.
     """
-    aside = f"{path}.{clock.now().replace(' ', 'T')}"
+    aside = next(name for number in itertools.count(1) if not os.path.lexists(name := f"{path}.aside-{number}"))
     found = False
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):

@@ -100,7 +100,7 @@ class Connection:
             self._break()  # else it is this thread that is at work, and forks in a signal handler
 
     def _open(self) -> None:
-        with _border(self.url.path):
+        with border(self.url.path):
             connection = _connect(self.url, self._read_only)
             try:
                 prepare(connection, self.url, TIMEOUT, self._read_only)
@@ -147,18 +147,10 @@ class Connection:
 
     def backup(self, path: str) -> None:
         """Copy the bus, online, into a new file."""
-        path = os.path.abspath(path)
-        if os.path.lexists(path):
-            raise error("usage", f"{path} is there already", "name a new file")
-        files.make(path)
-        try:
-            with self.in_use, _border(self.url.path), contextlib.closing(_target(path)) as copy:
-                if self._broken:
-                    self._open()
-                self.sqlite.backup(copy)
-        except BaseException:
-            os.unlink(path)
-            raise
+        with self.in_use, border(self.url.path):
+            if self._broken:
+                self._open()
+            back_up(self.sqlite, os.path.abspath(path))
 
     def _write(self, operation: Operation[T]) -> T:
         transaction = Transaction(self, operation.brief)
@@ -295,8 +287,29 @@ class _UnreadableText(Exception):
     """Text that is not UTF-8 came up in a transaction."""
 
 
+def still(path: str) -> sqlite3.Connection:
+    """A copy that nobody writes to, for reading: where it has no WAL, nothing is made beside it."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(f"{path}-wal").st_size:
+            return sqlite3.connect(file(path, "ro"), uri=True)
+    return sqlite3.connect(f"{file(path, 'ro')}&immutable=1", uri=True)
+
+
+def back_up(source: sqlite3.Connection, path: str) -> None:
+    """Copy a database into a new file."""
+    if os.path.lexists(path):
+        raise error("usage", f"{path} is there already", "name a new file")
+    files.make(path)
+    try:
+        with contextlib.closing(_target(path)) as copy:
+            source.backup(copy)
+    except BaseException:  # a signal, too, leaves no half of a copy
+        os.unlink(path)
+        raise
+
+
 @contextlib.contextmanager
-def _border(path: str) -> Iterator[None]:
+def border(path: str) -> Iterator[None]:
     """Where the driver's errors become the bus's, while nothing is written into a bus. SQLite calls it a failure of the
     disk when that has no room for the -shm file."""
     try:

@@ -76,7 +76,7 @@ _bus_number() {
 _bus_print() { printf '%s\n' "$1" 2>/dev/null || _bus_fail fault "standard output can't be written" "give it a reader"; }
 
 # What nobody could be told of must not be done.
-_bus_opened() {
+_bus_stdout() {
   [[ -e /dev/fd/1 || ! -d /dev/fd/ ]] || _bus_fail fault "standard output is closed" "leave it open, or send it to a file"
 }
 
@@ -277,7 +277,7 @@ from temp.sqlite_parameters where key = ':payload';
 
 # send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
-  _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" && _bus_opened || return
+  _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" && _bus_stdout || return
   local REPLY _priority _operation=messages/send _bus_bell=$2 _digit='[0123456789abcdef]'
   local -a _context=()
   _bus_number "${5:-5}" || return

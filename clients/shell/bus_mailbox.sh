@@ -92,7 +92,7 @@ get_agent_messages() {
     _bus_parts "$REPLY" $'\n'
     _taken=(${_parts[@]+"${_parts[@]}"})
   else
-    _bus_opened || return
+    _bus_stdout || return
     _bus_claim "$1" 10000 "$_bus_finish" || _status=$?
     ((_status <= 1)) || { _bus_else "$_status" "" receive --limit 10000 --ack --json -- "$1" || _status=$?
       return $((_status == 1 || _status == _bus_elsewhere ? 0 : _status)); }

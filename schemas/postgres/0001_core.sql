@@ -448,6 +448,15 @@ end $$;
 create trigger agent_registry_revives before update of last_heartbeat on agent_registry
 for each row when (new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat)
 execute function agent_registry_revives();
+create function agent_registry_rings() returns trigger language plpgsql set search_path from current as $$
+declare
+  rung boolean := bell_ring(new.agent_id);  -- another of its processes may wait for what it no longer is
+begin
+  return null;
+end $$;
+create trigger agent_registry_rings after update of agent_type, session_id on agent_registry
+for each row when (old.agent_type <> new.agent_type or old.session_id <> new.session_id)
+execute function agent_registry_rings();
 create trigger agent_registry_beats after update of last_heartbeat on agent_registry
 for each row when (old.last_heartbeat <> new.last_heartbeat) execute function agent_registry_beats();
 
@@ -912,16 +921,6 @@ begin
       order by t.name)));
 end $$;
 select payload_checks();
-
-create function agent_registry_rings() returns trigger language plpgsql set search_path from current as $$
-declare
-  rung boolean := bell_ring(new.agent_id);  -- another of its processes may wait for what it no longer is
-begin
-  return null;
-end $$;
-create trigger agent_registry_rings after update of agent_type, session_id on agent_registry
-for each row when (old.agent_type <> new.agent_type or old.session_id <> new.session_id)
-execute function agent_registry_rings();
 
 create function agent_messages_envelope() returns trigger language plpgsql as $$
 begin

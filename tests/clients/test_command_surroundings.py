@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -258,36 +259,35 @@ def test_a_working_directory_that_is_gone_is_said_plainly(agents: str) -> None:
 # --- a bus that is removed
 
 
-@pytest.mark.parametrize("again", [True, False])
-def test_a_monitor_ends_with_its_bus(tmp_path: Path, again: bool) -> None:
-    bus("init")
-    with subprocess.Popen(
-        [*BUS, "monitor", "--interval", "1.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as one:
+def monitored(act: Callable[[], object]) -> tuple[int, str]:
+    """What a monitor ends with, and says, when somebody acts after its first check."""
+    command = [*BUS, "monitor", "--interval", "1.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
         assert one.stdout
         assert one.stdout.readline()
+        act()
+        _, errors = one.communicate(timeout=20)
+    return one.returncode, errors.decode()
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_monitor_ends_with_its_bus(tmp_path: Path, again: bool) -> None:
+    def act() -> None:
         Path(".milestones").rename("removed")
         if again:
             bus("init")
-        _, errors = one.communicate(timeout=20)
+
+    bus("init")
     place = tmp_path / ".milestones" / "coordination.db"
-    assert (one.returncode, errors.decode()) == (
-        66,
-        f"bus: {place} was removed or replaced meanwhile; start again on what is there\n",
-    )
+    told = f"bus: {place} was removed or replaced meanwhile; start again on what is there\n"
+    assert monitored(act) == (66, told)
     assert not (tmp_path / ".milestones" / "logs").exists()
 
 
 def test_a_monitor_that_ends_with_its_bus_says_so_in_its_log(tmp_path: Path) -> None:
     bus("init")
     bus("backup", "copy.db")
-    with subprocess.Popen(
-        [*BUS, "monitor", "--interval", "1.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as one:
-        assert one.stdout
-        assert one.stdout.readline()
-        Path("copy.db").replace(".milestones/coordination.db")
-        one.communicate(timeout=20)
+    assert monitored(lambda: bus("restore", "copy.db"))[0] == 66
     log = (tmp_path / ".milestones" / "logs" / "session-monitor.log").read_text()
     assert "was removed or replaced meanwhile" in log.splitlines()[-1]
 

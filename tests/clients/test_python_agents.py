@@ -775,6 +775,21 @@ def test_an_async_step_that_raises_says_why(bus: Bus, url: str) -> None:
     assert (dead.dead_reason, dead.reason) == ("retries_exhausted", "ValueError: the parser broke\ufffd at line 7")
 
 
+def test_an_async_agent_is_entered_again_on_another_loop(bus: Bus, url: str) -> None:
+    agent = AsyncAgent("worker", type="milestone-executor", session="s", bus=url)
+
+    async def main() -> int:
+        async with agent:
+            async for message in agent.messages(lease=0.3):
+                before = bus.message(message.id).due_at
+                while bus.message(message.id).due_at == before:  # its keeper is at work
+                    await asyncio.sleep(0.02)
+                break
+        return message.id
+
+    assert [asyncio.run(main()), asyncio.run(main())] == [1, 2]
+
+
 def test_a_step_that_raised_and_was_caught_says_nothing(bus: Bus, worker: Agent) -> None:
     for message in worker.messages():
         with suppress(ZeroDivisionError), worker.step(message):

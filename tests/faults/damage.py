@@ -311,7 +311,7 @@ def a_file_with_two_names(seed: int) -> None:
 def errors_of_the_library(seed: int) -> None:
     """Planted: SQLite's errors are not turned into the bus's."""
     with (
-        mock.patch("bus.store.sqlite._border", return_value=nullcontext()),
+        mock.patch("bus.store.sqlite.border", return_value=nullcontext()),
         mock.patch.dict(DAMAGES, {zeroed: 1, cut: 1}, clear=True),
     ):
         run(60, seed)

@@ -97,6 +97,34 @@ def test_what_is_no_sound_copy_changes_nothing(url: str, tmp_path: Path, scene: 
         assert bus.state_load("a", "k") == "now"
 
 
+def test_nothing_is_left_of_it_and_each_former_one_is_kept(url: str, copy: str, tmp_path: Path) -> None:
+    Path(f"{url}.restored").write_text("of one that was killed")
+    for number in (1, 2):
+        assert Bus.restore(copy, url) == f"{url}.aside-{number}"
+    with Bus.open(url) as bus:
+        assert bus.state_load("a", "k") == "then"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "copy.db", "coordination.db", "coordination.db.turn", "coordination.db.aside-1", "coordination.db.aside-2",
+    }  # fmt: skip
+
+
+def test_what_is_no_file_is_not_moved_aside(copy: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(copy)
+    for name, code in (("folder", "not_a_bus"), ("link", "unsafe_file")):
+        with refused(code, 66):
+            Bus.restore(copy, str(tmp_path / name))
+    assert (tmp_path / "folder").is_dir()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_copy_with_a_wal_is_read_with_it(url: str, copy: str) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, copy], check=False)
+    Bus.restore(copy, url)
+    with Bus.open(url) as bus:
+        assert bus.status()["messages"] == {"ready": 300}
+
+
 @pytest.mark.parametrize("place", [":memory:", "postgresql://localhost/nowhere"])
 def test_only_a_file_is_restored(copy: str, place: str) -> None:
     with refused("usage", 64):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bus import Bus, schemas
-from bus.store import sqlite_statements
+from bus.store import sqlite, sqlite_statements
 
 
 @pytest.fixture
@@ -56,7 +56,9 @@ def test_one_statement_of_an_operation_returns_rows_at_most() -> None:
             return None
 
     with Bus.open(":memory:", create=True) as bus:
-        execute = bus.store.connection().sqlite.execute  # type: ignore[attr-defined]
+        connection = bus.store.connection()
+        assert isinstance(connection, sqlite.Connection)
+        execute = connection.sqlite.execute
         for path in sorted(Path(schemas.root(), "operations").glob("*/*.sql")):
             name = f"{path.parent.name}/{path.stem}"
             plans = [execute(f"explain {part.statement}", Any()).fetchall() for part in schemas.parts(name)]

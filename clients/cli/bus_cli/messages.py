@@ -62,7 +62,7 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     if inputs.duration(wait_ack) is not None and to == "*":  # judged before anything is sent
         raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
     document = given(payload)
-    out.opened()  # else nobody could be told its id
+    out.stdout()  # else nobody could be told its id
     options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         if to == "*":
@@ -98,7 +98,7 @@ def receive(out: Output, agent: str | None, **options: Any) -> int:
     Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none. It can be
     interrupted while it waits; what it has taken it prints.
     """
-    out.opened()  # else nobody could be told of what was taken
+    out.stdout()  # else nobody could be told of what was taken
     with out.open() as bus, signals.only_asleep(bus) as let_through:
         found = bus.receive(me(agent), **options)
         if not found:

@@ -70,12 +70,12 @@ class Output:
     def write(data: bytes) -> None:
         """Write bytes to stdout. Raises `fault` when nobody can take them."""
         try:
-            Output.opened().buffer.write(data)
+            Output.stdout().buffer.write(data)
         except OSError as problem:
             raise unwritable(problem) from problem
 
     @staticmethod
-    def opened() -> TextIO:
+    def stdout() -> TextIO:
         """Stdout. Raises `fault` when it is closed: for what must not be done when nobody can be told of it."""
         if sys.stdout is None:
             raise error("fault", "standard output is closed", "leave it open, or send it to a file")

@@ -90,7 +90,7 @@ class Agent(Identity):
         self._type = type
         self._capabilities = capabilities
         self._wake = threading.Event()
-        self.held = Held(clock.DAY, self._wake.set)
+        self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 
     def __enter__(self) -> Self:
         self._stopped = False
@@ -204,7 +204,7 @@ class Agent(Identity):
         step = Step(self.id, self.session, message)
         try:
             yield step
-        except BaseException as problem:
+        except BaseException as problem:  # whatever ends the body: it is noted, and goes on
             self.held.failed(message, problem)
             raise
         step.results = self.bus.apply(step.finished())

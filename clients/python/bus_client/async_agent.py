@@ -86,8 +86,7 @@ class AsyncAgent(AsyncIdentity):
         self._type = type
         self._capabilities = capabilities
         self._settling: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
-        self.held = Held(clock.DAY, self._wake.set)
+        self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 
     async def __aenter__(self) -> Self:
         self._bus = self._given if isinstance(self._given, AsyncBus) else await AsyncBus.open(self._given)
@@ -110,6 +109,7 @@ class AsyncAgent(AsyncIdentity):
             **self._registration,
         )
         settings = {setting.key: setting.value for setting in await self.bus.config_list()}
+        self._wake = asyncio.Event()  # of the loop that runs now
         self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
 
     async def __aexit__(
@@ -168,7 +168,7 @@ class AsyncAgent(AsyncIdentity):
         step = Step(self.id, self.session, message)
         try:
             yield step
-        except BaseException as problem:
+        except BaseException as problem:  # whatever ends the body: it is noted, and goes on
             self.held.failed(message, problem)
             raise
         step.results = await self.bus.apply(step.finished())

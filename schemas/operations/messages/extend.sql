@@ -1,7 +1,7 @@
 -- Let leases run for :lease seconds from now (null: the configured lease), all or none.
 -- One that ran out, but whose message nobody took, is leased again under the same receipt. After a clock was set back it
--- counts as delivered now, so that messages/receive.sql does not take it for a lease of the time before. Returns the
--- addresses of those whose lease is over sooner than it was: whoever waits for them sleeps until then.
+-- counts as delivered now, so that messages/receive.sql does not take it for a lease of the time before. On SQLite
+-- it returns the addresses of those whose lease is over sooner than it was: whoever waits for them sleeps until then.
 /*postgres
 select id from agent_messages
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
@@ -21,11 +21,13 @@ where agent_id in (select leased_by from agent_messages where id in (
     select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
+/*sqlite*/
 select to_agent from agent_messages
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'leased'
   and due_at > strftime('%Y-%m-%d %H:%M:%f', :now, '+' || coalesce(cast(:lease as text),
     (select value from agent_coordination_config where key = 'lease_seconds')) || ' seconds');
+/*end*/
 
 update agent_messages set
   retry_count = iif(status = 'ready', retry_count - 1, retry_count), status = 'leased',
