@@ -94,6 +94,13 @@ def test_a_read_only_folder(door: Door, tmp_path: Path) -> None:
     assert door(folder / "coordination.db").returncode == 0
 
 
+def fill(disk: Path) -> None:
+    """Leave no room on a disk."""
+    with suppress(OSError), (disk / "fill").open("ab", 0) as file:
+        while file.write(b"x" * 1024):
+            pass
+
+
 def test_a_full_disk(door: Door, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -102,13 +109,14 @@ def test_a_full_disk(door: Door, tmp_path: Path) -> None:
         return  # only root can mount a small disk
     try:
         Bus.open(str(small / "coordination.db"), create=True).close()
+        fill(small)
+        refused(door(small / "coordination.db"), 75)  # there is no room to open it
+        (small / "fill").unlink()
         refused(door(small / "coordination.db"), 75)
         with Bus.open(str(small / "coordination.db")) as bus:
             assert all(len(value.state_value) == 30000 for value in bus.state_list("a"))
-        with suppress(OSError), (small / "fill").open("wb", 0) as fill:
-            while fill.write(b"x" * 1024):
-                pass
-        refused(door(small / "coordination.db"), 75)  # there is no room to open it, either
+        fill(small)
+        refused(door(small / "coordination.db"), 75)
         told = subprocess.run([*DOCTOR, small / "coordination.db"], capture_output=True, text=True, check=False)
         assert told.returncode == (75 if told.stderr else 70)  # a WAL that is there already it opens
         assert "the disk is full" in told.stdout + told.stderr
@@ -117,9 +125,7 @@ def test_a_full_disk(door: Door, tmp_path: Path) -> None:
         with Bus.open(str(small / "coordination.db")) as bus:
             room = {finding.verdict for finding in bus.doctor() if finding.subject == "room"}
             assert room == {"ok"}
-            with suppress(OSError), (small / "fill").open("ab", 0) as fill:
-                while fill.write(b"x" * 1024):
-                    pass
+            fill(small)
             assert {finding.verdict for finding in bus.doctor() if finding.subject == "room"} == {"fault"}
     finally:
         subprocess.run(["umount", small], check=True)

@@ -796,6 +796,7 @@ def test_a_step_that_raised_and_was_caught_says_nothing(bus: Bus, worker: Agent)
             print(1 / 0)
         break
     assert (bus.message(1).status, bus.message(1).reason) == ("acknowledged", None)
+    assert worker.held.reason("1.1") is None
 
 
 def test_the_keeper_outlives_many_leases(bus: Bus, worker: Agent) -> None:

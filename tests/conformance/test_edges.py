@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -619,37 +620,42 @@ def test_a_waiting_receiver_is_woken_by_a_redrive(team: Bus, meanwhile: Meanwhil
     assert [message.payload["phase"] for message in found] == ["again"]
 
 
-def test_a_waiting_receiver_is_woken_by_a_lease_that_is_made_shorter(team: Bus, meanwhile: Meanwhile) -> None:
+BELLS = [["one", "@milestone-executor"], ["one", "@validation"]]
+
+
+@pytest.mark.parametrize(
+    ("listening", "act"),
+    [
+        (BELLS[:1], lambda: messages.extend("1.1", lease="1m")),  # a lease that is over sooner
+        (BELLS[:1], lambda: agents.register("one", type="validation", session="s")),  # it becomes another
+        (BELLS, lambda: messages.send("boss", "@validation", TASK, {})),  # and waits for other messages
+    ],
+)
+def test_who_waits_is_woken_by_what_makes_it_look_anew(
+    team: Bus, listening: list[list[str]], act: Callable[[], Operation[Any]]
+) -> None:
     send(team, "@milestone-executor")
-    receipt = take(team, "two", lease="1h")
-    begun = clock.monotonic()
-    found = meanwhile(("receive", "one", {"wait": 8}), ("extend", receipt, {"lease": 0.2}))
-    assert [message.receipt for message in found] == ["1.2"]
-    assert clock.monotonic() - begun < 6
+    take(team, "two", lease="1h")
 
-
-def test_a_waiting_receiver_is_woken_when_it_becomes_another(team: Bus, meanwhile: Meanwhile) -> None:
-    send(team, "@validation")
-    begun = clock.monotonic()
-    becomes = ("register", "one", {"type": "validation", "session": "s"})
-    assert [message.id for message in meanwhile(("receive", "one", {"wait": 8}), becomes)] == [1]
-    assert clock.monotonic() - begun < 6
-
-
-def test_who_waits_at_another_bell_is_woken_by_that(team: Bus) -> None:
-    def waits() -> Routine[bool]:
-        for bells in (["one", "@milestone-executor"], ["one", "@validation"]):
+    def waits() -> Routine[None]:
+        for bells in listening:
             yield Pause(bells, 8)  # listens
         if team.url.path == MEMORY:
-            yield messages.send("boss", "@validation", TASK, {})
+            yield act()
         else:  # who listens is not notified of what it does itself
             with Bus.open(team.url.address()) as other:
-                send(other, "@validation")
-        return bool((yield Pause(bells, 8)))
+                other.store.run(act())
+        yield Pause(bells, 8)
 
     begun = clock.monotonic()
     team.store.carry_out(waits())
     assert clock.monotonic() - begun < 6
+
+
+def test_a_waiting_receiver_has_what_it_may_take_when_it_becomes_another(team: Bus, meanwhile: Meanwhile) -> None:
+    send(team, "@validation")
+    becomes = ("register", "one", {"type": "validation", "session": "s"})
+    assert [message.id for message in meanwhile(("receive", "one", {"wait": 8}), becomes)] == [1]
 
 
 def test_who_acknowledges_and_waits_gets_what_it_asked_for(team: Bus, meanwhile: Meanwhile) -> None:

@@ -125,6 +125,16 @@ def test_a_copy_with_a_wal_is_read_with_it(url: str, copy: str) -> None:
         assert bus.status()["messages"] == {"ready": 300}
 
 
+def test_a_copy_whose_pages_are_damaged_changes_nothing(url: str, copy: str) -> None:
+    with open(copy, "r+b") as pages:
+        pages.seek(60 * 1024)
+        pages.write(b"\xff" * 30 * 1024)
+    with refused("damaged", 70):
+        Bus.restore(copy, url)
+    with Bus.open(url) as bus:
+        assert bus.state_load("a", "k") == "then"
+
+
 @pytest.mark.parametrize("place", [":memory:", "postgresql://localhost/nowhere"])
 def test_only_a_file_is_restored(copy: str, place: str) -> None:
     with refused("usage", 64):
