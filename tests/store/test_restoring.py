@@ -1,9 +1,11 @@
 """Going back to a copy of a bus: whatever was there before, none of it is left in the way, and none of it is lost."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -126,9 +128,11 @@ def test_a_copy_with_a_wal_is_read_with_it(url: str, copy: str) -> None:
 
 
 def test_a_copy_whose_pages_are_damaged_changes_nothing(url: str, copy: str) -> None:
-    with open(copy, "r+b") as pages:
-        pages.seek(60 * 1024)
-        pages.write(b"\xff" * 30 * 1024)
+    with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as hand:
+        (root,) = hand.execute("select rootpage from sqlite_schema where name = 'agent_checkpoints'").fetchone()
+    with open(copy, "r+b") as pages:  # the schema is sound
+        pages.seek((root - 1) * 1024)
+        pages.write(b"\xff" * 1024)
     with refused("damaged", 70):
         Bus.restore(copy, url)
     with Bus.open(url) as bus:
