@@ -136,20 +136,20 @@ def clean(*, stale: Duration | None = None, failed: Duration | None = None, by: 
 def _clean_stale(silence: float, by: str) -> Steps[Cleaned]:
     failed, given_back, buried = yield from _fail_silent(silence, by).steps()
     sessions_failed = []
-    for name in (yield from _stale(silence)):
-        rows = yield Query("sessions/fail", {"session": name, "silence": silence})
+    for session in (yield from _stale(silence)):
+        rows = yield Query("sessions/fail", {"session": session.session_id, "silence": silence})
         sessions_failed += [name for (name,) in rows]
     return Cleaned(failed_agents=failed, failed_sessions=sessions_failed, given_back=given_back, buried=buried)
 
 
-def _stale(silence: float) -> Steps[list[str]]:
+def _stale(silence: float) -> Steps[list[Session]]:
     """The active sessions in which nothing happened for so many seconds and nobody lives."""
     found = salvage.records((yield Query("sessions/stale", {"silence": silence})), Session)
     stale = []
     for session in found:
         members = yield from agents.agents(session=session.session_id).steps()
         if Life.ALIVE not in (yield from agents.lives(members, silence=silence).steps()):
-            stale.append(session.session_id)
+            stale.append(session)
     return stale
 
 
@@ -160,6 +160,7 @@ def session_counts(*, days: float = 7) -> Steps[SessionCounts]:
     age = (inputs.days(days) or 0) * clock.DAY
     found: dict[str, int] = dict((yield Query("sessions/recent", {"age": age})))
     silence = yield from config.number("session_timeout")
-    stale = yield from _stale(silence)
+    since = (yield from config.now()) - age
+    stale = [session for session in (yield from _stale(silence)) if session.last_activity.timestamp() >= since]
     numbers = {status: found.get(status, 0) for status in sessions.STATUSES}
     return SessionCounts(days=days, total=sum(numbers.values()), stale=len(stale), **numbers)

@@ -33,11 +33,11 @@ def add(
     kind: str,
     name: str,
     *,
-    description: str = "",
+    description: str | None = None,
     schema: Mapping[str, Any] | str | None = None,
-    artifacts: Sequence[str] | Mapping[str, float] = (),
+    artifacts: Sequence[str] | Mapping[str, float] | None = None,
 ) -> Operation[None]:
-    """Add a type, or change one.
+    """Add a type, or change one: what is None stays as it is.
 
     A message type takes a payload `schema`, compiled into the database's checks: raises `invalid_schema` for keywords
     that can't be. An operation type takes the `artifacts` it promises: state keys, with their weights (above 0, to a
@@ -46,10 +46,11 @@ def add(
     """
     if kind not in KINDS:
         raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
-    given = {"name": inputs.name(name), "description": inputs.text(description)}
+    given = {"name": inputs.name(name), "description": inputs.words(description)}
     if kind == "message":
-        return _add_message(**given, schema=_schema(schema))
-    return _add(kind, {**given, "artifacts": _weighed(artifacts)} if kind == "operation" else given)
+        return _add_message(given, None if schema is None else _schema(schema))
+    weighed = None if artifacts is None else _weighed(artifacts)
+    return _add(kind, {**given, "artifacts": weighed} if kind == "operation" else given)
 
 
 @writing
@@ -58,15 +59,17 @@ def _add(kind: str, parameters: Mapping[str, object]) -> Steps[None]:
 
 
 @writing
-def _add_message(name: str, description: str, schema: Mapping[str, Any]) -> Steps[None]:
-    checks = payloads.triggers(name, schema)
-    yield Query("types/add_message", {"name": name, "description": description, "schema": json.dumps(schema)})
-    yield Statement(payloads.drop(name))
-    yield Statement(checks)
+def _add_message(given: Mapping[str, object], schema: Mapping[str, Any] | None) -> Steps[None]:
+    yield Query("types/add_message", {**given, "schema": None if schema is None else json.dumps(schema)})
+    if schema is not None:
+        name = str(given["name"])
+        checks = payloads.triggers(name, schema)
+        yield Statement(payloads.drop(name))
+        yield Statement(checks)
 
 
-def _schema(given: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
-    text = inputs.document({} if given is None else given)
+def _schema(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    text = inputs.document(given)
     try:
         found = json.loads(text, object_pairs_hook=inputs.distinct)
     except ValueError as problem:

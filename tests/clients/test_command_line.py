@@ -284,6 +284,18 @@ def test_a_bus_is_made_found_copied_and_examined(tmp_path: Path) -> None:
     assert Path(bus("shell").strip()).name == "bus.sh"
 
 
+def test_to_prune_checkpoints_is_to_prune_ones_own(here: str) -> None:
+    with Bus.open(here) as opened:
+        for agent in ("one", "two"):
+            opened.register(agent, type="validation", session="s")
+            opened.checkpoint_create(agent, "{}"), opened.checkpoint_create(agent, "{}")
+    assert bus("checkpoint", "prune", "--keep", "1", BUS_AGENT="one") == "1 checkpoint forgotten\n"
+    assert len(json.loads(bus("checkpoint", "list", "two", "--json"))) == 2
+    bus("checkpoint", "prune", "one", "--all", status=64)
+    assert bus("checkpoint", "prune", "--all", "--keep", "1", BUS_AGENT="one") == "1 checkpoint forgotten\n"
+    assert bus("checkpoint", "prune", "--keep", "1") == "0 checkpoints forgotten\n"
+
+
 def test_a_payload_that_is_not_what_was_sent_is_found_by_a_deep_look(here: str) -> None:
     with Bus.open(here) as opened:
         opened.send("a", "b", "task_assignment", {"phase": "one"})

@@ -287,9 +287,9 @@ def test_failed_sessions_are_abandoned_after_the_setting_in_hours(
         with clock.moved(10_000):
             assert bus.clean(stale="1h").failed_sessions == ["s"]
         bus.config_set("failed_session_hours", "5")
-        for hours, found in ((4, "0 failed"), (6, "1 failed")):
+        for hours, found in ((4, "0 failed sessions"), (6, "1 failed session")):
             monkeypatch.setenv("BUS_NOW", f"+{10_000 + hours * 3600}")
-            assert command("cleanup", "--failed").stdout == f"{found} sessions abandoned\n"
+            assert command("cleanup", "--failed").stdout == f"{found} abandoned\n"
 
 
 # --- the monitor
@@ -320,7 +320,7 @@ def test_a_check_names_all_that_it_may_have_removed(
     monkeypatch.setenv("BUS_NOW", f"+{200 * 86400}")
     told = command("monitor", "--once").stdout
     command("trace", "show", str(life), status=66)
-    assert "removed 1 messages" in told
+    assert "removed 1 message" in told
     assert command("prune").stdout == "removed 0 messages, and all records, health rows and state past their time\n"
 
 
@@ -472,9 +472,9 @@ def test_the_shell_functions_clean_up_and_count(shell: Shell, bus: Bus) -> None:
     assert shell("cleanup_stale_coordination") == (
         "0 agents and 0 sessions were stale: marked failed\n0 messages given back, 0 buried\n"
     )
-    assert "3 agents and 1 sessions were stale" in shell("cleanup_stale_coordination 0")
+    assert "3 agents and 1 session were stale" in shell("cleanup_stale_coordination 0")
     assert shell("cleanup_failed_sessions 24") == "0 failed sessions abandoned\n"
-    assert shell("BUS_NOW=+90000 cleanup_failed_sessions") == "1 failed sessions abandoned\n"
+    assert shell("BUS_NOW=+90000 cleanup_failed_sessions") == "1 failed session abandoned\n"
     counts = json.loads(shell("get_session_recovery_status"))
     assert {key: counts[key] for key in ("total", "active", "completed", "failed", "abandoned", "stale")} == {
         "total": 1, "active": 0, "completed": 0, "failed": 0, "abandoned": 1, "stale": 0,

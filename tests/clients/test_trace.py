@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,10 @@ def here(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-def run(*arguments: str, script: str, stdin: bytes = b"") -> Run:
+def run(*arguments: str, script: str, stdin: bytes = b"", **environment: str) -> Run:
     """Run a shell script as a traced agent."""
     command = [*BUS, "run", "--type", "execute-phase", "--task", "t", *arguments, "--", "sh", "-c", script]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, env={**os.environ, **environment})
 
 
 def record(id: int = 1) -> dict[str, Any]:
@@ -100,13 +100,20 @@ def test_what_can_not_be_recorded_does_not_run(here: str, tmp_path: Path) -> Non
 
 
 def test_the_command_knows_who_it_is(here: str) -> None:
-    done = run("--session", "s", script='echo "$BUS_TRACE $BUS_AGENT $BUS_SESSION $BUS_URL $TRACEPARENT"')
-    id, agent, session, url, traceparent = done.stdout.decode().split()
-    assert (id, agent, session, url) == ("1", "execute-phase-1", "s", here)
+    script = 'echo "$BUS_TRACE $BUS_AGENT $BUS_AGENT_TYPE $BUS_SESSION $BUS_URL $TRACEPARENT"'
+    done = run("--session", "s", script=script, BUS_AGENT="boss", BUS_AGENT_TYPE="milestone-coordinator")
+    id, agent, type, session, url, traceparent = done.stdout.decode().split()
+    assert (id, agent, type, session, url) == ("1", "execute-phase-1", "execute-phase", "s", here)
     assert trace_context.parse(traceparent)
     assert record()["registry_id"] == "execute-phase-1"
     (registered,) = json.loads(bus("agents", "--json"))
     assert (registered["agent_id"], registered["status"]) == ("execute-phase-1", "completed")
+
+
+@pytest.mark.parametrize(("options", "agent"), [((), "nobody"), (("--agent", "own"), "own")])
+def test_outside_of_a_session_it_is_not_its_caller(here: str, options: Sequence[str], agent: str) -> None:
+    done = run(*options, script='echo "${BUS_AGENT-nobody} $BUS_AGENT_TYPE"', BUS_AGENT="boss")
+    assert done.stdout.decode().split() == [agent, "execute-phase"]
 
 
 def test_it_is_registered_while_it_runs_and_what_it_sends_stands_in_its_trace(here: str) -> None:

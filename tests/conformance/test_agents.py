@@ -287,6 +287,23 @@ def test_a_project_adds_types_of_its_own(team: Bus) -> None:
     assert painting.definition == [{"key": "draft", "weight": 30}, {"key": "picture", "weight": 70}]
 
 
+def test_what_is_not_given_of_a_type_stays(team: Bus) -> None:
+    team.types_add("message", "task_assignment", description="mine")
+    with refused("invalid_payload", 65):
+        team.send("boss", "one", "task_assignment", {"phase": 7})
+    team.types_add("operation", "execution", description="mine")
+    team.types_add("agent", "validation")
+    team.types_add("state", "system_data")
+    found = {(kind.kind, kind.name): kind for kind in team.types_list()}
+    assert found["message", "task_assignment"].description == found["operation", "execution"].description == "mine"
+    assert [artifact["weight"] for artifact in found["operation", "execution"].definition or []] == [15, 25, 20, 40]
+    assert found["agent", "validation"].description == "checks results"
+    assert found["state", "system_data"].description == "kept by tools"
+    team.types_add("operation", "execution", artifacts=[])
+    team.types_add("message", "task_assignment", schema={})
+    assert team.send("boss", "one", "task_assignment", {"phase": 7})
+
+
 @pytest.mark.parametrize("keyword", ["pattern", "$ref", "oneOf", "format", "patternProperties", "if"])
 def test_a_keyword_the_database_cannot_enforce_is_refused_by_name(bus: Bus, keyword: str) -> None:
     with pytest.raises(Exception, match=keyword.replace("$", r"\$")):

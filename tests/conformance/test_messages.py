@@ -249,6 +249,47 @@ def test_delay_holds_a_message_back(team: Bus) -> None:
         assert phases(team) == ["x"]
 
 
+def test_what_is_due_is_seen_by_who_only_looks(team: Bus) -> None:
+    delayed, leased, queued = send(team, delay=60), send(team, priority=9), send(team, "@milestone-executor", delay=60)
+    send(team, delay=60, expires=61), send(team, delay=90)
+    assert [message.id for message in team.receive("one", lease=60)] == [leased]
+    assert team.pending("one") == []
+    with clock.moved(61):
+        seen = [message.id for message in team.pending("one")]
+        assert seen == [message.id for message in team.receive("one", limit=9)] == [leased, delayed, queued]
+
+
+def test_who_only_looks_does_not_see_what_would_be_dead(team: Bus) -> None:
+    team.config_set("message_retry_limit", "0")
+    send(team)
+    team.receive("one", lease=60)
+    with clock.moved(61):
+        assert team.pending("one") == team.receive("one") == []
+
+
+def test_what_expired_unseen_is_over(team: Bus) -> None:
+    lapsed, scheduled, other = send(team, expires=60), send(team, delay=60, expires=60), send(team, expires=60)
+    with clock.moved(61):
+        for id in (lapsed, scheduled, other):
+            assert team.wait_ended(id, wait=0).dead_reason == "expired"
+            with refused("already_ended", 76):
+                team.cancel(id)
+        assert team.redrive([lapsed, scheduled]) == [lapsed, scheduled]
+        assert [message.id for message in team.receive("one", limit=9)] == [lapsed, scheduled]
+
+
+def test_what_expired_in_the_hands_of_one_who_may_still_acknowledge_it_is_not_over(team: Bus) -> None:
+    send(team, expires=60)
+    receipt = take(team, lease=30)
+    with clock.moved(31):
+        assert team.monitor_check().due == 1
+    with clock.moved(61):
+        assert team.message(1).status == team.wait_ended(1, wait=0).status == "ready"
+        with refused("not_dead", 76):
+            team.redrive(1)
+        team.ack(receipt)
+
+
 def test_a_message_nobody_took_in_time_is_dead(team: Bus) -> None:
     id = send(team, expires="1m")
     assert phases(team) == ["x"]

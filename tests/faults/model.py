@@ -220,6 +220,11 @@ class Model:
     def _lasts(self, message: dict[str, Any]) -> bool:
         return message["expires"] is None or message["expires"] > self.now
 
+    def _lapsed(self, message: dict[str, Any]) -> bool:
+        """Whether it expired while nobody held it, and nobody has buried it yet."""
+        waits = message["status"] in ("scheduled", "ready") and message["holder"] is None
+        return waits and not self._lasts(message)
+
     def _due(self, message: dict[str, Any]) -> None:
         if message["status"] == "dead":
             message["due"] = None
@@ -273,13 +278,13 @@ class Model:
 
     def cancel(self, id: int) -> None:
         message = self._message(id)
-        if message["status"] == "acknowledged" or message["why"] not in (None, "cancelled"):
+        if message["status"] == "acknowledged" or message["why"] not in (None, "cancelled") or self._lapsed(message):
             raise Refusal("already_ended")
         message.update(status="dead", why="cancelled", due=None)
 
     def redrive(self, id: int) -> list[int]:
         message = self._message(id)
-        if message["status"] != "dead":
+        if message["status"] != "dead" and not self._lapsed(message):
             raise Refusal("not_dead")
         if not self._lasts(message):
             message["expires"] = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from bus.checkpoints import TYPES
+from bus.errors import error
 from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command, given, me
-from bus_cli.text import safe
+from bus_cli.text import counted, safe
 
 
 @click.group()
@@ -77,11 +80,16 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
 
 @checkpoint.command()
 @click.argument("agent", required=False)
+@click.option(
+    "--all", "everybody", is_flag=True, help="Of all agents (also where neither AGENT nor $BUS_AGENT is one)."
+)
 @click.option("--keep", type=WHOLE, metavar="N", help="Also forget all but the newest N of each agent.")
 @command
-def prune(out: Output, agent: str | None, keep: int | None) -> int:
+def prune(out: Output, agent: str | None, everybody: bool, keep: int | None) -> int:
     """Forget checkpoints past their retention, of AGENT or of all. The newest of an agent always stays."""
+    if agent and everybody:
+        raise error("usage", "--all is for all agents, and one is named", "name one, or say --all")
     with out.open() as bus:
-        gone = bus.checkpoint_prune(agent, keep=keep)
-    out.show({"pruned": gone}, f"{len(gone)} checkpoints forgotten")
+        gone = bus.checkpoint_prune(None if everybody else agent or os.environ.get("BUS_AGENT"), keep=keep)
+    out.show({"pruned": gone}, f"{counted(len(gone), 'checkpoint')} forgotten")
     return 0

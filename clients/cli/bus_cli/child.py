@@ -66,7 +66,7 @@ class Child:
                 for target, (_, write) in enumerate(self._streams, start=1):
                     os.dup2(write, target)
                 pairs = (pair.partition(b"=") for pair in environment.split(b"\0") if pair)
-                os.execvpe(self._words[0], self._words, {**os.environb, **{key: value for key, _, value in pairs}})
+                os.execvpe(self._words[0], self._words, {key: value for key, _, value in pairs})
         except OSError as problem:
             os.write(self._problem[1], str(problem.errno).encode())
         except ValueError:  # Python itself refuses the empty name
@@ -75,7 +75,7 @@ class Child:
             os._exit(status)
 
     def release(self, environment: Mapping[str, str]) -> int | None:
-        """Let it become the command, with this added to the environment; the error number when it can't."""
+        """Let it become the command, in this environment; the error number when it can't."""
         self._copying = [Copy(self, read, target) for target, (read, _) in enumerate(self._streams, start=1)]
         for copy in self._copying:
             copy.start()

@@ -78,7 +78,8 @@ def _outcome(message: Message) -> int:
     if message.status == "acknowledged":
         return 0
     if message.status == "dead":
-        raise error("already_ended", f"message {message.id} is dead: {_why(message)}", "see `bus dead`")
+        words = f"message {message.id} is dead: {_why(message)}"
+        raise error("already_ended", words, f"`bus message {message.id}` tells the rest")
     raise error("not_acknowledged", f"message {message.id} is {message.status}, not acknowledged")
 
 
@@ -201,7 +202,7 @@ def _story(message: Message) -> str:
 @click.option("--from", "sender", metavar="AGENT", help="Sent by this agent.")
 @click.option("--status", help="scheduled, ready, leased, acknowledged or dead.")
 @click.option("--session", help="Of this session.")
-@click.option("--pending", metavar="AGENT", help="What is ready for this agent, in its order; no other filter.")
+@click.option("--pending", metavar="AGENT", help="What this agent would receive, in that order; no other filter.")
 @click.option("--limit", type=WHOLE, default=10_000, show_default=True, help="How many at most.")
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:

@@ -24,7 +24,7 @@ from bus.errors import BusError, TryAgain, error
 from bus.models import Check
 from bus.store.url import Place, Server, folder, locate
 from bus_cli.output import Output, command, fail, on_whose_word
-from bus_cli.text import moment, safe
+from bus_cli.text import counted, moment, safe
 
 LOG = "session-monitor.log"
 PATIENCE = 10_000  # milliseconds that a monitor gets to end
@@ -117,7 +117,8 @@ def _words(done: Check) -> str:
     failed = f" ({', '.join(done.failed)})" if done.failed else ""
     return safe(
         f"{moment(done.at)} gave back {done.given_back}, buried {done.buried}, "
-        f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, removed {done.pruned} messages"
+        f"marked failed {len(done.failed)}{failed}, moved {done.due} that were due, "
+        f"removed {counted(done.pruned, 'message')}"
     )
 
 

@@ -10,7 +10,7 @@ import click
 from bus.api import Bus
 from bus.store.url import locate
 from bus_cli.output import Output, command
-from bus_cli.text import safe
+from bus_cli.text import counted, safe
 
 
 @click.command()
@@ -87,7 +87,9 @@ def prune(out: Output) -> None:
     state whose time is over. Dead messages stay."""
     with out.open() as bus:
         gone = bus.prune()
-    out.show({"pruned": gone}, f"removed {gone} messages, and all records, health rows and state past their time")
+    out.show(
+        {"pruned": gone}, f"removed {counted(gone, 'message')}, and all records, health rows and state past their time"
+    )
 
 
 @click.command()

@@ -15,7 +15,7 @@ from bus.models import Cleaned, Interruption, Member, Plan, Recovered
 from bus.recovery import OPTIONS, check
 from bus.store.url import folder
 from bus_cli.output import Output, command, on_whose_word
-from bus_cli.text import moment, safe
+from bus_cli.text import counted, milliseconds, moment, safe
 
 if TYPE_CHECKING:
     from bus_client.respawn import Started  # which takes time to load, and most commands start nothing
@@ -56,7 +56,7 @@ def _list(out: Output, found: list[Interruption]) -> None:
             s.active,
             s.dead,
             s.in_flight,
-            None if s.checkpoint_age is None else f"{s.checkpoint_age:.0f} s",
+            None if s.checkpoint_age is None else milliseconds(s.checkpoint_age * 1000),
         )
         for s in found
     ]
@@ -247,10 +247,9 @@ def cleanup(out: Output, stale: str | None, failed: str | None) -> None:
 def _cleaned(done: Cleaned, stale: str | None, failed: str | None) -> list[str]:
     lines = []
     if stale is not None:
-        lines += [
-            f"{len(done.failed_agents)} agents and {len(done.failed_sessions)} sessions were stale: marked failed"
-        ]
-        lines += [f"{done.given_back} messages given back, {done.buried} buried"]
+        marked = (counted(len(done.failed_agents), "agent"), counted(len(done.failed_sessions), "session"))
+        lines += [f"{' and '.join(marked)} were stale: marked failed"]
+        lines += [f"{counted(done.given_back, 'message')} given back, {done.buried} buried"]
     if failed is not None:
-        lines += [f"{len(done.abandoned_sessions)} failed sessions abandoned"]
+        lines += [f"{counted(len(done.abandoned_sessions), 'failed session')} abandoned"]
     return lines

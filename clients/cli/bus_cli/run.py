@@ -28,7 +28,7 @@ from bus_cli.output import Output, command, fail
 @click.option("--task-type", help="What kind of task that is.")
 @click.option("--priority", help="The task's priority number, as it is written: 7, 1.5, 042.")
 @click.option("--session", envvar="BUS_SESSION", help="Registers it in this session (else $BUS_SESSION), too.")
-@click.option("--agent", help="Its id in the registry (else its type and the number of its record).")
+@click.option("--agent", help="Its id (else, in a session, its type and the number of its record).")
 @click.option("--worktree", help="Where it works (else the working directory).")
 @click.option("--metadata", metavar="JSON", help="Anything else to be kept on record.")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
@@ -38,7 +38,7 @@ def run(out: Output, words: tuple[str, ...], **options: Any) -> int:
 
     From its start to its end, with the end of what it prints, and its exit status, which is returned; 126 and 127 are a
     shell's: it can't be run, there is none. Signals are passed on to it. It finds the bus in $BUS_URL, its record in
-    $BUS_TRACE, and in $BUS_AGENT and $BUS_SESSION who it is.
+    $BUS_TRACE, and in $BUS_AGENT, $BUS_AGENT_TYPE and $BUS_SESSION who it is: never who runs it.
     """
     child = Child(words)
     try:
@@ -54,7 +54,7 @@ class Run:
     def __init__(self, bus: Bus, child: Child, words: Sequence[str], options: dict[str, Any]) -> None:
         self.bus = bus
         self.child = child
-        self.session = options["session"]
+        self.session, self.type = options["session"], options["type"]
         self.name, self.words = _shown(words[:1]), _shown(words)
         self.parent = trace_context.parse(trace_context.surrounding())
         told = {**options, "worktree": options["worktree"] or os.getcwd(), "traceparent": trace_context.surrounding()}
@@ -76,14 +76,18 @@ class Run:
         return lifecycle.KILLED - status if status < 0 else status
 
     def _environment(self) -> dict[str, str]:
+        """Ours, but for who it is: not the agent that runs it."""
         settings = {setting.key: setting.value for setting in self.bus.config_list()}
         context = trace_context.life(settings["bus_id"], self.id, self.session, self.parent)
-        found = {
+        own = {
             "BUS_URL": self.bus.url.address(),
             "BUS_TRACE": str(self.id),
             "TRACEPARENT": context.header(),
+            "BUS_AGENT": self.agent or None,
+            "BUS_AGENT_TYPE": self.type,
+            "BUS_SESSION": self.session,
         }
-        return {**found, "BUS_AGENT": self.agent, "BUS_SESSION": self.session} if self.session else found
+        return {key: value for key, value in {**os.environ, **own}.items() if value is not None}
 
     def _not_started(self, out: Output, number: int) -> int:
         missing = number in (errno.ENOENT, errno.ENOTDIR)

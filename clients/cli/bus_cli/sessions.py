@@ -7,7 +7,7 @@ import click
 from bus.models import Session
 from bus_cli.numbers import NUMBER, NUMBER_OF_DAYS
 from bus_cli.output import Output, command
-from bus_cli.text import moment, safe
+from bus_cli.text import counted, moment, safe
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_(out: Output, status: str | None) -> None:
 
 def _show(out: Output, found: Session) -> None:
     words = f"{found.session_id}: {found.operation_type}, {found.status}, {found.progress:g} %, "
-    out.show(found, safe(words + f"{found.agent_count} agents, last active {moment(found.last_activity)}"))
+    out.show(found, safe(words + f"{counted(found.agent_count, 'agent')}, last active {moment(found.last_activity)}"))
 
 
 @session.command()

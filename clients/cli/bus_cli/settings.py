@@ -35,17 +35,22 @@ def list_types(out: Output, kind: str | None) -> None:
 @types.command()
 @click.argument("kind", type=KINDS)
 @click.argument("name")
-@click.option("--description", default="", help="What it is.")
+@click.option("--description", help="What it is.")
 @click.option("--schema", metavar="FILE|-", help="message: the JSON Schema of its payload.")
 @click.option(
     "--artifact", "artifacts", multiple=True, metavar="KEY[=WEIGHT]", help="operation: a state key it promises."
 )
 @command
-def add(out: Output, kind: str, name: str, description: str, schema: str | None, artifacts: tuple[str, ...]) -> None:
-    """Add a type, or change one. The database refuses what is of none of them."""
+def add(
+    out: Output, kind: str, name: str, description: str | None, schema: str | None, artifacts: tuple[str, ...]
+) -> None:
+    """Add a type, or change one, what is given of it. The database refuses what is of none of them."""
     if (schema and kind != "message") or (artifacts and kind != "operation"):
         raise error("usage", "--schema is for message types, --artifact for operation types")
-    options: dict[str, Any] = {"schema": _text(schema) if schema else None, "artifacts": _weights(artifacts)}
+    options: dict[str, Any] = {
+        "schema": _text(schema) if schema else None,
+        "artifacts": _weights(artifacts) if artifacts else None,
+    }
     with out.open() as bus:
         bus.types_add(kind, name, description=description, **options)
     out.show({"added": name})

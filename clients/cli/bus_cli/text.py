@@ -36,6 +36,24 @@ def safe(text: object) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: 1 message, 2 messages."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def moment(given: datetime) -> str:
     """A moment for people: UTC, to the second."""
     return f"{given:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def milliseconds(given: float | None) -> str:
+    """Milliseconds for people: 840 ms, 12.3 s, 5m 20s, 3h 4m; `-` for what is not known."""
+    if given is None:
+        return "-"
+    if given < 1000:
+        return f"{given:.0f} ms"
+    if given < 60_000:
+        return f"{given / 1000:.1f} s"
+    minutes, seconds = divmod(round(given / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s"

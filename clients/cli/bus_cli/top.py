@@ -23,8 +23,7 @@ from bus.overview import NEWEST, Overview
 from bus_cli.numbers import Number
 from bus_cli.output import Output, command
 from bus_cli.tables import picture
-from bus_cli.text import safe
-from bus_cli.trace.recording import milliseconds
+from bus_cli.text import counted, milliseconds, safe
 
 COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 
@@ -68,8 +67,9 @@ def screen(found: Overview, since: float = 0.0) -> RenderableType:
     now = clock.parse(found.now) + since
     least = "≥ " if found.sent >= NEWEST else ""
     head = Text(
-        f"{len(found.sessions)} sessions   {len(found.agents)} agents   {found.running} on record as running   "
-        f"{found.in_flight} messages in flight   {found.dead} dead   "
+        f"{counted(len(found.sessions), 'session')}   {counted(len(found.agents), 'agent')}   "
+        f"{found.running} on record as running   "
+        f"{counted(found.in_flight, 'message')} in flight   {found.dead} dead   "
         f"{least}{found.sent / 60:.1f} sent/s   {least}{found.acknowledged / 60:.1f} acknowledged/s",
         style="bold",
     )

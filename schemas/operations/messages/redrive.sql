@@ -1,15 +1,19 @@
 -- Give dead messages another life, all or none: the ids of a JSON array, or (null) all of a session or of the bus.
 -- The retry count starts anew, the delivery number goes on, an expiry that is past is lifted; returns id and address.
+-- One that expired while nobody held it counts as dead when it is named, though nobody has buried it yet.
 /*postgres
 select id from agent_messages where id in (select cast(value as integer) from json_each(:ids)) order by id for update;
 */
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'not_dead')
 from json_each(:ids) i left join agent_messages m on m.id = cast(i.value as integer)
-where m.id is null or m.status <> 'dead';
+where m.id is null or not (m.status = 'dead'
+  or (m.status in ('scheduled', 'ready') and m.leased_by is null and coalesce(m.expires_at <= :now, false)));
 
 update agent_messages set status = 'ready', dead_reason = null, reason = null, retry_count = 0, leased_by = null,
   expires_at = iif(expires_at > :now, expires_at, null), due_at = iif(expires_at > :now, expires_at, null)
-where status = 'dead' and (:session is null or session_id = :session)
-  and (:ids is null or id in (select cast(value as integer) from json_each(:ids)))
+where id in (
+    select id from agent_messages where :ids is null and status = 'dead'
+    union all select cast(value as integer) from json_each(:ids))
+  and (:session is null or session_id = :session)
 returning id, to_agent;

@@ -1,3 +1,3 @@
--- Add an agent type, or change the description of one.
-insert into agent_types (name, description) values (:name, :description)
-on conflict (name) do update set description = excluded.description;
+-- Add an agent type, or change the description of one, unless that is null.
+insert into agent_types (name, description) values (:name, coalesce(:description, ''))
+on conflict (name) do update set description = coalesce(:description, agent_types.description);

@@ -6,6 +6,7 @@ import click
 
 from bus.errors import error
 from bus_cli.output import Output, command
+from bus_cli.text import counted
 
 
 @click.command()
@@ -28,7 +29,7 @@ def export(out: Output, url: str, follow: bool, bodies: bool, headers: tuple[str
     collector = Collector(url, dict(map(_header, headers)))
     with out.open() as bus:
         told = Exporter(bus, collector, follow=follow, bodies=bodies).carry_out()
-    out.show({"exported": told}, f"{told} spans exported")
+    out.show({"exported": told}, f"{counted(told, 'span')} exported")
 
 
 def _header(given: str) -> tuple[str, str]:

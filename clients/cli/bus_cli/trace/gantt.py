@@ -10,8 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from bus import clock
 from bus.reports import Bar, Timeline
-from bus_cli.text import moment, safe
-from bus_cli.trace.recording import milliseconds
+from bus_cli.text import milliseconds, moment, safe
 
 LABEL = 28  # characters
 ROW, LEFT, WIDE, TICKS = 18, 260, 900, 6  # of the picture, in its units

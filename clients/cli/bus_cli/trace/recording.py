@@ -10,7 +10,7 @@ from bus import trace_context
 from bus.models import Lifecycle
 from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command
-from bus_cli.text import moment, safe
+from bus_cli.text import milliseconds, moment, safe
 
 
 @click.command()
@@ -87,16 +87,3 @@ def story(found: Lifecycle) -> str:
     if found.output_tail:
         lines += [f"output        {line}" for line in found.output_tail.splitlines()[-5:]]
     return "\n".join(map(safe, lines))
-
-
-def milliseconds(given: float | None) -> str:
-    """Milliseconds for people: 840 ms, 12.3 s, 5m 20s, 3h 4m; `-` for what is not known."""
-    if given is None:
-        return "-"
-    if given < 1000:
-        return f"{given:.0f} ms"
-    if given < 60_000:
-        return f"{given / 1000:.1f} s"
-    minutes, seconds = divmod(round(given / 1000), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s"

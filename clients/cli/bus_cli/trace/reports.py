@@ -14,7 +14,7 @@ from bus.errors import error
 from bus.reports import Bottleneck, Period, Timeline, Velocity, Waiting
 from bus_cli.numbers import NUMBER_OF_DAYS, WHOLE
 from bus_cli.output import Output, command
-from bus_cli.trace.recording import milliseconds
+from bus_cli.text import milliseconds
 
 DAYS = click.option("--days", type=NUMBER_OF_DAYS, metavar="N", help="Of the last N days.")
 TYPE = click.option("--type", help="Only agents of this type.")
