@@ -18,6 +18,7 @@ the same list, tells the shell functions.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -188,7 +189,9 @@ CATALOG: dict[str, Entry] = {
         "this process can open no more files",
         "close some, or raise its limit: see ulimit -n; nothing was stored",
     ),
-    "lease_lost": Entry(Conflict, "the lease was lost", "drop the work: the message went back or to another agent"),
+    "lease_lost": Entry(
+        Conflict, "the lease was lost", "drop the work: the message is over, or went back, or to another agent"
+    ),
     "key_reused": Entry(
         Conflict, "the idempotency key was used for another message", "use a new key for a new message"
     ),
@@ -209,10 +212,29 @@ CATALOG: dict[str, Entry] = {
 }
 
 
+# The parameters of operations that may name what is not there.
+NAMED_BY = {
+    "unknown_agent": ("from", "agent"),
+    "unknown_session": ("session",),
+    "unknown_message": ("id",),
+    "unknown_type": ("operation",),
+    "unknown_setting": ("key",),
+}
+
+
 def error(code: str, message: str = "", hint: str = "") -> BusError:
     """The error of that code; an unknown code is a `Fault`."""
     entry = CATALOG.get(code)
     return (entry.kind if entry else Fault)(code, message, hint)
+
+
+def about(problem: BusError, parameters: Mapping[str, object]) -> BusError:
+    """A refusal with the name of what is not there, which is one of the parameters; SQL can't tell."""
+    if problem.message == CATALOG[problem.code].message:
+        for name in NAMED_BY.get(problem.code, ()):
+            if (given := parameters.get(name)) is not None:
+                return error(problem.code, f"{problem.message}: {str(given)[:128]}")
+    return problem
 
 
 def of_system(problem: OSError, path: str) -> BusError:

@@ -16,6 +16,7 @@ from bus.errors import BusError, InvalidPayload, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
 from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, Tell, looking, reading
+from bus.receipts import judged
 
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
@@ -250,7 +251,7 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
 
 def _ack(receipts: list[str], once: bool) -> Steps[None]:
     if left := (yield from _finish_few(receipts)):
-        rows = yield Query("messages/ack", {"receipts": inputs.receipts(left)})
+        rows = yield from judged("messages/ack", {"receipts": inputs.receipts(left)})
         if once and len(rows) < len(left):
             raise error("already_ended", "it is acknowledged already", "the step was done before; drop the work")
     yield _over_with(receipts)
@@ -292,8 +293,7 @@ def release(
 
 
 def _came_back(name: str, parameters: Mapping[str, object]) -> Steps[None]:
-    rows = yield Query(name, parameters)
-    yield Ring([agents.came_back(*row) for row in rows])
+    yield Ring([agents.came_back(*row) for row in (yield from judged(name, parameters))])
 
 
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
@@ -314,12 +314,11 @@ def cancel(id: int | str) -> Operation[None]:
 
 
 def _extend(parameters: Mapping[str, object]) -> Steps[None]:
-    yield Ring([address for (address,) in (yield Query("messages/extend", parameters))])
+    yield Ring([address for (address,) in (yield from judged("messages/extend", parameters))])
 
 
 def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
-    rows = yield Query(name, parameters)
-    yield Ring([agents.ended(id) for (id,) in rows])
+    yield Ring([agents.ended(id) for (id,) in (yield from judged(name, parameters))])
 
 
 @looking

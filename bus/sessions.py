@@ -26,7 +26,7 @@ def show(session: str) -> Steps[Session]:
     """One session. Raises `unknown_session`."""
     found = salvage.records((yield Query("sessions/show", {"session": inputs.name(session)})), Session)
     if not found:
-        raise error("unknown_session")
+        raise error("unknown_session", f"no such session: {session}")
     return found[0]
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import psycopg
 
 from bus import clock
-from bus.errors import BusError, error
+from bus.errors import BusError, about, error
 from bus.operation import Change, Leap, Load, Operation, Query, Request, Row, Statement, Steps, Tell
 from bus.store import postgres_rendering as rendering
 from bus.store.postgres_errors import LOST, OUTDATED, Lost, translate
@@ -99,7 +99,7 @@ class Transaction:
                 try:
                     reply = self._answer(request)
                 except (psycopg.Error, UnicodeEncodeError) as problem:
-                    translated = self._translated(problem)
+                    translated = about(self._translated(problem), getattr(request, "parameters", {}))
                     # The transaction is over; what the operation still asks, to explain it, is asked in another one.
                     self._roll_back()
                     self._begin, self._failed, self._closing, self._committing = self._kind, True, None, False

@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from bus import clock
-from bus.errors import BusError, error
+from bus.errors import BusError, about, error
 from bus.operation import Change, Load, Query, Request, Ring, Row, Seldom, Shortcut, Statement, Steps, Tell
 from bus.store import sqlite_statements
 from bus.store.seldom import Key
@@ -93,7 +93,9 @@ class Transaction:
     def _failed(self, request: Request, problem: sqlite3.Error) -> BusError:
         failed = self._connection.fail(problem)
         alone = type(request) is Change and not self.begun  # then it was perhaps the commit that failed
-        return error("outcome_unknown") if alone and failed.code == "io_error" else failed
+        if alone and failed.code == "io_error":
+            return error("outcome_unknown")
+        return about(failed, getattr(request, "parameters", {}))
 
     def _take_turn(self) -> None:
         if self._connection.enter():  # it took a while

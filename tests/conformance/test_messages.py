@@ -1,11 +1,13 @@
 """Send, order, receive, receipts."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import pytest
 
-from bus import Bus, clock
+from bus import Bus, BusError, clock
 from tests.conformance.refusal import refused
 from tests.conftest import Process
 
@@ -550,6 +552,44 @@ def test_reject_buries(team: Bus) -> None:
     assert (team.message(1).dead_reason, team.message(1).reason) == ("rejected", "nonsense")
     with refused("lease_lost", 76):
         team.ack(receipt)
+
+
+def test_a_refusal_names_what_it_is_about(team: Bus) -> None:
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: team.send("typo", "one", TASK, {}), "no such agent: typo"),
+        (lambda: team.receive("typo"), "no such agent: typo"),
+        (lambda: team.session_show("typo"), "no such session: typo"),
+        (lambda: team.cancel(99), "no such message: 99"),
+        (lambda: team.config_set("typo", "1"), "no such setting: typo"),
+        (lambda: team.register("x", type="validation", session="new", operation="typo"), "no such type: typo"),
+    ]
+    for call, words in calls:
+        with pytest.raises(BusError) as caught:
+            call()
+        assert caught.value.message == words
+
+
+def test_a_refusal_names_the_receipts_that_are_lost(team: Bus) -> None:
+    for _ in range(9):
+        send(team)
+    receipts = [message.receipt or "" for message in team.receive("one", limit=9)]
+    team.ack(receipts[0])
+    team.cancel(2)
+    verbs = {
+        team.ack: "2.1",
+        team.extend: "1.1, 2.1",
+        team.release: "1.1, 2.1",
+        partial(team.reject, reason="x"): "1.1, 2.1",
+    }
+    for verb, lost in verbs.items():
+        with pytest.raises(BusError) as caught:
+            verb(receipts)
+        assert (caught.value.code, caught.value.message) == ("lease_lost", f"the lease was lost: {lost}")
+        with pytest.raises(BusError, match=r"^no such message: 98\.1, 99\.1;"):
+            verb([receipts[3], "98.1", "99.1"])
+    team.ack(receipts[2:])
+    with pytest.raises(BusError, match=r"^the lease was lost: 1\.1, 2\.1, 3\.1, 4\.1, 5\.1 and 4 more;"):
+        team.release(receipts)
 
 
 def test_cancel_withdraws_what_is_not_over(team: Bus) -> None:
