@@ -1,9 +1,12 @@
-"""Folders and logs beside a bus: their owner's alone, whatever more the umask allows."""
+"""Folders and files beside a bus: their owner's alone, whatever the umask allows, and no links."""
 
 from __future__ import annotations
 
 import os
+import stat
 from io import BufferedWriter
+
+from bus.errors import error, of_system
 
 
 def make(path: str | os.PathLike[str]) -> None:
@@ -16,6 +19,20 @@ def make(path: str | os.PathLike[str]) -> None:
 
 
 def log(path: str | os.PathLike[str]) -> BufferedWriter:
-    """A file that is written at its end; made (0600), with its folder, where there is none."""
+    """A file that is written at its end; made, with its folder, where there is none. Raises as `own`."""
     make(os.path.dirname(path))
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+    return open(path, "ab", opener=own)
+
+
+def own(path: str, flags: int) -> int:
+    """The descriptor of a file beside a bus, made (0600) where there is none. Raises `unsafe_file` for what is no file
+    of ours: a link that somebody put there, in a folder that was unpacked say, could lead anywhere."""
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as problem:
+        raise of_system(problem, os.fspath(path)) from problem
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise error("unsafe_file", f"{path} is no file of yours", "see who put it there, and remove it")

@@ -16,8 +16,10 @@ Linux only, also in memory; elsewhere a `Glance` stands in, which ends every 50 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import stat
 import struct
 import sys
 import threading
@@ -53,15 +55,28 @@ def ring(folder: str, bells: Sequence[str]) -> None:
     for bell in bells:
         if os.access(path := f"{folder}/{bell}", os.F_OK):  # mostly there is none, and an exception would cost more
             with contextlib.suppress(OSError):
-                os.utime(path)
+                os.utime(path, follow_symlinks=False)
 
 
 def sweep(folder: str) -> None:
     """Take down the bells at which nobody rang for a day: who waits there still hangs them up again."""
-    with contextlib.suppress(OSError), os.scandir(folder) as bells:
+    with contextlib.suppress(OSError), _opened(folder) as descriptor, os.scandir(descriptor) as bells:
         for bell in bells:
-            if bell.stat(follow_symlinks=False).st_mtime < time.time() - clock.DAY:
-                _take_down(folder, bell.name)
+            found = bell.stat(follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and not found.st_size and found.st_mtime < time.time() - clock.DAY:
+                os.unlink(bell.name, dir_fd=descriptor)
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    """The folder of the bells. Raises OSError for what is no folder of ours, a link for instance."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "the folder of the bells belongs to somebody else")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _take_down(folder: str, bell: str) -> None:
@@ -179,6 +194,8 @@ class Listener:
 
     def _hang_up(self) -> None:
         os.makedirs(self._folder, 0o700, exist_ok=True)
+        with _opened(self._folder):
+            pass
         self._at_bells = {self._watch_bell(f"{self._folder}/{bell}") for bell in self.bells}
         self._sound = -1 not in self._at_bells  # whether all bells hang there, for all that is known
 

@@ -15,7 +15,8 @@ import fcntl
 import os
 import time
 
-from bus.errors import error, of_system
+from bus import folders
+from bus.errors import error
 
 NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOOKS = 100  # for `busy`
@@ -41,7 +42,7 @@ class Turnstile:
     """The queue before the write lock of one bus; one descriptor, for one thread."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = _open(path)
+        self._descriptor = folders.own(path, os.O_RDWR)
         self.inside = False  # whether it is our turn
         _open_ones.add(self)
 
@@ -113,10 +114,3 @@ class Turnstile:
             os.close(self._descriptor)
             self._descriptor = -1
             _open_ones.discard(self)
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as problem:
-        raise of_system(problem, path) from problem

@@ -20,6 +20,7 @@ _bus_schemas=$_bus_here/../../schemas
 [[ -d $_bus_schemas/operations ]] || _bus_schemas=$_bus_here/../bus/schemas
 _bus_newest=3 # of schemas/sqlite; a caller may have turned off the globbing that would find it
 _bus_queue=0 # so many of the next writes wait for their turn at once
+_bus_writes=0 _bus_bell='' _bus_options=() # and never what a caller's environment says
 _bus_elsewhere=125 # answered by a function that could not do it with sqlite3: the bus command must
 
 # Called by a function that is only declared: reads the file, and calls the function again.
@@ -113,7 +114,7 @@ _bus_locate() {
 # SQLite drops a CR before a LF, so that CRs go by a name that the text does not contain, and which can't arise where it
 # is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `_big`.
 _bus_literal() {
-  local _text=$1 _quote="'" _quotes="''" _return=$'\r' _number=0
+  local _text=$1 _quote="'" _quotes="''" _return=$'\r' _number=$RANDOM$RANDOM # which nobody can know before
   [[ $_text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-16 <<<"$_text" &>/dev/null || return
   if ((${#_text} > 100000)) && [[ -z $_big ]]; then # bash passes short ones through a pipe, which readfile() can't read
     _big=$_text
@@ -179,13 +180,13 @@ _bus_sql() {
   [[ -e $_bus_file-wal ]] || _names='.read /dev/fd/4'
   if [[ $1 == write ]]; then
     # About each 16th write, also in $(…), whose count is lost: pids that rise by any step come around by the golden ratio.
-    _bus_writes=$((${_bus_writes:-0} + 1))
+    _bus_writes=$((_bus_writes + 1))
     ((${#_rows} + ${#_big} <= 65536 && (_bus_writes + (BASHPID * 40503 >> 12)) % 16)) ||
       ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
     _begin=$'.timeout 3\nbegin immediate;'
     ((!_bus_queue)) && [[ -z $_checkpoint ]] || _bus_in_turn
-    [[ -z ${_bus_bell:-} || $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* || $_bus_bell == */* ||
-      ! -f $_bus_file.bells/$_bus_bell ]] || _ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
+    [[ $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* ]] || ! _bus_hangs "$_bus_bell" ||
+      _ring=$'.bail off\n.output "'$_bus_file.bells/$_bus_bell$'"\n'
   fi
   _output=$(
     umask 077
@@ -193,7 +194,7 @@ _bus_sql() {
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
     [[ -z $_big ]] || exec 3<<<"$_big"
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
-    [[ $_begin != .read* ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
+    [[ $_begin != .read* || -L $_bus_file.turn ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
     exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
 .timeout 5000
 .output /dev/null
@@ -221,14 +222,20 @@ END
   REPLY=${_output%'#'*}
 }
 
+# _bus_hangs BELL: whether it hangs there, in a folder of ours, and is no link that somebody put there
+_bus_hangs() {
+  local _bells=$_bus_file.bells
+  [[ -n $1 && $1 != */* && -f $_bells/$1 && ! -L $_bells/$1 && ! -L $_bells && -O $_bells ]]
+}
+
 # _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
 _bus_ring() {
-  local _rows=$1 _bell
+  local _rows=$1 _bell LC_ALL=C
   while [[ $_rows == *'|'* ]]; do
     _bell=${_rows%%$'\n'*}'|' _rows=${_rows#"${_rows%%$'\n'*}"}
     _rows=${_rows#$'\n'} _bell=${_bell#*'|'}
     _bell=${_bell%%'|'*}
-    [[ -z $_bell || $_bell == */* || ! -f $_bus_file.bells/$_bell ]] || : >|"$_bus_file.bells/$_bell" || :
+    ! _bus_hangs "$_bell" || : >|"$_bus_file.bells/$_bell" || :
   done 2>/dev/null
 }
 

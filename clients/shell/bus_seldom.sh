@@ -12,7 +12,9 @@ _bus_fail() {
     printf 'bus: %s\n' "${_line//[^[:print:]]/?}" >&2
     return "$_status"
   done <"$_bus_schemas/errors.tsv"
-  _bus_fail fault "${2:-$1}"
+  _line=${2:-$1}
+  printf 'bus: %s; run `bus doctor`\n' "${_line//[^[:print:]]/?}" >&2
+  return 70
 }
 
 # _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells, or the one before the two lines that

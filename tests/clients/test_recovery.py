@@ -307,6 +307,28 @@ def test_the_monitor_runs_once_a_bus_and_logs_its_checks(command: Command, wreck
     command("monitor", "--stop", status=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bus.db.monitor", ["--interval", "1"]),
+        ("bus.db.monitor", ["--stop"]),
+        (".milestones/logs/session-monitor.log", ["--once"]),
+        ("bus.db.turn", ["--once"]),
+    ],
+)
+def test_what_stands_beside_a_bus_is_no_link(
+    command: Command, url: str, tmp_path: Path, name: str, options: list[str]
+) -> None:
+    """Else whoever gives a folder away, or may write to it, could have any file of its user overwritten."""
+    (tmp_path / "precious").write_text("precious")
+    link = tmp_path / name.replace("bus.db", Path(url).name)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "precious")
+    assert "unsafe_file" in command("monitor", *options, "--json", status=66).stderr
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 def test_a_check_names_all_that_it_may_have_removed(
     command: Command, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

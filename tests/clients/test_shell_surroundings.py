@@ -132,6 +132,34 @@ def test_words_with_bars_and_slashes_ring_nothing_but_bells(shell: Shell, tmp_pa
     assert victim.read_text() == "precious"
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_bell_that_is_a_link_is_not_rung(shell: Shell, tmp_path: Path, folder: bool) -> None:
+    """A folder that was unpacked, or that others may write to, brings any link."""
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    names = ["one", "two", "state=one"]
+    for name in [*names, "old"]:
+        (victims / name).write_text("precious" if name in names else "")
+        os.utime(victims / name, (0, 0))
+    bells = Path(f"{FILE}.bells")
+    if folder:
+        bells.symlink_to(victims)
+    else:
+        bells.mkdir()
+        for name in names:
+            (bells / name).symlink_to(victims / name)
+    shell("save_agent_state one k v; send_agent_message boss one task_assignment '{}'")
+    shell("send_agent_message boss '*' task_assignment '{}'")
+    with Bus.open(str(FILE)) as bus:
+        bus.send("boss", "one", "task_assignment", {})
+        assert bus.state_watch("one", "k", after=1, wait=0.01) is None
+        bus.monitor_check()
+    assert {path.name: path.read_text() for path in victims.iterdir()} == {
+        **dict.fromkeys(names, "precious"),
+        "old": "",
+    }
+
+
 def test_those_who_wait_are_rung_and_nobody_else(shell: Shell) -> None:
     bells = Path(f"{FILE}.bells")
     bells.mkdir()

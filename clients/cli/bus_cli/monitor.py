@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO, NoReturn
 
 import click
@@ -125,19 +124,20 @@ def _words(done: Check) -> str:
 # --- one monitor a bus
 
 
-def _pid_file(url: Place) -> Path:
+def _pid_file(url: Place) -> IO[str]:
+    path = f"{url.path}.monitor"
     if isinstance(url, Server):  # one monitor for each folder that it is started from
         name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
         folders.make(folder(url))
-        return folder(url) / f"{name}.monitor"
-    return Path(f"{url.path}.monitor")
+        path = str(folder(url) / f"{name}.monitor")
+    return os.fdopen(folders.own(path, os.O_RDWR), "r+")
 
 
 @contextmanager
 def _only(url: Place) -> Iterator[None]:
     """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid. Raises
     `already_running`."""
-    with os.fdopen(os.open(_pid_file(url), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
+    with _pid_file(url) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
@@ -151,7 +151,7 @@ def _only(url: Place) -> Iterator[None]:
 
 def _running(url: Place) -> int | None:
     """The process of the monitor that holds the lock, if any; what a dead one left in the file does not count."""
-    with suppress(OSError, ValueError), _pid_file(url).open("r+") as file:
+    with suppress(ValueError), _pid_file(url) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
