@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-_TOKENS = r'(?s)("(?:[^"\\]|\\.)*")|[ \t\n\r]+'
+_TOKENS = r'(?s)("(?:[^"\\]|\\.)*+(?:"|\\?\Z))|[ \t\n\r]+'
 LENGTH = 16
 LONG = 1 << 16  # bytes, from which OpenSSL is worth its loading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,13 +61,17 @@ def _numbers() -> Steps[Mapping[str, Any]]:
     return found
 
 
-def text(families: Iterable[Family], sizes: Mapping[str, int]) -> str:
-    """OpenMetrics text of the bus's numbers and of the sizes of its files."""
-    taken = [
+def room(sizes: Mapping[str, int]) -> list[Family]:
+    """How large the files of the bus are."""
+    return [
         Family(f"agent_bus_{name}_bytes", "gauge", "bytes", f"Size of the {name}.", [Sample("", {}, size)])
         for name, size in sizes.items()
     ]
-    return "\n".join([line for family in (*families, *taken) for line in family.lines()] + ["# EOF", ""])
+
+
+def text(families: Iterable[Family]) -> str:
+    """OpenMetrics text."""
+    return "\n".join([line for family in families for line in family.lines()] + ["# EOF", ""])
 
 
 def _counted(found: Mapping[str, Any]) -> list[Family]:
@@ -119,5 +124,5 @@ def _samples(suffix: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def _escaped(value: str) -> str:
-    sound = value.encode("utf-8", "replace").decode()
+    sound = re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", "\ufffd", value.encode("utf-8", "replace").decode())
     return sound.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -44,7 +44,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
     """
     try:
         given = msgspec.json.decode(plan)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # any text is a plan
         given = plan
     known = given if isinstance(given, dict) else {"plan": given}
     weights = {phase["key"].removesuffix("-phase-results"): phase["weight"] for phase in json.loads(phases)}

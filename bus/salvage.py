@@ -13,7 +13,7 @@ from bus.operation import Row
 
 T = TypeVar("T")
 
-_TOKENS = r'(?s)"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+|"'
+_TOKENS = r'(?s)"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]|[^"\[\]{}]+'
 _NOTHING: tuple[object, ...] = (None, "", 0, [], {}, "0001-01-01T00:00:00Z")
 
 

@@ -166,7 +166,7 @@ class Reader:
                 "invalid_moment", f"{name} is not a time: {str(told)[:40]!r}", "write it in ISO 8601"
             ) from problem
         if found > self._now:
-            raise error("future_time", f"{name} is in the future: {told}")
+            raise error("future_time", f"{name} is in the future: {str(told)[:40]!r}")
         return found
 
 

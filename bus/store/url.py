@@ -18,7 +18,12 @@ MEMORY = ":memory:"
 SCHEMA = "agent_bus"
 SCHEMES = ("postgresql://", "postgres://")
 HOW = "write postgresql://user@host:port/database?schema=name"
-SECRET = {"password", "sslpassword", "passfile", "sslkey"}
+SECRET = {
+    *("password", "sslpassword", "passfile", "sslkey"),
+    *("oauth_client_secret", "scram_client_key", "scram_server_key"),
+}
+_HOST = r"(?:\[[^][@]*\]|[^][:@]*)(?::[0-9]*)?"
+_HOSTS = rf"(?:[^@]*@)?{_HOST}(?:,{_HOST})*"
 
 
 class Url(NamedTuple):
@@ -71,6 +76,8 @@ def parse(text: str) -> Place:
     """A plain path, `sqlite:///relative`, `sqlite:////absolute`, `postgresql://…`; options after `?`; else `usage`."""
     if text.startswith(SCHEMES):
         return _server(text)
+    if re.match("postgres(ql)?:", text) or re.search(r"\bpassword\s*=", text):  # it is not to be told as a file's name
+        raise error("usage", "the bus address can't be read", HOW)
     if not text.startswith("sqlite:"):
         if "://" in text:
             scheme = text.partition("://")[0]
@@ -110,10 +117,13 @@ def _server(text: str) -> Server:
         parts = urlsplit(text)
     except ValueError as problem:
         raise error("usage", "the bus address can't be read", HOW) from problem
-    if parts.fragment or "\0" in text:
-        raise error("usage", "the bus address can't be read", f"{HOW}; write # in a password as %23")
+    pairs = [pair for pair in parts.query.split("&") if pair]
+    plain = re.fullmatch(_HOSTS, parts.netloc) and "@" not in parts.path and all("=" in pair for pair in pairs)
+    if not plain or ("@" in parts.query and "@" not in parts.netloc) or parts.fragment or "\0" in text:
+        # libpq would find the password elsewhere, and we could not tell which part is not to be shown.
+        raise error("usage", "the bus address can't be read", f"{HOW}; write # / ? @ in a password as %23 %2F %3F %40")
     # Theirs go on as they stand: in libpq's addresses a space is %20, and + is a plus.
-    options = [(unquote(pair.partition("=")[0]), pair) for pair in parts.query.split("&") if pair]
+    options = [(unquote(pair.partition("=")[0]), pair) for pair in pairs]
     ours = {key: unquote(pair.partition("=")[2]) for key, pair in options if key in ("schema", "listen")}
     schema, listen = ours.get("schema", SCHEMA), ours.get("listen", "yes")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in ("yes", "no"):

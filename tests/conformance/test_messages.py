@@ -89,6 +89,14 @@ def test_a_bad_payload_is_refused_and_nothing_is_stored(team: Bus, payload: obje
     assert team.messages() == []
 
 
+def test_long_text_that_is_no_json_is_refused_at_once(team: Bus) -> None:
+    for text in ("[" * 40 + '"' + '\\"' * 400_000, "[" * 40 + '"\\' * 400_001):
+        with refused("invalid_json", 65):
+            team.send("boss", "one", TASK, text)
+        with refused("invalid_json", 65):
+            team.checkpoint_create("one", text)
+
+
 @pytest.mark.parametrize("payload", ['{"a": 1, "b": 2,}', "{a: 1}", '{"a": 1', "", '{"a": NaN}', '{"a": 1e999}'])
 def test_what_is_no_json_is_told_so_where_keys_are_required(team: Bus, payload: str) -> None:
     team.types_add("message", "strict", schema={"required": ["a", "b"]})

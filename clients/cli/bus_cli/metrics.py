@@ -13,9 +13,8 @@ from bus_cli.output import Output, command
 def metrics(out: Output) -> None:
     """The bus in numbers, as OpenMetrics text. For Prometheus and its like."""
     with out.open() as bus:
-        found = bus.metrics()
-        sizes = bus.store.connection().sizes()
+        found = [*bus.metrics(), *numbers.room(bus.store.connection().sizes())]
     if out.as_json:
         out.show([family._asdict() for family in found])
     else:
-        out.write(numbers.text(found, sizes).encode("utf-8", "replace"))
+        out.write(numbers.text(found).encode("utf-8", "replace"))

@@ -179,12 +179,12 @@ def _stop(out: Output, url: Place) -> int:
 
 def _detach(out: Output, interval: str) -> int:
     """Start a monitor in a session of its own; its status, if it ends before its first check is done."""
-    place = ["--bus", out.url] if out.url else []
-    arguments = [*place, *(["--json"] if out.as_json else []), "monitor", "--awaited", "--interval", interval]
+    arguments = [*(["--json"] if out.as_json else []), "monitor", "--awaited", "--interval", interval]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which the monitor would inherit, and --stop needs
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "bus_cli", *arguments],
+        env={**os.environ, **({"BUS_URL": out.url} if out.url else {})},  # everybody can read its arguments
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -60,9 +60,8 @@ def backup(out: Output, file: str) -> None:
 def restore(out: Output, file: str) -> None:
     """Go back to a copy that `bus backup` made. What was there is set aside, whole; stop the agents first."""
     aside = Bus.restore(file, out.url)
-    out.show(
-        {"restored": file, "aside": aside}, f"restored from {file}" + (f"; what was there is {aside}" if aside else "")
-    )
+    words = f"restored from {file}" + (f"; what was there is {aside}" if aside else "")
+    out.show({"restored": file, "aside": aside}, safe(words))
 
 
 @click.command()

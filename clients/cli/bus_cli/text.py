@@ -9,7 +9,11 @@ import msgspec
 
 _WIDE = re.compile(r"[^\x20-\x7e]")
 # Control characters, C1, bidi marks, zero-width characters, line separators, surrogates: they could forge what is seen.
-_UNSAFE = "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+# Tags are letters that nobody sees; U+FFFE and U+FFFF are no characters, and none of XML's.
+_UNSAFE = (
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 
 
 def ascii_json(value: object) -> str:

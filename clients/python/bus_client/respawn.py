@@ -10,6 +10,7 @@ import msgspec
 
 from bus import folders
 from bus.api import Bus
+from bus.errors import BusError
 from bus.models import TERMINAL, Respawn
 from bus.store.url import folder
 
@@ -47,7 +48,7 @@ def _start(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes] | st
     """The process of an agent that was taken to be started, or why the system does not start it."""
     try:
         process = _process(bus, agent, logs)
-    except OSError as problem:
+    except (OSError, BusError) as problem:
         return str(problem)
     bus.recovery_spawned(agent.agent_id, pid=process.pid)
     return process

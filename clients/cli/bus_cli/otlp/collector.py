@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from email.message import Message as Headers
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -19,9 +19,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from bus import clock
 from bus.errors import BusError, error
 
 TIMEOUT = 10.0  # seconds
+LONGEST = 1 << 16  # bytes of an answer that are looked at
 AGAIN = (408, 429, 502, 503, 504)  # what may be tried again
 PATH = "/v1/traces"
 
@@ -72,7 +74,7 @@ class Collector:
         request = urllib.request.Request(self._address, spans.SerializeToString(), self._headers, method="POST")
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return _complaint(answer.read())
+                return _complaint(_read(answer))
         except urllib.error.HTTPError as problem:
             with problem:
                 raise self._refusal(problem) from problem
@@ -84,7 +86,7 @@ class Collector:
         if problem.code not in AGAIN:
             return error("collector_refused", f"the collector at {self.target} answers {words}")
         asked = problem.headers.get("Retry-After", "")
-        return NotNow(words, float(asked) if asked.isdigit() else None)
+        return NotNow(words, float(asked) if re.fullmatch("[0-9]{1,9}", asked) else None)
 
 
 def _parts(url: str) -> SplitResult:
@@ -109,6 +111,15 @@ def _check_header(name: str, value: str) -> None:
         raise error("usage", "the name of a header is of letters, digits and -")
     if not re.fullmatch(r"[\t -~\x80-\xff]*", value):
         raise error("usage", f"header {name}: a value is one line, in Latin-1", "encode it as the collector asks for")
+
+
+def _read(answer: HTTPResponse) -> bytes:
+    """As much of an answer as is worth reading: no collector fills the memory, or takes for ever."""
+    end = clock.monotonic() + TIMEOUT
+    found = b""
+    while len(found) < LONGEST and clock.monotonic() < end and (chunk := answer.read1(LONGEST)):
+        found += chunk
+    return found
 
 
 def _complaint(answer: bytes) -> str | None:

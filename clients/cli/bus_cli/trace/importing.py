@@ -6,6 +6,7 @@ import click
 
 from bus.errors import error
 from bus_cli.output import Output, command, given
+from bus_cli.text import safe
 
 
 @click.command("import")
@@ -24,7 +25,7 @@ def import_(out: Output, file: str, timezone: str | None, skip_invalid: bool) ->
     with out.open() as bus:
         found = bus.trace_import(text, zone=timezone, skip_invalid=skip_invalid)
     lines = [f"{found.added} added ({found.gone} of them gone unseen), {found.updated} updated, {found.left} left"]
-    lines += [f"{number:>8}  {reason}" for reason, number in found.reasons.items()]
+    lines += [f"{number:>8}  {safe(reason)}" for reason, number in found.reasons.items()]
     out.show(found, "\n".join(lines))
 
 
