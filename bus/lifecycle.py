@@ -185,7 +185,8 @@ def enter(
         "traceparent": trace_context.surrounding(),
         **liveness.identity(os.getpid())._asdict(),
     }
-    return Operation(partial(_enter, registered, parameters), True)
+    undo = partial(leave, agent, status="failed", error="nobody was left to hear that it had begun")
+    return Operation(partial(_enter, registered, parameters), True, undo)
 
 
 def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> Steps[int]:

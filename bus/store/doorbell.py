@@ -249,9 +249,10 @@ class Listener:
 
 
 class Glance:
-    """Stands in for a `Listener` where there is no inotify, or none left: looks every 50 ms."""
+    """Stands in for a `Listener` where there is no inotify, or none left: looks every 50 ms, or as often as is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = 0.05) -> None:
+        self._pause = pause
         self._ends = os.pipe()
 
     def fileno(self) -> int:
@@ -259,7 +260,7 @@ class Glance:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `Listener.rounds`."""
-        yield 0.05 if seconds is None else min(seconds, 0.05)
+        yield self._pause if seconds is None else min(seconds, self._pause)
         return False
 
     def close(self) -> None:

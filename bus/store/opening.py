@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bus.errors import error
@@ -43,24 +44,29 @@ class Connection(Protocol):
         """Close it. Idempotent."""
 
 
+@contextmanager
+def _psycopg() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as problem:
+        hint = "pip install 'agent-bus[postgres]'"
+        raise error("usage", "PostgreSQL needs psycopg, which is not installed", hint) from problem
+
+
 def connection(url: Place, create: bool = False, read_only: bool = False) -> Connection:
     """A connection to the bus at `url`; `create` makes the bus when it is missing, `read_only` can change nothing."""
     if not isinstance(url, Server):
         return sqlite.Connection(url, create, read_only)
-    try:
+    with _psycopg():
         from bus.store import postgres
-    except ImportError as problem:
-        raise error(
-            "usage", "PostgreSQL needs psycopg, which is not installed", "pip install 'agent-bus[postgres]'"
-        ) from problem
     return postgres.Connection(url, create, read_only)
 
 
 async def asynchronous(url: Place, create: bool = False) -> sqlite_async.Store | postgres_async.Store:
     """The async store of the bus at `url`."""
     if isinstance(url, Server):
-        from bus.store import postgres_async
-
+        with _psycopg():
+            from bus.store import postgres_async
         return await postgres_async.Store.open(url, create)
     from bus.store import sqlite_async
 

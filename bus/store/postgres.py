@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.types.string import TextLoader
@@ -20,7 +20,7 @@ from bus.operation import Operation, Row
 from bus.store import postgres_schema
 from bus.store.facts import Fact
 from bus.store.postgres_errors import LOST, Lost, translate
-from bus.store.postgres_listening import Listening
+from bus.store.postgres_listening import Listening, Mend
 from bus.store.postgres_transaction import Session, Transaction
 from bus.store.postgres_wire import Ask
 from bus.store.seldom import Lately
@@ -48,6 +48,13 @@ SETTINGS = {
     "timezone": "UTC",
     "datestyle": "ISO, YMD",
     "extra_float_digits": "1",
+}
+# How long to wait for a network that does not answer, in the units of libpq.
+LIMITS: dict[str, Any] = {
+    "connect_timeout": int(TIMEOUT),
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
 }
 # glibc gives memory back to the system as soon as 128 kB are free, and every statement here needs more: it would be
 # fetched anew each time, page by page. Having freed one large piece, the server's process keeps twice as much.
@@ -87,16 +94,17 @@ class Connection:
         """Run statements in one transaction, one round trip. Raises `Lost`, and the driver's errors."""
         self._live().wire.ask(asks)
 
-    def listen(self, bells: Sequence[str]) -> Listening:
-        """Hear these doorbells from now on; where notifications don't get through, look twice a second."""
+    def listen(self, bells: Sequence[str], mend: Mend = lambda connect: connect()) -> Listening:
+        """Hear these doorbells from now on; where notifications don't get through, look twice a second. `mend` runs
+        what connects anew after the connection was lost."""
         try:
-            return Listening(self, bells)
+            return Listening(self, bells, mend)
         except Lost as lost:
             raise error("unreachable", f"{self.url.path} can't be reached") from lost
 
     def sound(self) -> bool:
-        """Whether there is a connection that has not broken."""
-        return self._session is not None and not self._session.driver.closed
+        """Whether there is a connection that has not broken, as far as is known."""
+        return self._session is not None and not self._session.wire.gone()
 
     def rung(self) -> bool:
         """Whether a notification has come in since this was last asked."""
@@ -104,6 +112,12 @@ class Connection:
         while self._session and self._session.driver.pgconn.notifies():
             heard = True
         return heard
+
+    def take_in(self) -> None:
+        """Read what the server has to say unasked. Raises the driver's errors."""
+        if self._session:
+            self._session.driver.pgconn.consume_input()
+            self.rung()
 
     def driver(self) -> psycopg.Connection[Row]:
         """The driver's connection, made anew when it was lost. Raises `Lost`."""
@@ -171,7 +185,7 @@ class Connection:
             begun = {"transaction_read_only": "on"} if self._read_only else {}
             path = {"search_path": postgres_schema.path(self.url)}
             return [(_setting({**SETTINGS, **path, **begun}, "true"), ())]
-        read_only = {"default_transaction_read_only": "on" if self._read_only else "off"}
+        read_only = {"default_transaction_read_only": "on"} if self._read_only else {}
         found.execute(f"{_setting({**SETTINGS, **read_only}, 'false')}, {ROOM}")
         return []
 
@@ -193,8 +207,8 @@ def _connect(url: Server) -> psycopg.Connection[Row]:
             prepare_threshold=None,  # what is prepared is the wire's
             cursor_factory=psycopg.RawCursor,
             client_encoding="utf8",  # the wire's, whatever the role or PGCLIENTENCODING say
-            connect_timeout=None if "connect_timeout" in url.conninfo else int(TIMEOUT),
             fallback_application_name="agent-bus",
+            **{key: value for key, value in LIMITS.items() if key not in url.conninfo},
         )
     except psycopg.OperationalError as problem:
         words = " ".join(str(problem).split())[:300]

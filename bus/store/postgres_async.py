@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from bus.errors import TryAgain
 from bus.operation import Operation, Routine
 from bus.store import coroutines
-from bus.store.doorbell import Waiting
+from bus.store.doorbell import Glance, Waiting
 from bus.store.facts import Fact
-from bus.store.opening import Connection, connection
+from bus.store.postgres import TIMEOUT, Connection
+from bus.store.postgres_listening import LOOK
 from bus.store.url import Server
 
 T = TypeVar("T")
 
 WORKERS = 4  # operations that run at the same time
+PAUSE = 0.1  # seconds between two tries to get a connection
 
 
 class Pool:
@@ -35,11 +39,19 @@ class Pool:
         self._closed = False
 
     def take(self) -> Connection:
-        """A connection of one's own, until it is given back."""
-        with self._lock:
-            if self._free:
-                return self._free.pop()
-        return connection(self._url)
+        """A connection of one's own, until it is given back. Where the server has none to give, or is not there for a
+        moment, it waits for one: raises `unreachable` after some seconds."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            with self._lock:
+                if self._free:
+                    return self._free.pop()
+            try:
+                return Connection(self._url)
+            except TryAgain:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE)
 
     def give(self, taken: Connection) -> None:
         """Give a connection back."""
@@ -82,7 +94,7 @@ class Store:
     async def open(cls, url: Server, create: bool = False) -> Store:
         workers = ThreadPoolExecutor(WORKERS, "bus")
         try:
-            first = await _done(workers, lambda: connection(url, create), lambda first: first.close())
+            first = await _done(workers, lambda: Connection(url, create), lambda first: first.close())
         except BaseException:
             workers.shutdown(wait=False)
             raise
@@ -104,14 +116,18 @@ class Store:
             return await coroutines.carry_out(routine, self._calls, self.run, self._listen)
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
-        return await _done(self._workers, lambda: self._borrow(bells), lambda borrowed: borrowed.end())
+        return await _done(self._workers, lambda: self._borrow(bells), lambda waiting: waiting.close())
 
-    def _borrow(self, bells: Sequence[str]) -> _Borrowed:
-        taken = self._pool.take()
+    def _borrow(self, bells: Sequence[str]) -> Waiting:
+        """Listen on a connection that nobody else uses; where the server has no more of them, look now and then."""
         try:
-            return _Borrowed(taken.listen(bells), taken, self._pool, self._workers)
+            taken = Connection(self.url)
+        except TryAgain:
+            return Glance(LOOK)
+        try:
+            return _Borrowed(taken.listen(bells, self._workers.submit), taken, self._pool, self._workers)
         except BaseException:
-            self._pool.give(taken)
+            taken.close()
             raise
 
     async def facts(self) -> list[Fact]:

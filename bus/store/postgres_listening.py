@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import select
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,18 @@ from bus.store.postgres_errors import Lost
 if TYPE_CHECKING:
     from bus.store.postgres import Connection
 
+Mend = Callable[[Callable[[], None]], object]  # runs what connects anew, which may take a while
 LOOK = 0.5  # seconds between two looks where no notification gets through
 
 
 class Listening:
     """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news."""
 
-    def __init__(self, connection: Connection, bells: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, bells: Sequence[str], mend: Mend) -> None:
         self._connection = connection
+        self._mend = mend
+        self._mending = self._closed = False
+        self._turn = threading.Lock()  # of who connects anew, and who closes
         self._bells = list(bells)
         self._generation = 0
         self._socket = -1
@@ -36,29 +41,44 @@ class Listening:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
-        if self._generation != self._connection.generation or not self._connection.sound():
-            try:
-                self._begin()  # and look before sleeping
-            except Lost:
+        if self._is_lost():
+            if not self._mending:
                 self._reach(-1)
+                self._mending = True
+                self._mend(self._begin_again)
+            if self._is_lost():
                 yield LOOK if seconds is None else min(seconds, LOOK)
-            return False
+            return False  # to look before it sleeps
         if self._endings:
             self._endings.watch(pids)
         if not self._connection.rung():
             limits = [limit for limit in (seconds, None if self._hears else LOOK) if limit is not None]
             if (yield min(limits, default=None)):
-                self._read()
+                with suppress(psycopg.Error):  # a lost connection is replaced by who waits next
+                    self._connection.take_in()
         return False
 
     def close(self) -> None:
-        if self._endings:
-            self._endings.close()
-        if self._poll:
-            self._poll.close()
-        if self._generation == self._connection.generation and self._hears:
-            with suppress(psycopg.Error, Lost):
-                self._each("bell_leave")
+        with self._turn:
+            self._closed = True
+            if self._endings:
+                self._endings.close()
+            if self._poll:
+                self._poll.close()
+            if self._generation == self._connection.generation and self._hears:
+                with suppress(psycopg.Error, Lost):
+                    self._each("bell_leave")
+
+    def _is_lost(self) -> bool:
+        return self._mending or self._generation != self._connection.generation or not self._connection.sound()
+
+    def _begin_again(self) -> None:
+        try:
+            with self._turn, suppress(Lost):
+                if not self._closed:
+                    self._begin()
+        finally:
+            self._mending = False
 
     def _begin(self) -> None:
         connection = self._connection.driver()
@@ -83,11 +103,3 @@ class Listening:
         self._socket = descriptor
         if self._poll and descriptor >= 0:
             self._poll.register(descriptor, select.EPOLLIN)
-
-    def _read(self) -> None:
-        """Take in what woke us. A lost connection is left for the next operation to replace."""
-        try:
-            self._connection.driver().pgconn.consume_input()
-            self._connection.rung()
-        except (psycopg.Error, Lost):
-            self._reach(-1)

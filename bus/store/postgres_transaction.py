@@ -35,6 +35,7 @@ class Session:
         self.url = url
         self.driver = driver
         self.wire = Wire(driver.pgconn, prepare=not settings)
+        driver.add_notice_handler(self.wire.noticed)
         self.settings = settings
         self.lately = lately
 

@@ -51,6 +51,7 @@ class Wire:
         self._names: dict[str, bytes] = {}
         self._loaders: dict[str, list[Loader]] = {}
         self._prepared = 0
+        self._ended = False  # whether the server said so
         self._poll = select.poll()
         self._poll.register(pgconn.socket, select.POLLIN)
 
@@ -66,13 +67,18 @@ class Wire:
         """Whether the connection is closed, or the server has hung up. (What is sent only to find that out has an
         unknown outcome.)"""
         status = self._pgconn.transaction_status
-        return status == _UNKNOWN or (status == _IDLE and bool(self._poll.poll(0)) and self._broken())
+        return self._ended or status == _UNKNOWN or (status == _IDLE and bool(self._poll.poll(0)) and self._broken())
 
     def _broken(self) -> bool:
         with suppress(psycopg.Error):
             while self._pgconn.status == _OK and self._poll.poll(0):
                 self._pgconn.consume_input()
-        return self._pgconn.status == _BAD
+            self._pgconn.is_busy()  # which reads what came in
+        return self._ended or self._pgconn.status == _BAD
+
+    def noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        """The server says why it ends a connection on which nothing is asked, some milliseconds before it does."""
+        self._ended |= notice.severity_nonlocalized in ("FATAL", "PANIC")
 
     def ask(self, asks: Sequence[Ask]) -> list[Row] | None:
         """Run statements in one round trip; the rows of the last one that returns rows, None when none does.

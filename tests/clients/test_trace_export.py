@@ -217,7 +217,7 @@ def test_it_goes_on_where_it_stopped_and_tells_nothing_twice(team: Bus, receiver
     exchange(team)
     assert export(receiver) == "3 spans exported\n"
     team.trace_finish(life)
-    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "1 span exported\n"
     assert export(receiver) == "0 spans exported\n"
     names = Counter(span.name for span in receiver.spans)
     assert names == {"send one": 3, "process one": 3, "invoke_agent x": 1}
@@ -539,14 +539,14 @@ def test_a_message_that_dies_is_told_as_often_as_it_dies_of_a_delivery(team: Bus
     assert export(receiver) == "0 spans exported\n"
     team.redrive([id])
     team.ack([message.receipt or "" for message in team.receive("one")])
-    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "1 span exported\n"
     assert len({span.span_id for span in receiver.spans}) == 3
     assert export(receiver) == "0 spans exported\n"
 
 
 def test_what_nobody_took_has_no_consumer_span(team: Bus, receiver: Receiver) -> None:
     team.cancel(team.send("boss", "one", "task_assignment", {}))
-    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "1 span exported\n"
     assert export(receiver) == "0 spans exported\n"
 
 
@@ -562,7 +562,7 @@ def test_one_found_dead_is_told_when_nobody_has_said_more_for_a_minute(team: Bus
         (lived,) = team.export_batch("other").lived
     assert (lived.life.agent_id, lived.life.status) == (id, "killed")
     team.trace_finish(id, exit_code=0)
-    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "1 span exported\n"
     assert receiver.named("invoke_agent x").status.code == Status.STATUS_CODE_UNSET
 
 
@@ -574,7 +574,7 @@ def test_messages_that_were_removed_meanwhile_are_not_waited_for(team: Bus, rece
     team.send("boss", "one", "task_assignment", {})
     with clock.moved(8 * 86400):
         assert team.prune() == 2
-    assert export(receiver) == "1 spans exported\n"
+    assert export(receiver) == "1 span exported\n"
     assert export(receiver) == "0 spans exported\n"
 
 

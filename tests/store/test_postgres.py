@@ -630,7 +630,7 @@ def test_how_long_one_waits_for_a_server_is_for_the_address_to_say(
     connect, told = psycopg.Connection.connect, []
 
     def connecting(conninfo: str, **options: Any) -> object:
-        told.append(options["connect_timeout"])
+        told.append(options.get("connect_timeout"))
         return connect(conninfo, **options)
 
     monkeypatch.setattr(psycopg.Connection, "connect", connecting)

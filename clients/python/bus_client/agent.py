@@ -105,6 +105,8 @@ class Agent(Identity):
         return self
 
     def _begin(self) -> None:
+        settings = {setting.key: setting.value for setting in self.bus.config_list()}
+        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
         self._life = self.bus.trace_enter(
             self.id,
             type=self._type,
@@ -113,8 +115,6 @@ class Agent(Identity):
             priority=self._priority,
             **self._registration,
         )
-        settings = {setting.key: setting.value for setting in self.bus.config_list()}
-        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
 
     def _close(self) -> None:
         if self._owns_bus:

@@ -100,6 +100,9 @@ class AsyncAgent(AsyncIdentity):
         return self
 
     async def _begin(self) -> None:
+        settings = {setting.key: setting.value for setting in await self.bus.config_list()}
+        self._wake = asyncio.Event()  # of the loop that runs now
+        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
         self._life = await self.bus.trace_enter(
             self.id,
             type=self._type,
@@ -108,9 +111,6 @@ class AsyncAgent(AsyncIdentity):
             priority=self._priority,
             **self._registration,
         )
-        settings = {setting.key: setting.value for setting in await self.bus.config_list()}
-        self._wake = asyncio.Event()  # of the loop that runs now
-        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
