@@ -6,7 +6,9 @@ import functools
 import json
 import os
 import re
+import select
 import sqlite3
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,7 +26,9 @@ from jsonschema import Draft202012Validator
 from psycopg.conninfo import conninfo_to_dict
 
 from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
+from bus.errors import error
 from bus.models import Message
+from bus.store import postgres as store
 from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.postgres_async import Pool
@@ -685,6 +689,74 @@ def test_who_waits_is_woken_also_after_the_connection_broke(bus: Bus, hand: Hand
         hand.execute(text, [backend(other)])
         other.send("boss", "a", TASK, {"phase": "x"})
         assert waiting.result(40)[1][0].payload == {"phase": "x"}
+
+
+WAITERS = "from pg_stat_activity where application_name = 'waiter'"
+
+
+def test_a_connection_that_the_server_ends_is_not_asked(bus: Bus, hand: Hand) -> None:
+    """It says so some milliseconds before it closes the line: what was sent meanwhile would have an unknown outcome."""
+    connection = bus.store.connection()
+    assert isinstance(connection, Connection)
+    for _ in range(20):
+        driver = connection.driver()
+        hand.execute("select pg_terminate_backend(%s)", [driver.info.backend_pid])
+        select.select([driver.fileno()], [], [])
+        bus.send("boss", "a", TASK, {})
+    assert len(bus.messages()) == 20
+
+
+def test_tasks_that_wait_connect_anew_on_threads(
+    bus: Bus, hand: Hand, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes its time must not keep the other tasks waiting."""
+    threads: list[threading.Thread] = []
+    connect = store._connect
+
+    def watched(url: Server) -> psycopg.Connection[tuple[object, ...]]:
+        threads.append(threading.current_thread())
+        return connect(url)
+
+    async def main() -> list[int]:
+        async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
+            tasks = [asyncio.create_task(waiting.receive(agent, wait="1m")) for agent in ("a", "b")]
+            while hand.execute(f"select count(*) {WAITERS} and query ~ 'bell_'").fetchone() != (2,):
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(store, "_connect", watched)
+            hand.execute(f"select pg_terminate_backend(pid, 5000) {WAITERS}")
+            while len(threads) < 2:
+                await asyncio.sleep(0.01)
+            for agent in ("a", "b"):
+                bus.send("boss", agent, TASK, {})
+            return [message.id for found in await asyncio.gather(*tasks) for message in found]
+
+    assert asyncio.run(main()) == [1, 2]
+    assert threading.main_thread() not in threads
+
+
+def test_more_tasks_wait_than_the_server_has_connections_for(
+    bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = store._connect
+    made: list[psycopg.Connection[tuple[object, ...]]] = []
+
+    def few(url: Server) -> psycopg.Connection[tuple[object, ...]]:
+        if len([connection for connection in made if not connection.closed]) >= 4:
+            raise error("unreachable", "sorry, too many clients already")
+        made.append(connect(url))
+        return made[-1]
+
+    async def main() -> list[int]:
+        monkeypatch.setattr(store, "_connect", few)
+        async with await AsyncBus.open(postgres) as waiting:
+            for n in range(12):
+                await waiting.register(f"w{n}", type="validation", session="s")
+            tasks = [asyncio.create_task(waiting.receive(f"w{n}", wait="1m")) for n in range(12)]
+            for n in range(12):
+                await waiting.send("boss", f"w{n}", TASK, {})
+            return [message.id for found in await asyncio.gather(*tasks) for message in found]
+
+    assert asyncio.run(main()) == list(range(1, 13))
 
 
 def test_a_connection_that_waited_may_change_types(bus: Bus) -> None:

@@ -144,3 +144,11 @@ def test_a_database_that_keeps_no_unicode_is_refused(
             Bus.open(narrow, create=True)
     finally:
         hand.execute("drop database narrow with (force)")
+
+
+def test_who_may_only_read_does_not_write(postgres: str) -> None:
+    Bus.open(postgres, create=True).close()
+    with Bus.open(with_settings(postgres, "default_transaction_read_only=on")) as reading:
+        assert reading.agents() == []
+        with refused("not_allowed", 65):
+            reading.register("a", type="validation", session="s")
