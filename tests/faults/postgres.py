@@ -2,7 +2,8 @@
 
 A strike ends one server process politely (SIGTERM), or with SIGKILL, which makes the server recover; or it is the whole
 server: an immediate shutdown, or SIGKILL for its first process. Then it is started again, and the agents go on by
-themselves. After some strikes the bus is copied into a file, with the traces of all changes, and verified there.
+themselves. After some strikes the bus is copied into a file, with the traces of all changes, and verified there. Before
+that four agents, whom nobody strikes, claim from one queue as fast as they can.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +34,7 @@ from tests.faults.world import Journal, World
 UNIT = "strikes"
 SIZES = {"quick": 8, "nightly": 200, "release": 2000}
 ROUND = 20  # strikes after which the bus is verified
+CLAIMS = 400
 ENDURED = {"outcome_unknown", "unreachable", "busy"}  # what an agent is told while the server is struck
 SCHEMA = "storm"
 # The traces of `invariants.WATCH`, in PostgreSQL's words.
@@ -171,6 +175,31 @@ def storm(server: servers.Server, strikes: int, seed: int) -> tuple[Counter[str]
         return raging.struck, invariants.verify(_brought_home(server, url, place.folder), world)
 
 
+def crowd(server: servers.Server) -> None:
+    """Four claim from one queue as fast as they can. Raises `Breach` when two of them get the same message."""
+    names = [f"claimer-{number}" for number in range(4)]
+    with servers.schema(server.url) as url:
+        with Bus.open(url, create=True) as bus:
+            for name in names:
+                bus.register(name, type=work.EXECUTOR, session=work.SESSION)
+            for _ in range(CLAIMS):
+                bus.send(names[0], f"@{work.EXECUTOR}", "task_assignment", {})
+        with ThreadPoolExecutor(len(names)) as pool:
+            found = Counter(id for ids in pool.map(partial(_claims, url), names) for id in ids)
+    if twice := [id for id, times in found.items() if times > 1]:
+        raise Breach([f"two got the same message, {len(twice)} of {CLAIMS} times: message {twice[0]}"])
+    if len(found) < CLAIMS:
+        raise Breach([f"of {CLAIMS} messages {len(found)} were handed out"])
+
+
+def _claims(url: str, name: str) -> list[int]:
+    ids: list[int] = []
+    with Bus.open(url) as bus:
+        while taken := bus.receive(name, lease="1h"):
+            ids += [message.id for message in taken]
+    return ids
+
+
 def _brought_home(server: servers.Server, url: str, folder: Path) -> str:
     """A copy of the bus in a file, with the traces of all that happened to it."""
     path = str(folder / "coordination.db")
@@ -192,6 +221,7 @@ def run(size: int, seed: int) -> str:
         for done in range(0, size, ROUND):
             number = seed + done // ROUND
             try:
+                crowd(server)
                 kinds, told = storm(server, min(ROUND, size - done), number)
             except (Breach, BusError) as problem:
                 raise Breach([f"postgres {min(ROUND, size - done)} --seed {number}: {problem}"]) from problem
@@ -205,7 +235,7 @@ def a_claim_that_locks_nothing(seed: int) -> None:
     text = "order by c.priority desc, c.id limit 1 for update skip locked)"
     defect = {"postgres/0001_core.sql": (text, text.replace(" for update skip locked", ""))}
     with planted.planted(defect), servers.own() as server:
-        storm(server, 10, seed)
+        crowd(server)
 
 
 CONTROLS = (a_claim_that_locks_nothing,)
