@@ -7,7 +7,7 @@ import inspect
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +48,7 @@ class Facade:
 
         async def both() -> Any:
             first = asyncio.create_task(getattr(self._bus, waiting[0])(*waiting[1:-1], **waiting[-1]))
-            while not listens.is_set():
+            while not listens.is_set() and not first.done():
                 await asyncio.sleep(0)
             await getattr(self._bus, acting[0])(*acting[1:-1], **acting[-1])
             return await asyncio.wait_for(first, 30)
@@ -158,8 +158,8 @@ def listening() -> Iterator[threading.Event]:
 
 
 def _telling(listen: Callable[..., Waiting], event: threading.Event) -> Callable[..., Waiting]:
-    def listen_and_tell(self: object, bells: Sequence[str]) -> Waiting:
-        found = listen(self, bells)
+    def listen_and_tell(*arguments: object) -> Waiting:
+        found = listen(*arguments)
         event.set()
         return found
 

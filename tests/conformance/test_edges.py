@@ -17,6 +17,13 @@ from tests.conformance.test_messages import TASK, phases, send, take
 from tests.conftest import Call, Meanwhile, Process
 
 
+def told(bus: Bus, agent: str) -> agents.Outlook:
+    """What one who waits knows of what comes next."""
+    found: Any = bus.store.run(agents.outlook(agent))
+    outlook: agents.Outlook = bus._runner.run(found) if inspect.isawaitable(found) else found
+    return outlook
+
+
 @pytest.mark.parametrize(
     ("first", "again"),
     [
@@ -377,8 +384,7 @@ def test_who_waits_does_not_look_for_ever_after_who_had_a_message_and_died(team:
         assert team.receive("one", type="progress_update") == []  # the lease is over: the message is ready again
         process.kill()
         process.wait()
-        found = team.store.run(agents.outlook("one"))
-        outlook: agents.Outlook = team._runner.run(found) if inspect.isawaitable(found) else found
+        outlook = told(team, "one")
         assert (outlook.ready, outlook.pids, outlook.dead) == (True, [], False)
         assert take(team) == "1.2"
 
@@ -686,3 +692,127 @@ def test_the_largest_and_smallest_numbers_are_kept(team: Bus, number: str) -> No
     id = team.send("boss", "one", "task_assignment", document)
     assert bytes(team.message(id).raw).decode() == document
     assert team.checkpoint_create("one", document).state_snapshot == {"a": json.loads(number)}
+
+
+# --- what a rule looks at, and nothing else
+
+
+def test_two_keys_are_two_messages(team: Bus) -> None:
+    first = team.send("boss", "one", TASK, {"n": 0})
+    ids = [team.send("boss", "one", TASK, {"n": n}, key=f"k{n}") for n in range(2)]
+    assert len({first, *ids}) == 3
+    assert [team.message(id).idempotency_key for id in ids] == ["k0", "k1"]
+    assert [team.send("boss", "one", TASK, {"n": n}, key=f"k{n}") for n in range(2)] == ids
+    team.send("boss", "two", TASK, {"n": 2}, key="k0")
+    assert team.message(team.send("two", "one", TASK, {"n": 3}, key="k0")).payload == {"n": 3}
+
+
+def test_a_broadcast_under_a_key_is_compared_with_its_own(team: Bus) -> None:
+    team.send("boss", "one", TASK, {"n": 0})
+    team.send("two", "one", TASK, {"n": 1}, key="k")
+    assert len(team.broadcast("boss", TASK, {"n": 2}, key="k")) == 2
+
+
+def test_what_is_acknowledged_once_may_take_a_while(team: Bus) -> None:
+    send(team)
+    receipt = take(team, lease=60)
+    with clock.moved(30):
+        team.ack(receipt, once=True)
+        with refused("already_ended"):
+            team.ack(receipt, once=True)
+
+
+def test_who_waits_knows_of_what_is_due_beside_what_is_over(team: Bus) -> None:
+    send(team)
+    team.ack(take(team))
+    send(team, delay=5)
+    assert 4 < told(team, "one").seconds < 5.1
+
+
+def test_only_the_death_of_a_holder_matters_to_who_waits(team: Bus, process: Process) -> None:
+    team.register("three", type="milestone-executor", session="s", pid=process.pid)
+    send(team, "@milestone-executor")
+    take(team, "two", lease=60)
+    process.kill()
+    process.wait()
+    assert not told(team, "one").dead
+
+
+def test_of_many_the_most_urgent_are_received(team: Bus) -> None:
+    for to in ("one", "@milestone-executor"):
+        for priority in (2, 9, 5, 7):
+            send(team, to, priority=priority)
+    assert [message.priority for message in team.receive("one", limit=3)] == [9, 9, 7]
+    assert [message.priority for message in team.receive("one", limit=3)] == [7, 5, 5]
+
+
+def test_a_lease_that_ran_out_is_counted_once(team: Bus) -> None:
+    id = send(team, expires=600)
+    take(team, lease=1)
+    with clock.moved(5):
+        assert team.receive("one", type="error_report") == []
+        assert team.message(id).retry_count == 1
+        team.retire("one")
+        assert team.message(id).retry_count == 1
+
+
+def test_an_agents_queue_is_that_of_its_type_also_with_aging(team: Bus) -> None:
+    team.register("v", type="validation", session="s")
+    send(team, "@validation")
+    team.config_set("priority_aging_seconds", "10")
+    assert team.receive("one", limit=2) == []
+    assert len(team.receive("v", limit=2)) == 1
+
+
+def test_who_is_not_there_is_unknown_beside_others(team: Bus) -> None:
+    team.trace_spawn("validation", "t", pid=7)
+    with refused("unknown_session"):
+        team.session_progress("nowhere", 1)
+    with refused("unknown_agent"):
+        team.update("nobody", command="x")
+    with refused("unknown_agent"):
+        team.receive("nobody", limit=2)
+    with refused("unknown_agent"):
+        team.heartbeat("nobody")
+    with refused("unknown_trace"):
+        team.trace_abort(99, error="x")
+
+
+def test_a_coordinator_is_that_of_its_session(team: Bus) -> None:
+    team.register("x", type="milestone-executor", session="p", operation="planning")
+    team.register("boss2", type="milestone-coordinator", session="q")
+    assert team.session_show("p").coordinator_id is None
+    assert len(team.recovery_plan("p").artifacts) == 5
+
+
+def test_a_restart_is_that_of_its_session(team: Bus) -> None:
+    made = [team.checkpoint_create(agent, {}).checkpoint_id for agent in ("two", "one", "two", "one")]
+    assert [checkpoint.parent_id for checkpoint in team.checkpoint_list("one")] == [made[1], None]
+    team.register("x", type="milestone-executor", session="t")
+    with clock.moved(1):
+        team.recovery_apply("t", "restart", by="me")
+    assert team.checkpoint_restore("one")
+
+
+def test_who_enters_and_leaves_ends_its_own_record(team: Bus) -> None:
+    other = team.trace_spawn("validation", "t", pid=7)
+    team.trace_start(other)
+    id = team.trace_enter("e", type="validation", session="s")
+    assert team.trace_show(other).status == "running"
+    team.trace_leave("e", id)
+    assert team.trace_show(other).status == "running"
+
+
+def test_who_had_no_error_has_only_the_mark_of_silence(team: Bus) -> None:
+    with clock.moved(4000):
+        team.heartbeat("one")
+        team.monitor_check(by="me")
+        found = {agent.agent_id: agent.error_info for agent in team.agents()}
+    assert found["two"]
+    assert "error" not in found["two"]
+
+
+def test_a_value_is_compared_with_ones_own(team: Bus) -> None:
+    for _ in range(3):
+        team.state_save("boss", "k", "v")
+    assert [team.state_save("one", "k", "v", if_version=version) for version in range(2)] == [1, 2]
