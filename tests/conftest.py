@@ -23,6 +23,7 @@ from tests import servers
 
 # Who starts the suite in the background has its shell ignore Ctrl-C, and what the suite starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup does
 
 PLACES = ["file", "memory", "postgres"]
 COLOURS = [f"{place}-{colour}" for place in PLACES for colour in ("blocking", "async")]

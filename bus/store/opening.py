@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -49,7 +50,7 @@ def _psycopg() -> Iterator[None]:
     try:
         yield
     except ImportError as problem:
-        hint = "pip install 'agent-bus[postgres]'"
+        hint = f"{sys.executable} -m pip install 'psycopg[binary]>=3.2.1'"
         raise error("usage", "PostgreSQL needs psycopg, which is not installed", hint) from problem
 
 

@@ -49,6 +49,8 @@ SETTINGS = {
     "datestyle": "ISO, YMD",
     "extra_float_digits": "1",
 }
+# One that hands connections around would give each transaction what others have set, another bus's path for instance.
+POOLED = "add ?listen=no to the address, or, when a connection is one's own to its end (session mode), ?listen=yes"
 # How long to wait for a network that does not answer, in the units of libpq.
 LIMITS: dict[str, Any] = {
     "connect_timeout": int(TIMEOUT),
@@ -186,7 +188,11 @@ class Connection:
             path = {"search_path": postgres_schema.path(self.url)}
             return [(_setting({**SETTINGS, **path, **begun}, "true"), ())]
         read_only = {"default_transaction_read_only": "on"} if self._read_only else {}
-        found.execute(f"{_setting({**SETTINGS, **read_only}, 'false')}, {ROOM}")
+        (*_, process) = found.execute(
+            f"{_setting({**SETTINGS, **read_only}, 'false')}, {ROOM}, pg_backend_pid()"
+        ).fetchall()[0]
+        if self.url.direct and process != found.info.backend_pid:
+            raise error("usage", "a pooler stands before the server", POOLED)
         return []
 
     def _drop(self) -> None:

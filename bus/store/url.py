@@ -41,19 +41,20 @@ class Url(NamedTuple):
 
 class Server:
     """A bus on PostgreSQL: what the driver is given (all of the address but our own options), the schema, and whether
-    notifications get through to here. `path` is the address for people: no password."""
+    notifications get through to here (None: it does not say). `path` is the address for people: no password."""
 
     synchronous = "as the server is set"
 
-    def __init__(self, conninfo: str, path: str, schema: str = SCHEMA, listen: bool = True) -> None:
+    def __init__(self, conninfo: str, path: str, schema: str = SCHEMA, listen: bool | None = None) -> None:
         self.conninfo = conninfo
         self.path = path
         self.schema = schema
-        self.listen = listen
+        self.listen = listen is not False
+        self.direct = listen is None  # no pooler is between, as far as the address says
 
     def address(self) -> str:
         """What another process is given to open the same bus: the password, too."""
-        listen = "" if self.listen else "&listen=no"
+        listen = "" if self.direct else f"&listen={'yes' if self.listen else 'no'}"
         return f"{self.conninfo}{'&' if '?' in self.conninfo else '?'}schema={self.schema}{listen}"
 
     def __repr__(self) -> str:
@@ -125,8 +126,8 @@ def _server(text: str) -> Server:
     # Theirs go on as they stand: in libpq's addresses a space is %20, and + is a plus.
     options = [(unquote(pair.partition("=")[0]), pair) for pair in pairs]
     ours = {key: unquote(pair.partition("=")[2]) for key, pair in options if key in ("schema", "listen")}
-    schema, listen = ours.get("schema", SCHEMA), ours.get("listen", "yes")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in ("yes", "no"):
+    schema, listen = ours.get("schema", SCHEMA), ours.get("listen")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in (None, "yes", "no"):
         raise error("usage", "the bus address has a bad option", "schema is a plain name, listen is yes or no")
     theirs = "&".join(pair for key, pair in options if key not in ours)
     shown = "&".join(f"{key}=***" if key in SECRET else pair for key, pair in options)
@@ -134,7 +135,7 @@ def _server(text: str) -> Server:
     name, colon, _ = user.partition(":")
     masked = f"{name}{colon and ':***'}{at}{host}"
     conninfo = _joined(parts.netloc, parts.path, theirs)
-    return Server(conninfo, _joined(masked, parts.path, shown), schema, listen == "yes")
+    return Server(conninfo, _joined(masked, parts.path, shown), schema, None if listen is None else listen == "yes")
 
 
 def _joined(host: str, path: str, options: str) -> str:

@@ -65,10 +65,15 @@ _bus_explain() {
 # _bus_else STATUS INPUT ARGUMENT…: where sqlite3 could not do it the bus command does, with INPUT to read; else STATUS
 # stands. What the caller's own loop reads from stdin is left alone.
 _bus_else() {
-  local _status=$1 _input=$2 _command=${BUS_COMMAND:-$_bus_here/../../bin/bus}
+  local _status=$1 _input=$2 _command
   ((_status == _bus_elsewhere)) || return "$_status"
   shift 2
-  [[ -n ${BUS_COMMAND:-} || -x $_command ]] || _command=bus
+  # The one of the checkout; else of what pip put the functions into: a folder of its own, an environment, a system.
+  _command=$_bus_here/../../bin/bus
+  [[ $_bus_schemas == "$_bus_here/../../schemas" ]] || _command=$_bus_here/../bin/bus
+  [[ -x $_command ]] || _command=$_bus_here/../../../../bin/bus
+  [[ -x $_command ]] || _command=bus
+  _command=${BUS_COMMAND:-$_command}
   type -P -- "$_command" >/dev/null ||
     { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
   (

@@ -1,9 +1,11 @@
 """The wheel carries all that it needs; an editable install uses the files of the tree."""
 
-import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,42 +13,73 @@ import pytest
 import bus.schemas
 
 TREE = Path(__file__).resolve().parents[2]
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+PLACES = {  # where what lies in the tree's folders is in the wheel
+    "bus": "bus/",
+    "schemas": "bus/schemas/",
+    "clients/python/bus_client": "bus_client/",
+    "clients/cli/bus_cli": "bus_cli/",
+    "clients/shell": "bus_cli/",
+}
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel of this tree in it, and nothing of the tree itself."""
-    made, target = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", made, TREE], check=True)
-    (wheel,) = made.glob("agent_bus-*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], check=True)
-    return target
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    made = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", made, TREE], check=True)
+    (found,) = made.glob("agent_bus-*.whl")
+    return found
 
 
-def run(site: Path, folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(site), "BUS_URL": ""}
-    command = [sys.executable, "-m", "bus_cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel in it, and the libraries that it needs, but nothing of the tree."""
+    environment = tmp_path_factory.mktemp("an environment")
+    venv.create(environment, with_pip=False)
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [*PIP, "--python", str(environment / "bin/python")]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
+    return environment
 
 
-def test_the_wheel_brings_schemas_and_shell_functions(installed: Path, tmp_path: Path) -> None:
-    assert run(installed, tmp_path, "shell").strip() == str(installed / "bus_cli" / "bus.sh")
-    run(installed, tmp_path, "init")
-    run(installed, tmp_path, "register", "a", "--type", "milestone-executor", "--session", "s")
-    assert run(installed, tmp_path, "send", "a", "progress_update", '{"progress": 1}', "--from", "a") == "1\n"
-    script = f"source {installed}/bus_cli/bus.sh; get_agent_messages a"
-    shell = subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert '"progress":1' in shell.stdout.replace(" ", "")
+def run(*command: str | Path, folder: Path) -> str:
+    """What a command prints that finds nothing of ours on its path, nor in its surroundings."""
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
-def test_the_wheel_holds_the_same_files_as_the_tree(installed: Path) -> None:
-    ours = {path.relative_to(TREE / "schemas"): path.read_bytes() for path in (TREE / "schemas").rglob("*.*")}
-    theirs = {
-        path.relative_to(installed / "bus/schemas"): path.read_bytes() for path in installed.rglob("schemas/**/*.*")
+def test_what_is_installed_works(installed: Path, tmp_path: Path) -> None:
+    command = installed / "bin/bus"
+    assert run(command, "--version", folder=tmp_path).split()[-1] == bus.__version__
+    run(command, "init", folder=tmp_path)
+    script = """
+        source "$("$0" shell)"
+        register_agent a milestone-executor m s
+        send_agent_message a a progress_update '{"progress": 1}'
+        get_agent_messages a
+        receive_agent_message a 5m 1s >/dev/null # waits by way of the command
+        BUS_SHELL_VIA=bus ack_agent_message 1.1
+    """
+    printed = run("bash", "-ec", script, command, folder=tmp_path)
+    assert '"progress":1' in printed.replace(" ", "")
+    assert "acknowledged" in run(command, "message", "1", folder=tmp_path)
+    python = "from bus_client import Agent\nwith Agent('b', type='validation', session='s') as b: print(b.id)"
+    assert run(installed / "bin/python", "-c", python, folder=tmp_path) == "b\n"
+
+
+def test_the_wheel_holds_what_the_tree_does(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        theirs = {name: opened.read(name) for name in opened.namelist() if ".dist-info/" not in name}
+    ours = {
+        place + path.relative_to(TREE / folder).as_posix(): path.read_bytes()
+        for folder, place in PLACES.items()
+        for path in (TREE / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    assert ours == theirs
-    assert (installed / "bus_cli/bus.sh").read_bytes() == (TREE / "clients/shell/bus.sh").read_bytes()
+    assert theirs == ours
 
 
 def test_an_editable_install_uses_the_files_of_the_tree() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bus import Bus
+from bus import Bus, BusError
 from tests import servers
 from tests.conformance.refusal import refused
 from tests.conftest import listening
@@ -177,3 +177,13 @@ def test_behind_a_pooler_a_waiting_receiver_looks(pooler: Pooler, postgres: str)
             assert len(reader.messages()) == 1
             with refused("not_allowed", 65):
                 reader.state_save("a", "k", "v")
+
+
+def test_a_pooler_that_the_address_says_nothing_of_is_noticed(pooler: Pooler, postgres: str) -> None:
+    """What one bus sets for its connection would hold for another."""
+    address = through(pooler, postgres)
+    Bus.open(address, create=True).close()
+    silent = address.replace("&listen=no", "")
+    with pytest.raises(BusError, match=r"a pooler stands before the server; add \?listen=no"):
+        Bus.open(silent)
+    Bus.open(f"{silent}&listen=yes").close()

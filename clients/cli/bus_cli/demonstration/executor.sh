@@ -6,6 +6,7 @@
 # can be killed there.
 set -euo pipefail
 agent=$1 coordinator_pid=$2 session=$3 coordinator=$4 pause=$5
+# shellcheck disable=SC1090 # the command knows where
 source "$(bus shell)"
 
 register_agent "$agent" milestone-executor demo "$session" '["bash"]' $$

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from bus.errors import error
@@ -25,7 +27,8 @@ def export(out: Output, url: str, follow: bool, bodies: bool, headers: tuple[str
         from bus_cli.otlp.collector import Collector
         from bus_cli.otlp.exporter import Exporter
     except ImportError as problem:
-        raise error("usage", "exporting needs opentelemetry-proto", "install agent-bus[otel]") from problem
+        hint = f"{sys.executable} -m pip install opentelemetry-proto"
+        raise error("usage", "exporting needs opentelemetry-proto", hint) from problem
     collector = Collector(url, dict(map(_header, headers)))
     with out.open() as bus:
         told = Exporter(bus, collector, follow=follow, bodies=bodies).carry_out()
