@@ -36,7 +36,8 @@ class Process:
         self.line.connect(place)
         self.line.sendall(startup)
         self.says = messages(self.line)
-        self.greeting = b"".join(self.answer(1))
+        key = b"K" + struct.pack("!III", 12, 7, 7)  # a pooler makes up the process and the key that cancel
+        self.greeting = b"".join(key if said[:1] == b"K" else said for said in self.answer(1))
         self.transactions = 0
 
     def answer(self, rounds: int) -> Iterator[bytes]:
