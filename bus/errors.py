@@ -175,8 +175,8 @@ CATALOG: dict[str, Entry] = {
     "unknown_session": Entry(NotFound, "no such session", "see `bus session list`"),
     "unknown_message": Entry(NotFound, "no such message", "see `bus messages`"),
     "unknown_milestone": Entry(NotFound, "no such milestone", "see `bus milestone list`"),
-    "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list`"),
-    "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace active`"),
+    "unknown_checkpoint": Entry(NotFound, "no such checkpoint", "see `bus checkpoint list AGENT`"),
+    "unknown_trace": Entry(NotFound, "no such record of an agent's life", "see `bus trace timeline`"),
     "unreachable": Entry(
         TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
     ),

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from bus import salvage
-from bus.models import Agent
+from bus.models import Agent, Session
 from bus.operation import Query, Steps, reading
 
 NEWEST = 20_000  # messages; of more in a minute the rates are told too low
 
 
+class Queue(msgspec.Struct, frozen=True):
+    """A mailbox with ready messages: how many, and when the oldest was sent."""
+
+    mailbox: str
+    ready: int
+    oldest: str
+
+
+class Leased(msgspec.Struct, frozen=True):
+    """A message that somebody holds, since when and until when."""
+
+    id: int
+    message_type: str
+    leased_by: str | None
+    delivered_at: str | None
+    due_at: str
+
+
+class Slow(msgspec.Struct, frozen=True):
+    """An agent on record that took long, in milliseconds, and why it is told."""
+
+    agent_id: int
+    agent_type: str
+    task_id: str
+    duration_ms: float | None
+    bottleneck_type: str | None
+
+
 class Overview(msgspec.Struct, frozen=True):
-    """What `bus top` shows. Rows are as schemas/operations/bus/overview.sql makes them, `now` is when they were read by
-    the clock of the bus; `sent` and `acknowledged` are of the last minute, among the `NEWEST` messages,
-    `stale_after` is the setting."""
+    """What `bus top` shows. `now` is when it was read, by the clock of the bus; `sent` and `acknowledged` are of the
+    last minute, among the `NEWEST` messages, `stale_after` is the setting."""
 
     now: str
-    sessions: list[list[Any]]
+    sessions: list[Session]
     agents: list[Agent]
-    queues: list[tuple[str, int, str]]
-    leased: list[list[Any]]
+    queues: list[Queue]
+    leased: list[Leased]
     in_flight: int
     sent: int
     acknowledged: int
     dead: int
     running: int
     stale_after: float
-    slowest: list[list[Any]]
+    slowest: list[Slow]
 
 
 @reading

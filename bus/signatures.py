@@ -13,14 +13,17 @@ MADE = r"(?:Operation|Steps|Routine)\[(.*)\]"  # what a store makes its result o
 
 class Told:
     """Stands behind a function, as its `__wrapped__`, for the one it passes its arguments to. `given` of these it gives
-    by itself; a method has `self` instead."""
+    by itself; a method has `self` instead. `result` is what it returns, when that is another thing."""
 
-    __slots__ = ("_given", "_method", "_other")
+    __slots__ = ("_given", "_method", "_other", "_result")
 
-    def __init__(self, other: Callable[[], Callable[..., Any]], given: int = 0, method: bool = False) -> None:
+    def __init__(
+        self, other: Callable[[], Callable[..., Any]], given: int = 0, method: bool = False, result: str | None = None
+    ) -> None:
         self._other = other
         self._given = given
         self._method = method
+        self._result = result
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
@@ -36,12 +39,12 @@ class Told:
         made = re.fullmatch(MADE, str(found.return_annotation))
         return found.replace(
             parameters=[*itself, *list(found.parameters.values())[self._given :]],
-            return_annotation=made[1] if made else found.return_annotation,
+            return_annotation=self._result or (made[1] if made else found.return_annotation),
         )
 
 
-def tell(method: Callable[..., Any], other: Callable[..., Any], given: int = 0) -> None:
+def tell(method: Callable[..., Any], other: Callable[..., Any], given: int = 0, result: str | None = None) -> None:
     """Let a method be told of as the function that it passes its arguments to: name, docstring and parameters."""
     method.__name__ = other.__name__
     method.__doc__ = other.__doc__
-    method.__dict__["__wrapped__"] = Told(lambda: other, given, True)
+    method.__dict__["__wrapped__"] = Told(lambda: other, given, True, result)

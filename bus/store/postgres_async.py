@@ -116,7 +116,7 @@ class Store:
             return await coroutines.carry_out(routine, self._calls, self.run, self._listen)
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
-        return await _done(self._workers, lambda: self._borrow(bells), lambda waiting: waiting.close())
+        return await _done(self._workers, lambda: self._borrow(bells), _forget)
 
     def _borrow(self, bells: Sequence[str]) -> Waiting:
         """Listen on a connection that nobody else uses; where the server has no more of them, look now and then."""
@@ -144,6 +144,14 @@ class Store:
         await self._calls.close()
         await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
         self._pool.close()
+
+
+def _forget(waiting: Waiting) -> None:
+    """What nobody waits with any more; on a thread."""
+    if isinstance(waiting, _Borrowed):
+        waiting.end()
+    else:
+        waiting.close()
 
 
 async def _done(workers: ThreadPoolExecutor, do: Callable[[], T], take_back: Callable[[T], object]) -> T:

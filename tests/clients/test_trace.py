@@ -531,7 +531,7 @@ def test_top_shows_what_happens(here: str) -> None:
         assert word in shown
     found = json.loads(bus("top", "--json"))
     assert found["in_flight"] == 1
-    assert found["queues"][0][:2] == ["bert", 1]
+    assert (found["queues"][0]["mailbox"], found["queues"][0]["ready"]) == ("bert", 1)
 
 
 def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None:
@@ -545,7 +545,7 @@ def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None
     (cells,) = top._agents(found, clock.parse(found.now) + 1801)
     assert str(cells[4]) == "dead"
     for since, left in ((30, "30.0 s"), (59.5, "500 ms"), (61, "over")):
-        (cells,) = top._leased(found, clock.parse(found.leased[0][3]) + since)
+        (cells,) = top._leased(found, clock.parse(found.leased[0].delivered_at) + since)
         assert cells[-2:] == (top.milliseconds(since * 1000), left)
 
 

@@ -1,6 +1,5 @@
 """Exports of traces: what is to be told, and how far that has come."""
 
-import json
 import os
 
 import pytest
@@ -226,5 +225,5 @@ def test_metrics_count_what_was_exported(team: Bus) -> None:
     (sample,) = next(family for family in team.metrics() if family.name == "agent_bus_exported_spans").samples
     assert sample.value == 2
     team.send("boss", "one", "task_assignment", {})
-    assert json.loads(json.dumps(team.overview().queues)) == [["one", 1, team.overview().queues[0][2]]]
+    assert [(queue.mailbox, queue.ready) for queue in team.overview().queues] == [("one", 1)]
     assert team.data_version() >= 0

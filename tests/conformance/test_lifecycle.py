@@ -694,9 +694,9 @@ def test_overview_and_metrics_tell_what_is_there(team: Bus) -> None:
     lived(team, 0, 1, 61)
     found = team.overview()
     assert (found.in_flight, found.sent, found.dead, found.running) == (1, 2, 0, 0)
-    assert [(row[0], row[1]) for row in found.queues] == [("one", 1)]
+    assert [(queue.mailbox, queue.ready) for queue in found.queues] == [("one", 1)]
     assert {agent.agent_id for agent in found.agents} == {"boss", "one", "two"}
-    assert found.slowest[0][3] == 61000
+    assert found.slowest[0].duration_ms == 61000
     families = {family.name: family for family in team.metrics()}
     assert [(s.labels, s.value) for s in families["agent_bus_queue_depth"].samples] == [({"mailbox": "one"}, 1)]
     assert families["agent_bus_sent_messages"].samples[0].value == 2
@@ -722,11 +722,11 @@ def test_an_overview_is_of_the_present_the_latest_and_the_fullest_first(team: Bu
     with clock.moved(30):
         found = team.overview()
         assert (found.in_flight, found.sent, found.acknowledged, found.dead) == (2, 10, 2, 1)
-    assert [row[0] for row in found.sessions] == ["young", "old", "s"]
+    assert [session.session_id for session in found.sessions] == ["young", "old", "s"]
     assert [agent.agent_id for agent in found.agents if agent.agent_type == "validation"] == ["young", "old"]
     assert {agent.agent_id for agent in found.agents} == {"boss", "one", "old", "young"}
-    assert [row[:2] for row in found.queues] == [("many", 3), ("some", 2)]
-    assert [row[0] for row in found.leased] == [10, 8]
+    assert [(queue.mailbox, queue.ready) for queue in found.queues] == [("many", 3), ("some", 2)]
+    assert [message.id for message in found.leased] == [10, 8]
     with clock.moved(61):
         team.send("boss", "one", TASK, {})
     with clock.moved(62):

@@ -498,7 +498,7 @@ def a_commit_whose_failure_is_not_told(seed: int) -> None:
 
 def errors_of_the_system(seed: int) -> None:
     """Planted: what the system refuses is not turned into the bus's errors."""
-    with mock.patch("bus.store.turnstile.of_system", lambda problem, path: problem):
+    with mock.patch("bus.folders.of_system", lambda problem, path: problem):
         _with_defect(locked_files, seed)
 
 

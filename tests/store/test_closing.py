@@ -193,7 +193,7 @@ def test_no_more_connections_are_kept_than_are_used_at_the_same_time(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Connection] = []
-    connect = postgres_async.connection
+    connect = postgres_async.Connection
 
     def connect_and_tell(*given: Any) -> Any:
         made.append(connect(*given))  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_no_more_connections_are_kept_than_are_used_at_the_same_time(
         await bus.close()
         assert not any(connection.sound() for connection in made)
 
-    monkeypatch.setattr(postgres_async, "connection", connect_and_tell)
+    monkeypatch.setattr(postgres_async, "Connection", connect_and_tell)
     asyncio.run(run())
 
 
@@ -244,10 +244,10 @@ def test_a_connection_on_which_a_cancelled_receiver_begins_to_listen_is_nobody_e
             hold(taken)  # type: ignore[arg-type]
         return taken
 
-    def listen_slowly(connection: Connection, bells: Any) -> Any:
+    def listen_slowly(connection: Connection, *given: Any) -> Any:
         if point == "listen":
             hold(connection)
-        return listen(connection, bells)
+        return listen(connection, *given)
 
     def run_and_tell(connection: Connection, operation: Any) -> Any:
         used.append(connection)

@@ -109,6 +109,16 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            meant = difflib.get_close_matches(name, COMMANDS, 2)
+            more = f" Did you mean {' or '.join(meant)}?" if meant else ""
+            raise click.UsageError(f"No such command {name!r}.{more}", ctx)
+        return super().resolve_command(ctx, args)
+
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with _told_of_readers():
             return super().make_context(*arguments, **options)

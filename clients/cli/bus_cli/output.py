@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from bus.api import Bus
-from bus.errors import BusError, error
+from bus.errors import CATALOG, BusError, Invalid, error
 from bus_cli.text import ascii_json, safe
 
 
@@ -127,7 +127,12 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
     def run(ctx: click.Context, /, url_: str | None, as_json_: bool, **arguments: Any) -> int | None:
         before: Output = ctx.obj or Output()
         ctx.obj = Output(url_ or before.url, as_json_ or before.as_json)
-        return function(ctx.obj, **arguments)
+        try:
+            return function(ctx.obj, **arguments)
+        except Invalid as problem:
+            if problem.hint == CATALOG["usage"].hint:  # the help of this command says more
+                problem.hint = f"see `{ctx.command_path} --help`"
+            raise
 
     return run
 

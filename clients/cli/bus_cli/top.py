@@ -73,7 +73,7 @@ def screen(found: Overview, since: float = 0.0) -> RenderableType:
         f"{least}{found.sent / 60:.1f} sent/s   {least}{found.acknowledged / 60:.1f} acknowledged/s",
         style="bold",
     )
-    queues = ((mailbox, ready, _age(oldest, now)) for mailbox, ready, oldest in found.queues)
+    queues = ((queue.mailbox, queue.ready, _age(queue.oldest, now)) for queue in found.queues)
     return Group(
         head,
         _table(
@@ -87,8 +87,9 @@ def screen(found: Overview, since: float = 0.0) -> RenderableType:
 
 
 def _sessions(found: Overview, now: float) -> Iterable[Sequence[object]]:
-    for *cells, quiet in found.sessions:
-        yield (*cells, _age(quiet, now))
+    for s in found.sessions:
+        quiet = milliseconds(max(now - s.last_activity.timestamp(), 0) * 1000)
+        yield s.session_id, s.operation_type, s.phase, s.status, s.progress, s.agent_count, quiet
 
 
 def _agents(found: Overview, now: float) -> Iterable[Sequence[object]]:
@@ -101,14 +102,15 @@ def _agents(found: Overview, now: float) -> Iterable[Sequence[object]]:
 
 
 def _leased(found: Overview, now: float) -> Iterable[Sequence[object]]:
-    for id, type, holder, since, until in found.leased:
-        left = clock.parse(until) - now
-        yield id, type, holder, _age(since, now), milliseconds(left * 1000) if left > 0 else "over"
+    for m in found.leased:
+        left = clock.parse(m.due_at) - now
+        lasts = milliseconds(left * 1000) if left > 0 else "over"
+        yield m.id, m.message_type, m.leased_by, _age(m.delivered_at, now), lasts
 
 
 def _slowest(found: Overview) -> Iterable[Sequence[object]]:
-    for id, type, task, duration, why in found.slowest:
-        yield id, type, task, milliseconds(duration), why
+    for life in found.slowest:
+        yield life.agent_id, life.agent_type, life.task_id, milliseconds(life.duration_ms), life.bottleneck_type
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -62,6 +62,9 @@ class Agent(Identity):
     `capabilities` are names; `command` is how `bus recover --respawn` starts the agent again. The constructor raises
     what `Bus.open` raises, entering the block what `Bus.register` does.
 
+    `id` and `session` are what was given; `state` is the agent's state (`State`: save, load, watch, …), `bus` the whole
+    bus.
+
     A thread in the background keeps the heartbeat and the leases of messages in hand, as long as the thread that
     entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too. Its
     life is on record (`bus trace`), with the `task` it works on (default: its session) and that task's `priority`.

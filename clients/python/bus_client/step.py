@@ -17,7 +17,7 @@ def _later(operation: Callable[Concatenate[str, P], Operation[Any]]) -> Callable
     def method(self: Gatherer, /, *args: P.args, **kwargs: P.kwargs) -> None:
         self.operations.append(operation(self.agent, *args, **kwargs))
 
-    tell(method, operation, 1)  # not the id
+    tell(method, operation, 1, "None")  # not the id; what it comes to is among the step's results
     return method
 
 
@@ -40,7 +40,8 @@ class Step(Gatherer):
     """All of it commits when the body ends, the message acknowledged too; or none, when the body raises.
 
     What can be told of an argument without the database is told when it is given; what the database refuses is raised
-    at the end of the body. `results` then holds the result of each operation, in order.
+    at the end of the body. Each method returns None; `results` then holds what each came to, in order. `state` has the
+    methods that write state.
     """
 
     def __init__(self, agent: str, session: str, message: Message | None) -> None:

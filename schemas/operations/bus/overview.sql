@@ -1,17 +1,17 @@
 -- What `bus top` shows: one JSON object. Rates are of the last minute, among the 20,000 newest messages.
 select json_object(
   'now', replace(:now, ' ', 'T') || 'Z',
-  'sessions', (select json_group_array(json_array(session_id, operation_type, phase, status, progress, agent_count,
-      replace(last_activity, ' ', 'T') || 'Z')) from (
-    select * from coordination_sessions where status in ('active', 'paused') order by last_activity desc limit 8) s),
+  'sessions', (select json_group_array(json(record)) from (
+    select record from session_records where status in ('active', 'paused') order by last_activity desc limit 8) s),
   'agents', (select json_group_array(json(record)) from (
     select record from agent_records where status not in ('completed', 'failed', 'terminated')
     order by last_heartbeat desc limit 20) a),
-  'queues', (select json_group_array(json_array(box.mailbox, box.n, replace(m.created_at, ' ', 'T') || 'Z')) from (
+  'queues', (select json_group_array(json_object(
+      'mailbox', box.mailbox, 'ready', box.n, 'oldest', replace(m.created_at, ' ', 'T') || 'Z')) from (
     select mailbox, count(*) as n, min(id) as first from agent_messages where status = 'ready'
     group by mailbox order by n desc limit 10) box join agent_messages m on m.id = box.first),
-  'leased', (select json_group_array(json_array(id, message_type, leased_by, replace(delivered_at, ' ', 'T') || 'Z',
-      replace(due_at, ' ', 'T') || 'Z')) from (
+  'leased', (select json_group_array(json_object('id', id, 'message_type', message_type, 'leased_by', leased_by,
+      'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'due_at', replace(due_at, ' ', 'T') || 'Z')) from (
     select id, message_type, leased_by, delivered_at, due_at from agent_messages
     where due_at is not null and status = 'leased' order by due_at limit 10) l),
   'in_flight', (select count(*) from agent_messages where due_at is not null and status = 'leased'),
@@ -25,5 +25,6 @@ select json_object(
   'running', (select count(*) from agent_lifecycle indexed by agent_lifecycle_open
     where status in ('spawned', 'running')),
   'stale_after', (select cast(value as real) from agent_coordination_config where key = 'stale_after'),
-  'slowest', (select json_group_array(json_array(agent_id, agent_type, task_id, duration_ms, bottleneck_type)) from (
+  'slowest', (select json_group_array(json_object('agent_id', agent_id, 'agent_type', agent_type, 'task_id', task_id,
+      'duration_ms', duration_ms, 'bottleneck_type', bottleneck_type)) from (
     select * from agent_bottlenecks limit 5) b));
