@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pytest
 from bus_client import Agent, AsyncAgent, BusError, Conflict
 from bus_client.held import Held
 
-from bus import Bus, clock
+from bus import AsyncBus, Bus, clock
 from bus.errors import error
 from bus.models import Message
 from tests.conformance.refusal import refused
@@ -500,6 +501,46 @@ def test_a_loop_over_what_was_asked_by_hand_before_goes_on_from_there(bus: Bus, 
 
 
 # --- an acknowledgement that fails
+
+
+def test_an_iterator_that_outlives_its_event_loop_is_dropped_in_silence(
+    url: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    kept: list[Any] = []
+
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            await agent.send("worker", "task_assignment", {})
+            kept.append(aiter(agent.messages(wait=0)))
+            await anext(kept[0])
+
+    asyncio.run(main())
+    with pytest.MonkeyPatch.context() as patch:
+        ignored: list[Any] = []
+        patch.setattr(sys, "unraisablehook", ignored.append)
+        kept.clear()
+        gc.collect()
+    assert ignored == []
+    with Bus.open(url) as bus:
+        assert bus.message(1).status == "ready"
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 3))
+def test_a_start_that_is_cancelled_leaves_nobody(url: str, turns: int) -> None:
+    async def main() -> None:
+        async with await AsyncBus.open(url) as bus:
+            agent = AsyncAgent("worker", type="milestone-executor", session="s", bus=bus)
+            task = asyncio.create_task(agent.__aenter__())
+            for _ in range(turns):
+                await asyncio.sleep(0.0001)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await (await task).__aexit__(None, None, None)
+
+    asyncio.run(main())
+    with Bus.open(url) as bus:
+        assert {agent.status for agent in bus.agents() if agent.agent_id == "worker"} <= {"failed", "completed"}
+        assert bus.trace_active() == []
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, agent: Agent | AsyncAgent, code: str, *names: str) -> None:

@@ -14,9 +14,13 @@ from bus_cli.output import Output, command, me
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--type", required=True, help="The agent's type; see `bus types list agent`.")
-@click.option("--session", required=True, help="The session; created when it is new.")
-@click.option("--milestone", help="The milestone it works on.")
+@click.option(
+    "--type", envvar="BUS_AGENT_TYPE", required=True, help="Its type (else $BUS_AGENT_TYPE): `bus types list`."
+)
+@click.option(
+    "--session", envvar="BUS_SESSION", required=True, help="Its session (else $BUS_SESSION), made when it is new."
+)
+@click.option("--milestone", envvar="BUS_MILESTONE", help="The milestone it works on (else $BUS_MILESTONE).")
 @click.option("--capability", "listed", multiple=True, metavar="C", help="Something it can do; may be repeated.")
 @click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
 @click.option("--operation", help="The operation type of a new session (else execution).")

@@ -23,7 +23,9 @@ def checkpoint(out: Output) -> None:
 @click.argument("agent", required=False)
 @click.option("--type", default="manual", show_default=True, help=f"{', '.join(TYPES)}.")
 @click.option("--snapshot", default="{}", metavar="JSON|-", help="What to remember; `-` reads it from stdin.")
-@click.option("--file", "files", multiple=True, metavar="PATH", help="A file it rests on; may be repeated.")
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(), metavar="PATH", help="A file it rests on; may be repeated."
+)
 @click.option("--retention", metavar="DURATION", help="`prune` may remove it after this time.")
 @command
 def create(

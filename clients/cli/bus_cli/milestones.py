@@ -12,7 +12,7 @@ from bus_cli.text import safe
 @click.group()
 @command
 def milestone(out: Output) -> None:
-    """What sessions work on."""
+    """Milestones that were made of the plans of recovered sessions."""
 
 
 @milestone.command("list")

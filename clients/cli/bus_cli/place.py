@@ -45,7 +45,7 @@ def doctor(out: Output, deep: bool) -> int:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @command
 def backup(out: Output, file: str) -> None:
     """Copy the bus into a new FILE, while it is used."""
@@ -55,7 +55,7 @@ def backup(out: Output, file: str) -> None:
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @command
 def restore(out: Output, file: str) -> None:
     """Go back to a copy that `bus backup` made. What was there is set aside, whole; stop the agents first."""

@@ -36,7 +36,7 @@ def list_types(out: Output, kind: str | None) -> None:
 @click.argument("kind", type=KINDS)
 @click.argument("name")
 @click.option("--description", help="What it is.")
-@click.option("--schema", metavar="FILE|-", help="message: the JSON Schema of its payload.")
+@click.option("--schema", type=click.Path(), metavar="FILE|-", help="message: the JSON Schema of its payload.")
 @click.option(
     "--artifact", "artifacts", multiple=True, metavar="KEY[=WEIGHT]", help="operation: a state key it promises."
 )

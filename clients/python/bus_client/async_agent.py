@@ -177,7 +177,11 @@ class AsyncAgent(AsyncIdentity):
 
     def settle_later(self, message: Message, ended: bool) -> None:
         """Settle the message of a loop that was left; the agent's end waits for it."""
-        task = asyncio.get_running_loop().create_task(self._settle(message, ended))
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # it has ended, and the agent before it, who gave back what it held
+            return
+        task = loop.create_task(self._settle(message, ended))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 

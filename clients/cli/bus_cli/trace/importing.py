@@ -10,7 +10,7 @@ from bus_cli.text import safe
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @click.option(
     "--timezone", metavar="NAME", help="Of times that name none, such as Europe/Berlin (else this machine's)."
 )
