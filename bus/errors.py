@@ -229,11 +229,10 @@ def error(code: str, message: str = "", hint: str = "") -> BusError:
 
 
 def about(problem: BusError, parameters: Mapping[str, object]) -> BusError:
-    """A refusal with the name of what is not there, which is one of the parameters; SQL can't tell."""
-    if problem.message == CATALOG[problem.code].message:
-        for name in NAMED_BY.get(problem.code, ()):
-            if (given := parameters.get(name)) is not None:
-                return error(problem.code, f"{problem.message}: {str(given)[:128]}")
+    """A refusal with the name of what is not there, which is one of the parameters; SQL can't tell it."""
+    for name in NAMED_BY.get(problem.code, ()):
+        if problem.message == CATALOG[problem.code].message and (given := parameters.get(name)) is not None:
+            return error(problem.code, f"{problem.message}: {str(given)[:128]}")
     return problem
 
 

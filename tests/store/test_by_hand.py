@@ -502,3 +502,16 @@ def test_the_seeded_types_accept_what_their_schemas_accept(
     payload = data.draw(st.dictionaries(keys, values | st.sampled_from([0, 100, 101, -1, 1.5]), max_size=4))
     with undone(checker):
         assert accepts(checker, path.stem, payload) == Draft202012Validator(schema).is_valid(payload), payload
+
+
+def test_a_trigger_that_a_project_made_refuses_with_a_code_of_its_own(url: str) -> None:
+    with Bus.open(url, create=True) as bus:
+        bus.register("a", type="validation", session="s")
+        with closing(sqlite3.connect(url)) as hand:
+            hand.execute(
+                "create trigger ours before insert on agent_messages when new.priority = 7"
+                " begin select raise(abort, 'not_on_sundays: come back tomorrow'); end"
+            )
+        with pytest.raises(BusError, match="come back tomorrow") as caught:
+            bus.send("a", "a", "task_assignment", {}, priority=7)
+        assert (caught.value.code, caught.value.exit_status) == ("not_on_sundays", 70)
