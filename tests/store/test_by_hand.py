@@ -4,7 +4,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from itertools import count, product
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bus import Bus, clock, copying, monitor, payloads
+from bus import Bus, BusError, clock, copying, monitor, payloads
 
 STATUSES = ["scheduled", "ready", "leased", "acknowledged", "dead"]
 LEGAL = {
