@@ -144,11 +144,16 @@ def _joined(host: str, path: str, options: str) -> str:
 
 
 def folder(url: Place) -> Path:
-    """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's."""
+    """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's; for
+    one on a server the nearest of ours, walking up."""
     from pathlib import Path
 
-    beside = Path(url.path).parent if isinstance(url, Url) else Path.cwd()
-    return beside if beside.name == FOLDER else Path.cwd() / FOLDER
+    here = Path.cwd()
+    if isinstance(url, Url):
+        beside = Path(url.path).parent
+        return beside if beside.name == FOLDER else here / FOLDER
+    places = (place / FOLDER for place in (here, *here.parents))
+    return next((place for place in places if place.is_dir() and place.stat().st_uid == os.geteuid()), here / FOLDER)
 
 
 def locate(given: str | None = None) -> Place:

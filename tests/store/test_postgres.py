@@ -33,7 +33,7 @@ from bus.store import postgres_async, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.postgres_async import Pool
 from bus.store.postgres_wire import Wire
-from bus.store.url import SECRET, Server, parse
+from bus.store.url import SECRET, Server, folder, parse
 from tests import servers
 from tests.conformance.refusal import refused
 from tests.conftest import Process, listening
@@ -98,6 +98,18 @@ def test_an_address_hides_its_password_wherever_it_is_shown() -> None:
     assert "s3cr" not in f"{url!r} {url} {url.path}"
     assert url.conninfo == "postgresql://me:s3cr%40t@db.example:6432/work?sslmode=require&sslpassword=s3cr%40t"
     assert parse(url.address()).path.replace("&schema=team", "") == url.path.replace("&schema=team", "")
+
+
+def test_what_is_written_beside_a_server_is_in_the_nearest_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each folder would have a monitor of its own."""
+    url = parse("postgresql://h/d")
+    (below := tmp_path / "work" / "below").mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert folder(url) == below / ".milestones"
+    (tmp_path / "work" / ".milestones").mkdir()
+    assert folder(url) == tmp_path / "work" / ".milestones"
 
 
 @pytest.mark.parametrize("name", sorted(SECRET))

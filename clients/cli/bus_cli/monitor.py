@@ -126,7 +126,7 @@ def _words(done: Check) -> str:
 
 def _pid_file(url: Place) -> IO[str]:
     path = f"{url.path}.monitor"
-    if isinstance(url, Server):  # one monitor for each folder that it is started from
+    if isinstance(url, Server):  # one monitor for each `.milestones`: processes are watched where they run
         name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
         folders.make(folder(url))
         path = str(folder(url) / f"{name}.monitor")
