@@ -42,14 +42,10 @@ def deep() -> Steps[Finding]:
 
 def report(facts: Iterable[tuple[str, str, str]], found: Mapping[str, Any]) -> list[Finding]:
     """The findings, from what the store knows of its place and what the database tells of itself."""
-    check = found.get("check")
+    check, moved = found.get("check"), os.environ.get("BUS_NOW")
     return [
         *(Finding(*fact) for fact in facts),
-        *(
-            [Finding("clock", "warning", f"BUS_NOW moves it: here it is {clock.now()}")]
-            if os.environ.get("BUS_NOW")
-            else []
-        ),
+        *([Finding("clock", "warning", f"BUS_NOW moves it: here it is {clock.now()}")] if moved else []),
         *([Finding("file", "ok" if check == "ok" else "fault", f"quick_check says {check}")] if check else []),
         Finding(
             "schema",

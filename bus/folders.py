@@ -19,18 +19,18 @@ def make(path: str | os.PathLike[str]) -> None:
 
 
 def log(path: str | os.PathLike[str]) -> BufferedWriter:
-    """A file that is written at its end; made, with its folder, where there is none. Raises as `own`."""
+    """A file that is written at its end; made (0600), with its folder, where there is none. Raises as `own`."""
     make(os.path.dirname(path))
     return open(path, "ab", opener=own)
 
 
 def own(path: str, flags: int) -> int:
-    """The descriptor of a file beside a bus, made (0600) where there is none. Raises `unsafe_file` for what is no file
-    of ours: a link that somebody put there, in a folder that was unpacked say, could lead anywhere."""
+    """Open a file beside a bus; its descriptor. Raises `unsafe_file` for what is no file of ours: a link that somebody
+    put there, in a folder that was unpacked say, could lead anywhere."""
     try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as problem:
-        raise of_system(problem, os.fspath(path)) from problem
+        raise of_system(problem, path) from problem
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
         return descriptor

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from bus import agents, claims, clock, config, digests, envelopes, inputs
-from bus.errors import BusError, InvalidPayload, error
+from bus.errors import BusError, InvalidPayload, about, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
 from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, Tell, looking, reading
@@ -326,7 +326,7 @@ def message(id: int | str) -> Steps[Message]:
     """One message as it stands. Raises `unknown_message`."""
     rows = yield Query("messages/message", {"id": inputs.message_id(id)})
     if not rows:
-        raise error("unknown_message", f"there is no message {id}")
+        raise about(error("unknown_message"), {"id": id})
     return envelopes.decode(rows)[0]
 
 

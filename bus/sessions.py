@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from bus import inputs, salvage
-from bus.errors import error
+from bus.errors import about, error
 from bus.models import Session
 from bus.operation import Operation, Query, Steps, looking, writing
 
@@ -26,7 +26,7 @@ def show(session: str) -> Steps[Session]:
     """One session. Raises `unknown_session`."""
     found = salvage.records((yield Query("sessions/show", {"session": inputs.name(session)})), Session)
     if not found:
-        raise error("unknown_session", f"no such session: {session}")
+        raise about(error("unknown_session"), {"session": session})
     return found[0]
 
 

@@ -194,9 +194,8 @@ class Listener:
 
     def _hang_up(self) -> None:
         os.makedirs(self._folder, 0o700, exist_ok=True)
-        with _opened(self._folder):
-            pass
-        self._at_bells = {self._watch_bell(f"{self._folder}/{bell}") for bell in self.bells}
+        with _opened(self._folder) as folder:
+            self._at_bells = {self._watch_bell(bell, folder) for bell in self.bells}
         self._sound = -1 not in self._at_bells  # whether all bells hang there, for all that is known
 
     def _hang_up_again(self) -> None:
@@ -204,8 +203,9 @@ class Listener:
         with contextlib.suppress(OSError):  # then there is still the WAL
             self._hang_up()
 
-    def _watch_bell(self, path: str) -> int:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    def _watch_bell(self, bell: str, folder: int) -> int:
+        os.close(os.open(bell, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=folder))
+        path = f"{self._folder}/{bell}"
         # Not when it is opened or written to: sqlite3 has the turn until it ends.
         watch = self._watch(path, IN_ATTRIB | IN_CLOSE_WRITE)
         if watch < 0 and os.path.lexists(path):  # else another waiter has just taken it down

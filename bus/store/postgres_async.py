@@ -51,7 +51,15 @@ class Pool:
             except TryAgain:
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # on a thread of the store: nobody else waits for it
+
+    def spare(self) -> Connection:
+        """A connection to be kept for a while: a free one, unless it is the last, which operations need; else a new
+        one. Raises `unreachable` at once."""
+        with self._lock:
+            if len(self._free) > 1:
+                return self._free.pop()
+        return Connection(self._url)
 
     def give(self, taken: Connection) -> None:
         """Give a connection back."""
@@ -116,18 +124,17 @@ class Store:
             return await coroutines.carry_out(routine, self._calls, self.run, self._listen)
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
-        return await _done(self._workers, lambda: self._borrow(bells), _forget)
-
-    def _borrow(self, bells: Sequence[str]) -> Waiting:
-        """Listen on a connection that nobody else uses; where the server has no more of them, look now and then."""
         try:
-            taken = Connection(self.url)
-        except TryAgain:
+            return await _done(self._workers, lambda: self._borrow(bells), lambda borrowed: borrowed.end())
+        except TryAgain:  # the server has no more connections: then it looks now and then
             return Glance(LOOK)
+
+    def _borrow(self, bells: Sequence[str]) -> _Borrowed:
+        taken = self._pool.spare()
         try:
             return _Borrowed(taken.listen(bells, self._workers.submit), taken, self._pool, self._workers)
         except BaseException:
-            taken.close()
+            self._pool.give(taken)
             raise
 
     async def facts(self) -> list[Fact]:
@@ -144,14 +151,6 @@ class Store:
         await self._calls.close()
         await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
         self._pool.close()
-
-
-def _forget(waiting: Waiting) -> None:
-    """What nobody waits with any more; on a thread."""
-    if isinstance(waiting, _Borrowed):
-        waiting.end()
-    else:
-        waiting.close()
 
 
 async def _done(workers: ThreadPoolExecutor, do: Callable[[], T], take_back: Callable[[T], object]) -> T:

@@ -42,7 +42,7 @@ class Turnstile:
     """The queue before the write lock of one bus; one descriptor, for one thread."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = folders.own(path, os.O_RDWR)
+        self._descriptor = folders.own(path, os.O_RDWR | os.O_CREAT)
         self.inside = False  # whether it is our turn
         _open_ones.add(self)
 

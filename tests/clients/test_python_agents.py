@@ -532,7 +532,7 @@ def test_a_start_that_is_cancelled_leaves_nobody(url: str, turns: int) -> None:
             agent = AsyncAgent("worker", type="milestone-executor", session="s", bus=bus)
             task = asyncio.create_task(agent.__aenter__())
             for _ in range(turns):
-                await asyncio.sleep(0.0001)
+                await asyncio.sleep(0.0001)  # a turn of the loop, and of the thread that does it
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await (await task).__aexit__(None, None, None)
@@ -824,7 +824,7 @@ def test_an_async_agent_is_entered_again_on_another_loop(bus: Bus, url: str) -> 
             async for message in agent.messages(lease=0.3):
                 before = bus.message(message.id).due_at
                 while bus.message(message.id).due_at == before:  # its keeper is at work
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.02)  # looks again
                 break
         return message.id
 

@@ -646,12 +646,12 @@ def test_how_long_one_waits_for_a_server_is_for_the_address_to_say(
     connect, told = psycopg.Connection.connect, []
 
     def connecting(conninfo: str, **options: Any) -> object:
-        told.append(options.get("connect_timeout"))
+        told.append((options.get("connect_timeout"), options["tcp_user_timeout"], options["keepalives_idle"]))
         return connect(conninfo, **options)
 
     monkeypatch.setattr(psycopg.Connection, "connect", connecting)
     Bus.open(f"{postgres}{option}").close()
-    assert told == [seconds]
+    assert told == [(seconds, 20_000, 30)]
 
 
 def test_who_is_stopped_in_the_middle_is_in_nobodys_way_for_long(bus: Bus) -> None:
@@ -733,17 +733,56 @@ def test_tasks_that_wait_connect_anew_on_threads(
         async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
             tasks = [asyncio.create_task(waiting.receive(agent, wait="1m")) for agent in ("a", "b")]
             while hand.execute(f"select count(*) {WAITERS} and query ~ 'bell_'").fetchone() != (2,):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # the server tells nobody of it
             monkeypatch.setattr(store, "_connect", watched)
             hand.execute(f"select pg_terminate_backend(pid, 5000) {WAITERS}")
             while len(threads) < 2:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # they are threads of the store
             for agent in ("a", "b"):
                 bus.send("boss", agent, TASK, {})
             return [message.id for found in await asyncio.gather(*tasks) for message in found]
 
     assert asyncio.run(main()) == [1, 2]
     assert threading.main_thread() not in threads
+
+
+def test_who_waits_often_does_not_connect_each_time(bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = store._connect
+    made: list[Server] = []
+
+    def counted(url: Server) -> psycopg.Connection[tuple[object, ...]]:
+        made.append(url)
+        return connect(url)
+
+    async def main() -> None:
+        monkeypatch.setattr(store, "_connect", counted)
+        async with await AsyncBus.open(postgres) as waiting:
+            for _ in range(9):
+                assert await waiting.receive("a", wait=0.01) == []
+
+    asyncio.run(main())
+    assert len(made) <= postgres_async.WORKERS, "those that are given back, a moment later, are used again"
+
+
+def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(bus: Bus, hand: Hand) -> None:
+    url = bus.url
+    assert isinstance(url, Server)
+    bus.send("boss", "a", TASK, {})
+    (message,) = bus.receive("a")
+    bus.reject(message.receipt or "", reason="no")
+    with ThreadPoolExecutor(1) as pool:
+        hand.execute(f"set search_path = {url.schema}")  # type: ignore[arg-type]  # no literal, but ours
+        with hand.transaction():
+            hand.execute("update agent_messages set status = 'ready', dead_reason = null, leased_by = null")
+            hand.execute(
+                "update agent_messages set status = 'leased', leased_by = 'b', delivery = delivery + 1,"
+                " due_at = now() + interval '1 hour'"
+            )
+            redriven = pool.submit(bus.redrive)
+            while hand.execute("select count(*) from pg_locks where not granted").fetchone() != (1,):
+                time.sleep(0)
+        assert redriven.result(20) == []
+    assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "b")
 
 
 def test_more_tasks_wait_than_the_server_has_connections_for(

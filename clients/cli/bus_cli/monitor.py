@@ -124,20 +124,20 @@ def _words(done: Check) -> str:
 # --- one monitor a bus
 
 
-def _pid_file(url: Place) -> IO[str]:
-    path = f"{url.path}.monitor"
+def _pid_file(url: Place) -> str:
     if isinstance(url, Server):  # one monitor for each `.milestones`: processes are watched where they run
         name = hashlib.sha256(url.path.encode()).hexdigest()[:16]
-        folders.make(folder(url))
-        path = str(folder(url) / f"{name}.monitor")
-    return os.fdopen(folders.own(path, os.O_RDWR), "r+")
+        return str(folder(url) / f"{name}.monitor")
+    return f"{url.path}.monitor"
 
 
 @contextmanager
 def _only(url: Place) -> Iterator[None]:
     """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid. Raises
     `already_running`."""
-    with _pid_file(url) as file:
+    path = _pid_file(url)
+    folders.make(os.path.dirname(path))
+    with os.fdopen(folders.own(path, os.O_RDWR | os.O_CREAT), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
@@ -151,7 +151,10 @@ def _only(url: Place) -> Iterator[None]:
 
 def _running(url: Place) -> int | None:
     """The process of the monitor that holds the lock, if any; what a dead one left in the file does not count."""
-    with suppress(ValueError), _pid_file(url) as file:
+    path = _pid_file(url)
+    if not os.path.lexists(path):
+        return None
+    with suppress(ValueError), os.fdopen(folders.own(path, os.O_RDWR), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -15,5 +15,6 @@ update agent_messages set status = 'ready', dead_reason = null, reason = null, r
 where id in (
     select id from agent_messages where :ids is null and status = 'dead'
     union all select cast(value as integer) from json_each(:ids))
+  and (:ids is not null or status = 'dead')  -- PostgreSQL looks again at a row that another changed meanwhile
   and (:session is null or session_id = :session)
 returning id, to_agent;
