@@ -284,6 +284,32 @@ def test_a_bus_is_made_found_copied_and_examined(tmp_path: Path) -> None:
     assert Path(bus("shell").strip()).name == "bus.sh"
 
 
+def test_a_refusal_leads_on(here: str) -> None:
+    for words, told in (
+        (["recieve"], "Did you mean receive"),
+        (["frobnicate"], "No such command 'frobnicate'; see `bus --help`"),
+        (["recover", "s", "--respawn"], "see `bus recover --help`"),
+        (["trace", "export", "--otlp", "http://h", "--header", "x"], "see `bus trace export --help`"),
+        (["--bus", here, "copy", here, "new.db"], "copy takes no --bus"),
+        (["restore", "no\x1b[31m.db"], "no\\x1b[31m.db"),
+    ):
+        done = subprocess.run([*BUS, *words], capture_output=True, text=True, check=False)
+        assert done.returncode in (64, 66)
+        assert told in done.stderr
+
+
+def test_a_moved_clock_is_told_of(here: str) -> None:
+    assert "BUS_NOW" not in bus("doctor")
+    assert re.search(r"warning +clock +BUS_NOW moves it: here it is 2\d{3}-", bus("doctor", BUS_NOW="+864000"))
+
+
+def test_who_was_started_for_an_agent_registers_as_it(here: str) -> None:
+    own = {"BUS_AGENT": "c", "BUS_AGENT_TYPE": "validation", "BUS_SESSION": "s2", "BUS_MILESTONE": "m2"}
+    bus("register", **own)
+    (found,) = json.loads(bus("agents", "--session", "s2", "--json"))
+    assert (found["agent_id"], found["agent_type"], found["milestone_id"]) == ("c", "validation", "m2")
+
+
 def test_to_prune_checkpoints_is_to_prune_ones_own(here: str) -> None:
     with Bus.open(here) as opened:
         for agent in ("one", "two"):

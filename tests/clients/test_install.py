@@ -1,5 +1,6 @@
 """The wheel carries all that it needs; an editable install uses the files of the tree."""
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -80,6 +81,28 @@ def test_the_wheel_holds_what_the_tree_does(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert theirs == ours
+
+
+def test_an_environment_that_was_copied_or_lost_its_python_is_made_anew(tmp_path: Path) -> None:
+    tree, path = tmp_path / "tree", tmp_path / "path"
+    (tree / "venv/bin").mkdir(parents=True)
+    path.mkdir()
+    (path / "cksum").symlink_to(shutil.which("cksum") or "")  # and no Python: to make it anew fails
+    (tree / "pyproject.toml").write_text("x")
+    (tree / "venv/bin/python").symlink_to(sys.executable)
+    script = f'source "{TREE}/bin/python.sh"; bus_python "$1" venv "" 2>/dev/null; echo $?'
+
+    def told(tree: Path) -> str:
+        command = [shutil.which("bash") or "", "-c", script, "x", str(tree)]
+        return subprocess.run(command, env={"PATH": str(path)}, capture_output=True, text=True, check=True).stdout
+
+    sum_of = subprocess.run(["cksum"], input="x", capture_output=True, text=True, check=True).stdout.strip()
+    (tree / "venv/stamp").write_text(f"{sum_of} {tree} \n")
+    assert told(tree) == "0\n"
+    shutil.copytree(tree, tmp_path / "copy", symlinks=True)
+    assert told(tmp_path / "copy") == "70\n"
+    (tree / "venv/bin/python").unlink()
+    assert told(tree) == "70\n"
 
 
 def test_an_editable_install_uses_the_files_of_the_tree() -> None:

@@ -352,7 +352,9 @@ def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, u
     Path(f"{other}.monitor").write_text("9" * 30)
     pid = json.loads(command("--bus", other, "monitor", "--detach", "--json").stdout)["started"]
     assert f"as process {pid};" in command("--bus", other, "monitor", "--detach", status=76).stderr
+    assert other not in Path(f"/proc/{pid}/cmdline").read_text(), "everybody can read it, and a password in it"
     command("monitor", "--stop", status=1)
+    assert not Path(f"{url}.monitor").exists()
     assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
 
 
@@ -461,7 +463,10 @@ def test_what_is_written_beside_a_bus_is_its_owners_alone(command: Command, url:
 def test_a_folder_for_the_monitors_of_a_server_is_its_owners_alone(postgres: str) -> None:
     Bus.open(postgres, create=True).close()
     done = subprocess.run([*BUS, "--bus", postgres, "monitor", "--stop"], capture_output=True, check=False)
-    assert done.returncode == 1
+    assert (done.returncode, Path(".milestones").exists()) == (1, False)
+    subprocess.run([*BUS, "--bus", postgres, "monitor", "--detach"], capture_output=True, check=True)
+    subprocess.run([*BUS, "--bus", postgres, "monitor", "--stop"], capture_output=True, check=True)
+    assert [path.stat().st_mode & 0o777 for path in Path(".milestones").glob("*.monitor")] == [0o600]
     assert Path(".milestones").stat().st_mode & 0o777 == 0o700
 
 

@@ -132,6 +132,33 @@ def test_words_with_bars_and_slashes_ring_nothing_but_bells(shell: Shell, tmp_pa
     assert victim.read_text() == "precious"
 
 
+@only_sqlite3
+def test_a_callers_environment_is_no_program(shell: Shell, tmp_path: Path) -> None:
+    """What bus.sh counts is worked out, and a subscript of that would be run."""
+    script = f'source "{FUNCTIONS}"; save_agent_state one k v'
+    for name in ("_bus_writes", "_bus_options", "_bus_bell", "_bus_queue"):
+        done = subprocess.run(
+            ["bash", "-c", script], env={**os.environ, name: "x[$(touch planted)]"}, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert not Path("planted").exists()
+
+
+@only_sqlite3
+def test_a_package_that_was_removed_meanwhile_is_a_fault_and_no_loop(shell: Shell, tmp_path: Path) -> None:
+    shutil.copytree(FUNCTIONS.parent, tmp_path / "copy/clients/shell")
+    shutil.copytree(FUNCTIONS.parents[2] / "schemas", tmp_path / "copy/schemas")
+    script = """
+        source copy/clients/shell/bus.sh
+        save_agent_state one "a b" v 2>/dev/null && exit 1
+        rm -r copy/schemas
+        save_agent_state one "a b" v
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert done.stderr.splitlines()[-1].startswith("bus: ")
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_bell_that_is_a_link_is_not_rung(shell: Shell, tmp_path: Path, folder: bool) -> None:
     """A folder that was unpacked, or that others may write to, brings any link."""

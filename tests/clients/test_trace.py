@@ -367,7 +367,7 @@ def test_the_timeline_is_drawn_in_a_terminal_and_as_a_picture(here: str, tmp_pat
     with Bus.open(here) as opened:
         for n, status in enumerate(["completed", "failed", "killed"]):
             at = f"2025-06-01T12:0{n}:00Z"
-            id = opened.trace_spawn("<b>&\u202e", f"t{n}", pid=os.getpid(), priority=7, at=at)
+            id = opened.trace_spawn("<b>&\u202e\uffff\U000e0041", f"t{n}", pid=os.getpid(), priority=7, at=at)
             opened.trace_start(id, at=f"2025-06-01T12:0{n}:30Z")
             opened.trace_finish(id, status=status, at=f"2025-06-01T12:0{n + 1}:00Z")
     drawn = bus("trace", "timeline", COLUMNS="80").splitlines()
@@ -376,7 +376,7 @@ def test_the_timeline_is_drawn_in_a_terminal_and_as_a_picture(here: str, tmp_pat
     for line in drawn[2:]:
         assert line.count("░") > 5
         assert abs(line.count("░") - line.count("█")) <= 1
-    assert "\u202e" not in "".join(drawn)
+    assert set("\u202e\uffff\U000e0041").isdisjoint("".join(drawn))
     assert bus("trace", "timeline", "--svg", "out.svg") == ""
     picture = ElementTree.parse("out.svg").getroot()
     name = "{http://www.w3.org/2000/svg}"
@@ -517,7 +517,15 @@ def test_metrics_are_what_the_official_parser_reads(here: str) -> None:
 
 def test_metrics_of_an_empty_bus_are_read_too(here: str) -> None:
     assert families(bus("metrics"))["agent_bus_sent_messages"].samples[0].value == 0
-    assert isinstance(json.loads(bus("metrics", "--json")), list)
+    names = {family["name"] for family in json.loads(bus("metrics", "--json"))}
+    assert names == set(families(bus("metrics")))
+    assert "agent_bus_file_bytes" in names
+
+
+def test_no_label_moves_the_cursor(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.trace_spawn("\x1b[31m\rx", "t", pid=os.getpid())
+    assert not set(bus("metrics")) & set("\x1b\r")
 
 
 def test_top_shows_what_happens(here: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,7 @@ class Receiver:
         self.answers: list[int] = []
         self.complaint = ""
         self.again = "later"  # what it says of when
+        self.endless = False
         self.arrived = threading.Condition()
         receiver = self
 
@@ -56,9 +58,13 @@ class Receiver:
                     self.send_header("Location", "/elsewhere")
                 if status == 503:
                     self.send_header("Retry-After", receiver.again)
-                self.send_header("Content-Length", str(len(answer)))
+                if not receiver.endless:
+                    self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+                with suppress(OSError):  # until nobody reads any more
+                    while receiver.endless:
+                        self.wfile.write(bytes(1 << 16))
 
             def do_GET(self) -> None:
                 self.send_response(200)
@@ -287,7 +293,12 @@ def test_following_waits_for_a_collector_that_is_down(
     assert export(receiver) == "0 spans exported\n", "what was told is told, and the next may begin at once"
 
 
-def test_a_collector_that_says_when_is_asked_again_then(team: Bus, receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    ("again", "expected"), [("7", [7, 7, LOOK]), ("\u00b2", [1, 2, LOOK]), ("9" * 400, [1, 2, LOOK])]
+)
+def test_a_collector_that_says_when_is_asked_again_then(
+    team: Bus, receiver: Receiver, again: str, expected: list[float]
+) -> None:
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -296,10 +307,17 @@ def test_a_collector_that_says_when_is_asked_again_then(team: Bus, receiver: Rec
             raise KeyboardInterrupt
 
     exchange(team)
-    receiver.answers, receiver.again = [503, 503], "7"
+    receiver.answers, receiver.again = [503, 503], again
     with Bus.open(team.url.path) as own, pytest.raises(KeyboardInterrupt):
         Exporter(own, Collector(receiver.url, {}), follow=True, bodies=False, wait=wait).carry_out()
-    assert waits == [7, 7, LOOK]
+    assert waits == expected
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    receiver.endless = True
+    with Bus.open(team.url.path) as own:
+        assert Exporter(own, Collector(receiver.url, {}), follow=False, bodies=False).carry_out() > 0
 
 
 def test_who_follows_looks_each_minute_also_when_nobody_writes(

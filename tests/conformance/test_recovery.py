@@ -320,6 +320,13 @@ def planned(bus: Bus) -> Bus:
     return bus
 
 
+def test_any_text_is_a_plan(planned: Bus) -> None:
+    plan = "[" * 5000 + "]" * 5000
+    planned.state_save("p", "milestone-plan", plan)
+    made = planned.recovery_apply("p", "create-milestone", by="me").milestone_id
+    assert planned.milestone_show(made or "").data["plan"] == plan
+
+
 def test_a_milestone_is_made_from_a_plan(planned: Bus, tmp_path: Path) -> None:
     assert "create-milestone" in options(planned.recovery_plan("p"))
     done = planned.recovery_apply("p", "create-milestone", by="me")
@@ -528,7 +535,8 @@ def test_counts_are_of_the_last_days(team: Bus) -> None:
         counts = team.session_counts()
         assert (counts.total, counts.active, counts.completed, counts.stale) == (2, 1, 1, 1)
     with clock.moved(8 * 86400):
-        assert team.session_counts().total == 0
+        assert (team.session_counts().total, team.session_counts().stale) == (0, 0)
+        assert team.session_counts(days=9).stale == 1
 
 
 @pytest.mark.parametrize("days", [float("nan"), float("inf"), -5, 0, 1e300])
