@@ -507,12 +507,14 @@ def test_a_milestone_was_recovered_at_the_time_of_the_server(bus: Bus, monkeypat
 # --- at the same time
 
 
-def until_they_wait_for_locks(hand: Hand, number: int) -> None:
+def until_they_wait_for_locks(bus: Bus, number: int) -> None:
     """Wait until so many of the server's processes wait for somebody's lock."""
+    assert isinstance(bus.url, Server)
     text = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     deadline = time.monotonic() + 20
-    while (hand.execute(text).fetchone() or (0,))[0] < number:  # type: ignore[operator]
-        assert time.monotonic() < deadline
+    with psycopg.connect(bus.url.conninfo, autocommit=True) as watching:
+        while (watching.execute(text).fetchone() or (0,))[0] < number:
+            assert time.monotonic() < deadline
 
 
 def test_two_who_recover_at_once_have_one_effect(bus: Bus, hand: Hand, process: Process) -> None:
@@ -524,8 +526,7 @@ def test_two_who_recover_at_once_have_one_effect(bus: Bus, hand: Hand, process: 
     with ThreadPoolExecutor(2) as pool, hand.transaction():
         hand.execute(f"select 1 from {table(bus, 'agent_registry')} for update")  # type: ignore[arg-type]
         told = [pool.submit(bus.recovery_apply, "s", "resume", by=name) for name in ("me", "you")]
-        with psycopg.connect(hand.info.dsn, autocommit=True) as watching:
-            until_they_wait_for_locks(watching, 2)
+        until_they_wait_for_locks(bus, 2)
     assert sorted(one.result().changed for one in told) == [False, True]
     assert sorted(one.result().failed for one in told) == [[], ["dead"]]
 
@@ -539,8 +540,7 @@ def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, ha
         with hand.transaction():
             hand.execute(f"{beat} '1 second' where agent_id = 'a'")  # type: ignore[arg-type]
             check = pool.submit(bus.monitor_check)
-            with psycopg.connect(hand.info.dsn, autocommit=True) as watching:
-                until_they_wait_for_locks(watching, 1)
+            until_they_wait_for_locks(bus, 1)
         assert check.result().failed == []
     assert bus.message(1).status == "leased"
 
@@ -554,8 +554,7 @@ def test_a_session_in_which_something_happens_while_one_cleans_up_has_not_failed
         with hand.transaction():
             hand.execute(f"{active} '1 second'")  # type: ignore[arg-type]
             cleaning = pool.submit(bus.clean, stale=60)
-            with psycopg.connect(hand.info.dsn, autocommit=True) as watching:
-                until_they_wait_for_locks(watching, 1)
+            until_they_wait_for_locks(bus, 1)
         assert cleaning.result().failed_sessions == []
 
 
@@ -779,8 +778,7 @@ def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(b
                 " due_at = now() + interval '1 hour'"
             )
             redriven = pool.submit(bus.redrive)
-            while hand.execute("select count(*) from pg_locks where not granted").fetchone() != (1,):
-                time.sleep(0)
+            until_they_wait_for_locks(bus, 1)
         assert redriven.result(20) == []
     assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "b")
 
