@@ -69,7 +69,8 @@ def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
 def heartbeat(
     agent: str, *, status: str | None = None, task: str | None = None, phase: str | None = None
 ) -> Operation[Agent]:
-    """Say that an agent lives; and its status, task and phase, when given. Raises `unknown_agent`, `invalid_status`."""
+    """Say that an agent lives; and its status, task and phase, when given. Of one that says that it has ended what it
+    still had leased goes back. Raises `unknown_agent`, `invalid_status`."""
     words = {"status": inputs.words(status), "task": inputs.words(task), "phase": inputs.words(phase)}
     return Operation(partial(_changed, "agents/heartbeat", {"agent": inputs.name(agent), **words}), True)
 
@@ -99,15 +100,13 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
 
     Raises `unknown_agent`, `invalid_status`.
     """
-    return Operation(partial(_retire, inputs.name(agent), inputs.text(status)), True)
-
-
-def _retire(agent: str, status: str) -> Steps[Agent]:
-    yield from give_back(agent)
-    return (yield from _changed("agents/retire", {"agent": agent, "status": status}))
+    parameters = {"agent": inputs.name(agent), "status": inputs.text(status)}
+    return Operation(partial(_changed, "agents/retire", parameters), True)
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
+    if parameters.get("status") in TERMINAL:
+        yield from give_back(str(parameters["agent"]))
     return salvage.records((yield Query(name, parameters)), Agent)[0]
 
 

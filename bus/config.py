@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bus import clock, inputs
+from bus.errors import error
 from bus.models import Setting
 from bus.operation import Query, Steps, looking, writing
 
@@ -25,7 +26,13 @@ def now() -> Steps[float]:
     return clock.parse(moment)
 
 
+def text(key: str) -> Steps[str]:
+    """A setting. Raises `damaged` when somebody has removed it by hand."""
+    for (value,) in (yield Query("config/get", {"key": key})):
+        return str(value)
+    raise error("damaged", f"the setting {key} is gone", "insert it into agent_coordination_config again")
+
+
 def number(key: str) -> Steps[float]:
-    """A setting that is a number."""
-    ((value,),) = yield Query("config/get", {"key": key})
-    return float(value)
+    """A setting that is a number; raises as `text`."""
+    return float((yield from text(key)))

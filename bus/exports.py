@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from bus import envelopes, inputs, liveness, messages, salvage, trace_context
+from bus import config, envelopes, inputs, liveness, messages, salvage, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle, Message
@@ -83,7 +83,7 @@ def batch(target: str, *, limit: int = 500) -> Steps[Batch]:
     """What is to be told next to a target that was claimed; at most `limit` new messages and lives, and as many that
     have ended. Raises `usage`."""
     inputs.whole("limit", limit)
-    ((bus_id,),) = yield Query("config/get", {"key": "bus_id"})
+    bus_id = yield from config.text("bus_id")
     rows = yield Query("exports/holder", {"target": target})
     if not rows:
         raise error("usage", "no export to this target has begun", "call export_claim first")

@@ -119,6 +119,13 @@ begin
   select raise(abort, 'invalid_value: this setting is a number, 0 to 100 years; counts are whole, and a lease takes some time');
 end;
 
+-- Who replaces a row updates nothing, and would pass by the trigger above.
+create trigger agent_coordination_config_stays before insert on agent_coordination_config
+when exists (select 1 from agent_coordination_config where key = new.key)
+begin
+  select raise(abort, 'immutable: a setting that is there is changed by an update');
+end;
+
 -- Refusals: `insert into refusals select 'code' where …` stops the operation that runs it.
 
 create view refusals (code) as select '' where 0;

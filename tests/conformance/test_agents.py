@@ -117,6 +117,16 @@ def test_an_agent_ended_when_it_first_said_so_and_has_no_task_then(team: Bus) ->
         assert team.heartbeat("one", status="active").completion_time is None
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "terminated"])
+def test_who_says_in_a_heartbeat_that_it_has_ended_holds_nothing(team: Bus, status: str) -> None:
+    id = team.send("boss", "@milestone-executor", TASK, {})
+    team.receive("one", lease="1h")
+    team.heartbeat("one", status="paused")
+    assert team.message(id).status == "leased"
+    team.heartbeat("one", status=status)
+    assert [message.id for message in team.receive("two")] == [id]
+
+
 def test_an_acknowledgement_after_the_lease_ran_out_is_a_heartbeat_too(team: Bus) -> None:
     team.send("boss", "@milestone-executor", TASK, {})
     (message,) = team.receive("one", lease=5)

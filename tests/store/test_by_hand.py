@@ -401,6 +401,22 @@ def test_settings_that_are_numbers_stay_numbers_by_hand(hand: sqlite3.Connection
         hand.execute("update agent_coordination_config set value = 'many' where key = 'message_retry_limit'")
     with pytest.raises(sqlite3.IntegrityError, match="invalid_value"):
         hand.execute("update agent_coordination_config set value = '5' || char(0) || 's' where key = 'lease_seconds'")
+    for value in ("many", "-5", "60"):
+        with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+            hand.execute(
+                "insert or replace into agent_coordination_config (key, value) values ('lease_seconds', ?)", [value]
+            )
+
+
+def test_a_setting_that_was_removed_by_hand_is_missed(hand: sqlite3.Connection, url: str) -> None:
+    hand.execute("delete from agent_coordination_config where key = 'stale_after'")
+    hand.commit()
+    with Bus.open(url) as bus, pytest.raises(BusError, match="the setting stale_after is gone"):
+        bus.interrupted()
+    hand.execute("insert into agent_coordination_config (key, value) values ('stale_after', '60')")
+    hand.commit()
+    with Bus.open(url) as bus:
+        assert bus.interrupted() == []
 
 
 # --- the compiled checks judge as a validator does
