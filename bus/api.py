@@ -82,8 +82,10 @@ class Bus:
     def open(cls, url: str | None = None, *, create: bool = False, read_only: bool = False) -> Self:
         """Open the bus at `url`, else at `BUS_URL`, else the nearest `.milestones/coordination.db` walking up.
 
-        `create` makes it when it is missing; `read_only` can change nothing. Raises `no_bus`, `not_a_bus`,
-        `newer_bus`, `unsafe_file`, and `older_bus` where only an upgrade would help a reader.
+        `create` makes it when it is missing (an empty file is made one without it: an interrupted `create` leaves it);
+        `read_only` can change nothing, which raises `not_allowed`. Raises `no_bus`, `not_a_bus`, `newer_bus`,
+        `unsafe_file`, `unreachable`, `usage` for what is no address, and `older_bus` where only an upgrade would help a
+        reader.
         """
         return cls(blocking.Store(locate_new(url) if create else locate(url), create, read_only))
 

@@ -153,6 +153,8 @@ class Connection:
             back_up(self.sqlite, os.path.abspath(path))
 
     def _write(self, operation: Operation[T]) -> T:
+        if self._read_only:
+            raise error("not_allowed", "this bus was opened for reading only", "open it without read_only")
         transaction = Transaction(self, operation.brief)
         try:
             if not operation.brief:

@@ -241,6 +241,9 @@ update_agent_status() {
   _bus_ring "$REPLY"
 }
 
+# whether checkpoints can be of this type; if not, the command says of which
+_bus_checkpoint_type() { [[ $1 == @(manual|automatic|phase_completion|error_recovery) ]] || return "$_bus_elsewhere"; }
+
 # create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
 create_agent_checkpoint() {
   _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" "$@" || return
@@ -255,7 +258,8 @@ create_agent_checkpoint() {
     _bus_literal "${_path%$'\n'x}" || REPLY=null # a path that is not UTF-8
     _files+="${_files:+, }json_object('path', $REPLY, 'sha256', '${_digest%% *}', 'size', $((_size)))"
   done
-  _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$_snapshot" files# "json_array($_files)" ||
+  _bus_checkpoint_type "${2:-manual}" &&
+    _bus_sql write '.read checkpoints/create.sql' agent "$1" type "${2:-manual}" snapshot:json "$_snapshot" files# "json_array($_files)" ||
     { _bus_else $? "$_snapshot" checkpoint create --type "${2:-manual}" --snapshot - ${_options[@]+"${_options[@]}"} -- "$1"; return; }
   REPLY=${REPLY#'{"checkpoint_id":"'}
   _bus_print "${REPLY%%\"*}"

@@ -347,6 +347,7 @@ def test_what_a_function_says_moves_no_cursor(shell: Shell) -> None:
 
 def test_the_words_of_usage_are_readable(shell: Shell) -> None:
     assert "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" in shell("create_agent_checkpoint 2>&1 || exit 0; exit 9")
+    assert "name one of manual, automatic" in shell("create_agent_checkpoint one weekly 2>&1 || exit 0; exit 9")
 
 
 @pytest.mark.parametrize("capabilities", ['[{"a":1,"a":2}]', '["\\u0000"]', "[9223372036854775808]", "[1e999]"])
