@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bus import clock, lifecycle, reports
-from bus.operation import Operation, Query, Routine, Steps, reading
+from bus.operation import Query, Routine, Steps, reading
 from bus.reports import Velocity
 
 QUANTILES = (("0.5", "p50_duration_ms"), ("0.95", "p95_duration_ms"), ("0.99", "p99_duration_ms"))
@@ -46,8 +46,7 @@ def metrics() -> Routine[list[Family]]:
     """The numbers of the bus, after the records of those that died unseen were closed."""
     yield from lifecycle.close_the_dead()
     found: Mapping[str, Any] = yield _numbers()
-    looking: Operation[list[Velocity]] = reports.by_type()
-    speeds: list[Velocity] = yield looking
+    speeds: list[Velocity] = yield reports.by_type()
     return [
         *_counted(found),
         *_queues(found["queues"], clock.parse(found["now"])),

@@ -7,8 +7,7 @@ last; they are of all ended agents whose duration is known.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -16,7 +15,7 @@ from bus import agents, clock, config, inputs, lifecycle, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle
-from bus.operation import Operation, Pause, Query, Routine, Row, Steps, reading
+from bus.operation import Operation, Query, Routine, Row, Steps, reading
 
 T = TypeVar("T")
 
@@ -132,7 +131,7 @@ class Waiting(msgspec.Struct, frozen=True):
     why: str
 
 
-def _truthful(report: Operation[T]) -> Generator[Operation[Any] | Pause, Any, T]:
+def _truthful(report: Operation[T]) -> Routine[T]:
     """A report, after the records of those that died unseen were closed."""
     yield from lifecycle.close_the_dead()
     found: T = yield report
@@ -253,8 +252,7 @@ def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | Non
 
 
 def _days_ago(days: float | None) -> Steps[str | None]:
-    now = yield from config.now()
-    return None if days is None else clock.stamp(now - days * clock.DAY)
+    return None if days is None else clock.stamp((yield from config.now()) - days * clock.DAY)
 
 
 def _rounded(number: float | None, places: int) -> float | None:
