@@ -197,7 +197,7 @@ def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> St
 
 def leave(agent: str, id: int, *, status: str = "completed", error: str | None = None) -> Operation[None]:
     """Retire a registered agent, completed or failed, as `agents.retire`, and end its record."""
-    parameters = {"id": id, "status": status, "error": error and inputs.text(error), "traced": traced()}
+    parameters = {"id": id, "status": status, "error": inputs.words(error), "traced": traced()}
     return Operation(partial(_leave, agents.retire(agent, status=status), parameters), True)
 
 

@@ -132,9 +132,9 @@ def _envelope(
         "delay": inputs.duration(delay) or 0,
         "expires": inputs.duration(expires),
         "beaten": True,  # by `agents.at_work`
-        "key": None if key is None else inputs.text(key),
+        "key": inputs.words(key),
         "reply_to": None if reply_to is None else inputs.message_id(reply_to),
-        "correlation": None if correlation is None else inputs.text(correlation),
+        "correlation": inputs.words(correlation),
         "traceparent": inputs.words(traceparent),
     }
     if key is None:
@@ -287,7 +287,7 @@ def release(
     parameters = {
         "receipts": inputs.receipts(receipts),
         "delay": inputs.duration(delay) or 0,
-        "reason": None if reason is None else inputs.text(reason),
+        "reason": inputs.words(reason),
     }
     return Operation(partial(_came_back, "messages/release", parameters), True, closing="messages/release")
 
