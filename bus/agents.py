@@ -59,8 +59,8 @@ def _listed(capabilities: Sequence[str] | str | None) -> str | None:
 
 def _register(agent: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     rows = yield Query("agents/identity", {"agent": agent})
-    if rows and liveness.life(former := Identity(*rows[0][1:])) is Life.DEAD:
-        yield from relieve(Holder(agent, former))
+    if rows and liveness.life((former := Holder.of(rows[0])).identity) is Life.DEAD:
+        yield from relieve(former)
     if rows:
         yield Ring([agent])  # another of its processes may wait for what it no longer is
     return salvage.records((yield Query("agents/register", parameters)), Agent)[0]
@@ -143,10 +143,15 @@ def life_of(status: str, identity: Identity, heard: float, oldest: float) -> Lif
 
 
 class Holder(NamedTuple):
-    """An agent that holds leases, with its process."""
+    """An agent that holds leases, or may, with its process."""
 
     agent_id: str
     identity: Identity
+
+    @classmethod
+    def of(cls, row: Row) -> Holder:
+        """The holder of a row as agents/identity.sql tells it."""
+        return cls(row[0], Identity(*row[1:]))
 
 
 class _Sight(NamedTuple):
@@ -186,8 +191,7 @@ def _holders(agent: str) -> Steps[dict[Holder, Life]]:
 
 
 def _glanced_at(rows: list[Row]) -> dict[Holder, Life]:
-    holders = [Holder(row[0], Identity(*row[1:])) for row in rows]
-    return {holder: liveness.glance(holder.identity) for holder in holders}
+    return {holder: liveness.glance(holder.identity) for holder in map(Holder.of, rows)}
 
 
 def holder_has_died(agent: str, ends: Sequence[str]) -> Steps[bool]:
@@ -214,7 +218,7 @@ def relieve(holder: Holder) -> Steps[Returned]:
     """Give back what a dead process has leased, unless its agent was started again meanwhile."""
     yield Query("recovery/hold", {"session": None, "agent": holder.agent_id})
     rows = yield Query("agents/identity", {"agent": holder.agent_id})
-    if not rows or Identity(*rows[0][1:]) != holder.identity or liveness.life(holder.identity) is not Life.DEAD:
+    if not rows or Holder.of(rows[0]) != holder or liveness.life(holder.identity) is not Life.DEAD:
         return Returned([], [])
     return (yield from give_back(holder.agent_id))
 

@@ -15,7 +15,7 @@ import msgspec
 from bus import agents, clock, config, inputs, lifecycle, liveness, recovery, salvage, sessions, upkeep
 from bus.agents import Holder
 from bus.inputs import Duration
-from bus.liveness import Identity, Life
+from bus.liveness import Life
 from bus.models import Agent, Check, Cleaned, Lifecycle, Session, SessionCounts
 from bus.operation import Pause, Query, Ring, Routine, Steps, reading, writing
 
@@ -64,16 +64,16 @@ def wait(seconds: Duration, *, since: Check) -> Routine[None]:
 
 @reading
 def _holders() -> Steps[list[Holder]]:
-    return [Holder(row[0], Identity(*row[1:])) for row in (yield Query("recovery/holders", {}))]
+    return [Holder.of(row) for row in (yield Query("recovery/holders", {}))]
 
 
 @reading
 def _processes() -> Steps[tuple[list[int], dict[str, int]]]:
     """The processes of agents that have not ended: those that run, and, by agent, those that are gone."""
-    rows = yield Query("recovery/processes", {})
-    lives = [(Holder(row[0], Identity(*row[1:])), liveness.life(Identity(*row[1:]))) for row in rows]
-    alive = [holder.identity.pid or 0 for holder, life in lives if life is Life.ALIVE]
-    return alive, {holder.agent_id: holder.identity.pid or 0 for holder, life in lives if life is Life.DEAD}
+    holders = [Holder.of(row) for row in (yield Query("recovery/processes", {}))]
+    lives = [(name, process.pid or 0, liveness.life(process)) for name, process in holders]
+    alive = [pid for _, pid, life in lives if life is Life.ALIVE]
+    return alive, {name: pid for name, pid, life in lives if life is Life.DEAD}
 
 
 @writing
