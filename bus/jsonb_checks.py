@@ -10,15 +10,15 @@ when there is an array.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Schema = Mapping[str, Any]
 
-KINDS = {
-    "integer": "(jsonb_typeof({v}) = 'number' and case when jsonb_typeof({v}) = 'number' then"
-    " ({v} #>> '{{}}')::numeric = trunc(({v} #>> '{{}}')::numeric) end)",
-}
+INTEGER = (  # which a path can't tell from other numbers
+    "(jsonb_typeof({v}) = 'number' and case when jsonb_typeof({v}) = 'number' then"
+    " ({v} #>> '{{}}')::numeric = trunc(({v} #>> '{{}}')::numeric) end)"
+)
 LIMITS = {"minimum": "<", "maximum": ">"}
 KEYWORDS = {
     "minLength": "case when jsonb_typeof({v}) = 'string' then length({v} #>> '{{}}') < {n} end",
@@ -80,7 +80,8 @@ def _kinds(given: Any) -> list[str]:
 
 
 def _is_plain(given: Any) -> bool:
-    return KINDS.keys().isdisjoint(_kinds(given))
+    """Whether a path can tell these types."""
+    return "integer" not in _kinds(given)
 
 
 def _own(schema: Schema, value: str) -> Iterator[str]:
@@ -105,41 +106,39 @@ def _inside(schema: Schema, value: str, depth: int) -> Iterator[tuple[str, str]]
 
 
 def _test(keyword: str, given: Any, schema: Schema, v: str) -> str:
-    if keyword in KEYWORDS:
-        return KEYWORDS[keyword].format(v=v, n=repr(given))
-    return TESTS[keyword](given, schema, v) if keyword in TESTS else ""
+    match keyword:
+        case "type":
+            return _type(given, v)
+        case "enum":
+            return _enum(given, v)
+        case "const":
+            return _enum([given], v)
+        case "required":
+            return _required(given, v)
+        case "additionalProperties":
+            return _closed(schema, v)
+    return KEYWORDS[keyword].format(v=v, n=repr(given)) if keyword in KEYWORDS else ""
 
 
-def _type(given: Any, schema: Schema, v: str) -> str:
+def _type(given: Any, v: str) -> str:
     if _is_plain(given):
         return ""
-    kinds = _kinds(given)
-    plain = ", ".join(_literal(kind) for kind in kinds if kind not in KINDS)
-    tests = [f"jsonb_typeof({v}) in ({plain})"] if plain else []
-    tests += [KINDS[kind].format(v=v) for kind in kinds if kind in KINDS]
-    return f"not ({' or '.join(tests)})"
+    plain = ", ".join(_literal(kind) for kind in _kinds(given) if kind != "integer")
+    others = f"jsonb_typeof({v}) in ({plain}) or " if plain else ""
+    return f"not ({others}{INTEGER.format(v=v)})"
 
 
-def _enum(given: Any, schema: Schema, v: str) -> str:
+def _enum(given: Any, v: str) -> str:
     choices = ", ".join(f"{_literal(json.dumps(choice))}::jsonb" for choice in given)
     return f"({v} is not null and {v} <> all (array[{choices}]::jsonb[]))"
 
 
-def _required(given: Any, schema: Schema, v: str) -> str:
+def _required(given: Any, v: str) -> str:
     return f"case when jsonb_typeof({v}) = 'object' then not {v} ?& {_texts(given)} end" if given else ""
 
 
-def _closed(given: Any, schema: Schema, v: str) -> str:
+def _closed(schema: Schema, v: str) -> str:
     return f"case when jsonb_typeof({v}) = 'object' then {v} - {_texts(schema.get('properties', {}))} <> '{{}}' end"
-
-
-TESTS: dict[str, Callable[[Any, Schema, str], str]] = {
-    "type": _type,
-    "enum": _enum,
-    "const": lambda given, schema, v: _enum([given], schema, v),
-    "required": _required,
-    "additionalProperties": _closed,
-}
 
 
 def _texts(keys: Any) -> str:
