@@ -19,8 +19,8 @@ KINDS = ("agent", "message", "operation", "state")
 @reading
 def list_(*, kind: str | None = None) -> Steps[list[Type]]:
     """The types, by kind and name: agent, message, operation, state."""
-    if kind is not None and kind not in KINDS:
-        raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+    if kind is not None:
+        _check_kind(kind)
     rows = yield Query("types/list", {})
     return [
         Type(row[0], row[1], row[2], salvage.document(row[3]) if row[3] else None)
@@ -44,13 +44,17 @@ def add(
     million) or all alike: raises `invalid_key`, `invalid_value`. On PostgreSQL only the owner of the tables may add a
     message type: raises `not_allowed`.
     """
-    if kind not in KINDS:
-        raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
+    _check_kind(kind)
     given = {"name": inputs.name(name), "description": inputs.words(description)}
     if kind == "message":
         return _add_message(given, None if schema is None else _schema(schema))
     weighed = None if artifacts is None else _weighed(artifacts)
     return _add(kind, {**given, "artifacts": weighed} if kind == "operation" else given)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise error("usage", f"no kind of type is called {str(kind)[:40]!r}", f"the kinds are {', '.join(KINDS)}")
 
 
 @writing
