@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from bus.operation import Operation, Pause, Routine
-from bus.store.doorbell import Waiting, lasting
+from bus.operation import Operation, Routine
 from bus.store.facts import Fact
 from bus.store.nap import Nap
 from bus.store.opening import Connection, connection
+from bus.store.routines import Listen, Sleep, carried_out
 from bus.store.url import MEMORY, Place
 
 T = TypeVar("T")
@@ -45,35 +45,23 @@ class Store:
         return self.connection().run(operation)
 
     def carry_out(self, routine: Routine[T]) -> T:
-        """Carry out a routine: run its operations, sleep through its pauses. The first pause at some bells only starts
-        to listen, so that the routine looks once more before it sleeps. What it does last before a pause is its look:
-        while that tells the same it sleeps on, whatever others write."""
-        listener: Waiting | None = None
-        heard: Sequence[str] = ()
-        look: Operation[Any] | None = None
-        seen: object = None
+        """Carry out a routine: run its operations, sleep through its pauses; see `routines.carried_out`."""
+        needs = carried_out(routine)
         reply: object = None
         try:
             while True:
-                request = routine.send(reply)
-                if isinstance(request, Operation):
-                    look, reply = request, self.run(request)
-                    seen = reply
-                elif listener is None or request.bells != heard:
-                    if listener:
-                        listener.close()
-                        listener = None
-                    heard = request.bells
-                    listener, reply = self.connection().listen(heard), None
+                need = needs.send(reply)
+                if isinstance(need, Operation):
+                    reply = self.run(need)
+                elif isinstance(need, Listen):
+                    reply = self.connection().listen(need.bells)
                 else:
-                    reply = self._sleep(listener, request, look, seen)
+                    reply = self._sleep(need)
         except StopIteration as stop:
             result: T = stop.value
             return result
         finally:
-            routine.close()
-            if listener:
-                listener.close()
+            needs.close()
 
     def connection(self) -> Connection:
         """This thread's connection."""
@@ -87,27 +75,20 @@ class Store:
             found = self._local.connection = connection(self.url, read_only=self._read_only)
         return found
 
-    def _sleep(self, listener: Waiting, pause: Pause, look: Operation[Any] | None, seen: object) -> bool:
-        with Nap(listener.fileno()) as nap:
-            for seconds in lasting(pause.seconds):
-                if not self._doze(nap, listener.rounds(seconds, pause.pids)):
-                    return False
-                if look is None or look.writes or self.run(look) != seen:
-                    return True
-        return False
-
-    def _doze(self, nap: Nap, rounds: Generator[float | None, bool, bool]) -> bool:
-        self.asleep = True
-        try:
-            if self.before_sleep:
-                self.before_sleep()
-            seconds = next(rounds)
-            while True:
-                seconds = rounds.send(nap.sleep(seconds))
-        except StopIteration as stop:
-            return bool(stop.value)
-        finally:
-            self.asleep = False
+    def _sleep(self, need: Sleep) -> bool:
+        rounds = need.listener.rounds(need.seconds, need.pids)
+        with Nap(need.listener.fileno()) as nap:
+            self.asleep = True
+            try:
+                if self.before_sleep:
+                    self.before_sleep()
+                seconds = next(rounds)
+                while True:
+                    seconds = rounds.send(nap.sleep(seconds))
+            except StopIteration as stop:
+                return bool(stop.value)
+            finally:
+                self.asleep = False
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""

@@ -10,7 +10,8 @@ import anyio
 
 from bus.errors import error
 from bus.operation import Operation, Routine
-from bus.store.doorbell import Waiting, lasting
+from bus.store import routines
+from bus.store.doorbell import Waiting
 
 T = TypeVar("T")
 
@@ -44,14 +45,14 @@ class Calls:
         if self._begun:
             await self._all_ended.wait()
 
-    async def sleep(self, listener: Waiting, seconds: float | None, pids: Sequence[int]) -> bool:
+    async def sleep(self, need: routines.Sleep) -> bool:
         """Sleep until there is something to look at; see `doorbell.Listener.rounds`. Raises `closed`."""
-        rounds = listener.rounds(seconds, pids)
+        rounds = need.listener.rounds(need.seconds, need.pids)
         try:
             seconds = next(rounds)
             while True:
                 self._refuse_when_closed()
-                seconds = rounds.send(await self._readable(listener, seconds))
+                seconds = rounds.send(await self._readable(need.listener, seconds))
         except StopIteration as stop:
             return bool(stop.value)
 
@@ -71,37 +72,20 @@ class Calls:
 
 
 async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen) -> T:
-    """Carry out a routine: run its operations, sleep through its pauses. The first pause at some bells only starts to
-    listen, so that the routine looks once more before it sleeps. What it does last before a pause is its look: while
-    that tells the same it sleeps on, whatever others write."""
-    listener: Waiting | None = None
-    heard: Sequence[str] = ()
-    look: Operation[Any] | None = None
-    seen: object = None
+    """Carry out a routine: run its operations, sleep through its pauses; see `routines.carried_out`."""
+    needs = routines.carried_out(routine)
     reply: object = None
     try:
         while True:
-            request = routine.send(reply)
-            if isinstance(request, Operation):
-                look, reply = request, await run(request)
-                seen = reply
-            elif listener is None or request.bells != heard:
-                if listener:
-                    listener.close()
-                    listener = None
-                heard = request.bells
-                listener, reply = await listen(heard), None
+            need = needs.send(reply)
+            if isinstance(need, Operation):
+                reply = await run(need)
+            elif isinstance(need, routines.Listen):
+                reply = await listen(need.bells)
             else:
-                reply = False
-                for seconds in lasting(request.seconds):
-                    if not await calls.sleep(listener, seconds, request.pids):
-                        break
-                    if reply := look is None or look.writes or await run(look) != seen:
-                        break
+                reply = await calls.sleep(need)
     except StopIteration as stop:
         result: T = stop.value
         return result
     finally:
-        routine.close()
-        if listener:
-            listener.close()
+        needs.close()
