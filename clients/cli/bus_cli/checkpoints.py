@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import click
+import msgspec
 
 from bus.checkpoints import TYPES
 from bus.errors import error
@@ -72,8 +73,6 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
     if out.as_json:
         out.show(found)
         return 0
-    import msgspec
-
     out.line(safe(msgspec.json.encode(found.checkpoint.state_snapshot).decode()))
     for file in found.files:
         click.echo(f"{file.status:<8} {safe(file.path)}", err=True)

@@ -37,9 +37,8 @@ class Child:
         self._tail: deque[bytes] = deque()
         self._status: int | None = None
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some parents leave it, it would never be told
-        watched = {*PASSED_ON, signal.SIGCHLD}
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-        self._watched = watched
+        self._watched = {*PASSED_ON, signal.SIGCHLD}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

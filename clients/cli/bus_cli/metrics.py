@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bus import metrics as numbers
+from bus.metrics import room, text
 from bus_cli.output import Output, command
 
 
@@ -13,8 +13,8 @@ from bus_cli.output import Output, command
 def metrics(out: Output) -> None:
     """The bus in numbers, as OpenMetrics text. For Prometheus and its like."""
     with out.open() as bus:
-        found = [*bus.metrics(), *numbers.room(bus.store.connection().sizes())]
+        found = [*bus.metrics(), *room(bus.store.connection().sizes())]
     if out.as_json:
         out.show([family._asdict() for family in found])
     else:
-        out.write(numbers.text(found).encode("utf-8", "replace"))
+        out.write(text(found).encode("utf-8", "replace"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
         return cls(root, tasks, len(paths), len(paths) - len(sized))
 
 
-def _files(root: Path, without: frozenset[str] | set[str] = frozenset()) -> Iterator[Path]:
+def _files(root: Path, without: Collection[str] = ()) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in without]
         yield from (path for name in names if (path := Path(folder, name)).is_file())
