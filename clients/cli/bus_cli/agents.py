@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from bus.errors import error
+from bus_cli.arguments import me
 from bus_cli.numbers import WHOLE
-from bus_cli.output import Output, command, me
+from bus_cli.output import Output, command
 
 
 @click.command()

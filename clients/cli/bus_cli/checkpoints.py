@@ -9,8 +9,9 @@ import msgspec
 
 from bus.checkpoints import TYPES
 from bus.errors import error
+from bus_cli.arguments import given, me
 from bus_cli.numbers import WHOLE
-from bus_cli.output import Output, command, given, me
+from bus_cli.output import Output, command
 from bus_cli.text import counted, safe
 
 

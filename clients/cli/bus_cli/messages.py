@@ -10,8 +10,9 @@ from bus import inputs, trace_context
 from bus.errors import BusError, error
 from bus.models import Message
 from bus_cli import signals
+from bus_cli.arguments import given, me
 from bus_cli.numbers import WHOLE
-from bus_cli.output import Output, command, given, me
+from bus_cli.output import Output, command
 from bus_cli.text import moment, safe
 
 COLUMNS = ("id", "to", "from", "type", "priority", "status", "sent", "redelivered", "held by", "why")

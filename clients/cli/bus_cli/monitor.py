@@ -22,7 +22,8 @@ from bus.api import Bus
 from bus.errors import BusError, TryAgain, error
 from bus.models import Check
 from bus.store.url import Place, Server, folder, locate
-from bus_cli.output import Output, command, fail, on_whose_word
+from bus_cli.arguments import on_whose_word
+from bus_cli.output import Output, command, fail
 from bus_cli.text import counted, moment, safe
 
 LOG = "session-monitor.log"

@@ -14,7 +14,8 @@ from bus.errors import error
 from bus.models import Cleaned, Interruption, Member, Plan, Recovered
 from bus.recovery import OPTIONS, check
 from bus.store.url import folder
-from bus_cli.output import Output, command, on_whose_word
+from bus_cli.arguments import on_whose_word
+from bus_cli.output import Output, command
 from bus_cli.text import counted, milliseconds, moment, safe
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from bus.errors import error
+from bus_cli.arguments import given
 from bus_cli.numbers import plain
-from bus_cli.output import Output, command, given
+from bus_cli.output import Output, command
 from bus_cli.text import ascii_json
 
 KINDS = click.Choice(["agent", "message", "state", "operation"])

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from bus.errors import error
+from bus_cli.arguments import given, me, who
 from bus_cli.numbers import WHOLE
-from bus_cli.output import Output, command, given, me, who
+from bus_cli.output import Output, command
 
 
 @click.group()

@@ -10,7 +10,8 @@ import msgspec
 
 from bus import inputs, step
 from bus.errors import BusError, error
-from bus_cli.output import Output, command, given
+from bus_cli.arguments import given
+from bus_cli.output import Output, command
 from bus_cli.text import ascii_json
 
 DOCUMENTS = ("payload", "snapshot")

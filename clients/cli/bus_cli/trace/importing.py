@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from bus.errors import error
-from bus_cli.output import Output, command, given
+from bus_cli.arguments import given
+from bus_cli.output import Output, command
 from bus_cli.text import safe
 
 

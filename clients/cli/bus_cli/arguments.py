@@ -1,0 +1,54 @@
+"""What commands are given: values, also by stdin, and who gives them, also by $BUS_AGENT."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bus.errors import error
+
+
+def given(value: str | None) -> str:
+    """A value of the command line; `-` or nothing reads it from stdin. Raises `invalid_value` for what is not UTF-8."""
+    if value is not None and value != "-":
+        return _utf8(os.fsencode(value))
+    if sys.stdin is None:
+        raise error("usage", "standard input is closed", "give the value as an argument")
+    return _utf8(sys.stdin.buffer.read())
+
+
+def _utf8(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as problem:
+        raise error("invalid_value", "the value is not UTF-8 text") from problem
+
+
+def who(agent: str | None, name: str | None = None) -> tuple[str, str]:
+    """The agent and the key behind it, of a command that may leave out the agent when $BUS_AGENT tells it."""
+    if name is None:
+        agent, name = os.environ.get("BUS_AGENT") or None, agent
+    if agent is None or name is None:
+        raise error("usage", "an argument is missing", "name the agent and the key; BUS_AGENT may name the agent")
+    return agent, name
+
+
+def me(agent: str | None) -> str:
+    """The agent of a command, else $BUS_AGENT."""
+    agent = agent or os.environ.get("BUS_AGENT")
+    if not agent:
+        raise error("usage", "no agent is named", "name it, or set BUS_AGENT")
+    return agent
+
+
+def on_whose_word() -> str:
+    """Who runs this command: $BUS_AGENT, else the user; by number where that has no name, as in many containers."""
+    import getpass
+
+    if named := os.environ.get("BUS_AGENT"):
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{os.uname().nodename}"
