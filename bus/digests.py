@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
-_TOKENS = r'(?s)("(?:[^"\\]|\\.)*+(?:"|\\?\Z))|[ \t\n\r]+'
+from bus.inputs import STRING
+
+_TOKENS = rf"({STRING})|[ \t\n\r]+"
 LENGTH = 16
 LONG = 1 << 16  # bytes, from which OpenSSL is worth its loading
 

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bus.inputs import DEPTH
+from bus.inputs import DEPTH, STRING
 from bus.operation import Row
 
 T = TypeVar("T")
 
-_TOKENS = r'(?s)"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]|[^"\[\]{}]+'
+_TOKENS = STRING + r'|[\[\]{}]|[^"\[\]{}]+'
 _NOTHING: tuple[object, ...] = (None, "", 0, [], {}, "0001-01-01T00:00:00Z")
 
 
