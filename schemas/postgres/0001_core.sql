@@ -13,8 +13,6 @@ create domain moment as timestamptz(3)
   constraint invalid_moment check (value >= '0001-01-01 00:00:00+00' and value < '10000-01-01 00:00:00+00');
 create domain identifier as text collate "C"
   constraint invalid_id check (value ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$');
-create domain address as text collate "C"
-  constraint invalid_address check (value ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$');
 create domain state_key as text collate "C"
   constraint invalid_key check (value ~ '^[A-Za-z0-9_:/][A-Za-z0-9._:@/-]{0,127}$');
 
