@@ -137,12 +137,16 @@ begin
     when 'unknown_message' then raise(abort, 'unknown_message')
     when 'unknown_type' then raise(abort, 'unknown_type')
     when 'unknown_setting' then raise(abort, 'unknown_setting')
+    when 'unknown_trace' then raise(abort, 'unknown_trace')
     when 'lease_lost' then raise(abort, 'lease_lost')
     when 'key_reused' then raise(abort, 'key_reused')
     when 'version_conflict' then raise(abort, 'version_conflict')
     when 'already_ended' then raise(abort, 'already_ended')
+    when 'already_started' then raise(abort, 'already_started')
+    when 'not_started' then raise(abort, 'not_started')
     when 'not_dead' then raise(abort, 'not_dead')
     when 'invalid_status' then raise(abort, 'invalid_status')
+    when 'future_time' then raise(abort, 'future_time')
     else raise(abort, 'refused')
   end;
 end;

@@ -38,31 +38,6 @@ create view message_records as select *, json_object(
   'traceparent', traceparent, 'digest', digest) as record
 from agent_messages;
 
--- What the operations of this file refuse, beside what 0001 knows.
-
-drop trigger refusals_raise;
-create trigger refusals_raise instead of insert on refusals
-begin
-  select case new.code
-    when 'unknown_agent' then raise(abort, 'unknown_agent')
-    when 'unknown_session' then raise(abort, 'unknown_session')
-    when 'unknown_message' then raise(abort, 'unknown_message')
-    when 'unknown_type' then raise(abort, 'unknown_type')
-    when 'unknown_setting' then raise(abort, 'unknown_setting')
-    when 'unknown_trace' then raise(abort, 'unknown_trace')
-    when 'lease_lost' then raise(abort, 'lease_lost')
-    when 'key_reused' then raise(abort, 'key_reused')
-    when 'version_conflict' then raise(abort, 'version_conflict')
-    when 'already_ended' then raise(abort, 'already_ended')
-    when 'already_started' then raise(abort, 'already_started')
-    when 'not_started' then raise(abort, 'not_started')
-    when 'not_dead' then raise(abort, 'not_dead')
-    when 'invalid_status' then raise(abort, 'invalid_status')
-    when 'future_time' then raise(abort, 'future_time')
-    else raise(abort, 'refused')
-  end;
-end;
-
 create table agent_lifecycle (
   agent_id           integer primary key autoincrement
     constraint invalid_value check (agent_id between 1 and 1000000000000000),
