@@ -15,6 +15,9 @@ create domain identifier as text collate "C"
   constraint invalid_id check (value ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$');
 create domain state_key as text collate "C"
   constraint invalid_key check (value ~ '^[A-Za-z0-9_:/][A-Za-z0-9._:@/-]{0,127}$');
+-- W3C trace context: 00-<trace id>-<span id>-<flags>.
+create domain trace_context as text constraint invalid_traceparent check (
+  value ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' and value !~ '^00-(0{32}|.{32}-0{16})-');
 
 -- What SQLite calls so. They are inlined into the query that calls them.
 
@@ -482,6 +485,7 @@ create table agent_messages (
   dead_reason     text,
   reason          text,
   digest          text,
+  traceparent     trace_context,  -- as the sender gave it
   payload         json not null,
   mailbox         text collate "C" not null  -- worked out by a trigger: of a queue, with its session
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
@@ -925,7 +929,8 @@ begin
   raise exception 'immutable: what was sent does not change' using errcode = 'AB000';
 end $$;
 create trigger agent_messages_envelope
-before update of id, session_id, from_agent, to_agent, message_type, payload, created_at, mailbox on agent_messages
+before update of id, session_id, from_agent, to_agent, message_type, traceparent, payload, created_at, mailbox
+  on agent_messages
 for each row execute function agent_messages_envelope();
 
 create function agent_messages_newest() returns trigger language plpgsql set search_path from current as $$
@@ -1072,14 +1077,15 @@ for each row when (new.name <> old.name) execute function types_stay();
 create type message_fields as (
   id bigint, session_id text, from_agent text, to_agent text, message_type text, payload json, priority smallint,
   status text, created_at text, delivered_at text, acknowledged_at text, retry_count bigint, due_at text, expires_at text,
-  leased_by text, receipt text, idempotency_key text, correlation_id text, reply_to bigint, dead_reason text, reason text);
+  leased_by text, receipt text, idempotency_key text, correlation_id text, reply_to bigint, dead_reason text, reason text,
+  traceparent text, digest text);
 create function message_record(m agent_messages) returns json language sql stable as $$
   select row_to_json(row(
     m.id, m.session_id, m.from_agent, m.to_agent, m.message_type, m.payload, m.priority, m.status,
     moment_text(m.created_at), moment_text(m.delivered_at), moment_text(m.acknowledged_at), m.retry_count,
     moment_text(m.due_at), moment_text(m.expires_at), m.leased_by,
     case when m.delivery > 0 then m.id || '.' || m.delivery end, m.idempotency_key, m.correlation_id, m.reply_to,
-    m.dead_reason, m.reason)::message_fields)
+    m.dead_reason, m.reason, m.traceparent, m.digest)::message_fields)
 $$;
 create view message_records as select *, message_record(m) as record from agent_messages m;
 

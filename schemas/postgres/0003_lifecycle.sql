@@ -1,5 +1,5 @@
--- Every agent's life, on record: who ran, for how long, how it ended, what it waited for. And the W3C trace context of
--- messages. The same as schemas/sqlite/0003_lifecycle.sql, which says how a record lives.
+-- Every agent's life, on record: who ran, for how long, how it ended, what it waited for. The same as
+-- schemas/sqlite/0003_lifecycle.sql, which says how a record lives.
 
 insert into agent_coordination_config (key, value, description) values
   ('lifecycle_retention_days', '90', 'days that the records of ended agents are kept'),
@@ -7,27 +7,6 @@ insert into agent_coordination_config (key, value, description) values
   ('unseen_after', '86400', 'seconds after which a traced agent that nobody here can see counts as killed');
 insert into agent_coordination_config (key, value, description)
 values ('bus_id', pg_catalog.replace(gen_random_uuid()::text, '-', ''), 'names this bus in exported traces');
-
--- Trace context: `00-<trace id>-<span id>-<flags>`, as the sender gave it.
-
-create domain trace_context as text constraint invalid_traceparent check (
-  value ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' and value !~ '^00-(0{32}|.{32}-0{16})-');
-alter table agent_messages add column traceparent trace_context;
-
-create trigger agent_messages_trace_context before update of traceparent on agent_messages
-for each row when (new.traceparent is distinct from old.traceparent) execute function agent_messages_envelope();
-
-drop view message_records;
-alter type message_fields add attribute traceparent text, add attribute digest text;
-create or replace function message_record(m agent_messages) returns json language sql stable as $$
-  select row_to_json(row(
-    m.id, m.session_id, m.from_agent, m.to_agent, m.message_type, m.payload, m.priority, m.status,
-    moment_text(m.created_at), moment_text(m.delivered_at), moment_text(m.acknowledged_at), m.retry_count,
-    moment_text(m.due_at), moment_text(m.expires_at), m.leased_by,
-    case when m.delivery > 0 then m.id || '.' || m.delivery end, m.idempotency_key, m.correlation_id, m.reply_to,
-    m.dead_reason, m.reason, m.traceparent, m.digest)::message_fields)
-$$;
-create view message_records as select *, message_record(m) as record from agent_messages m;
 
 create table agent_lifecycle (
   agent_id           bigint generated always as identity primary key,
@@ -57,9 +36,7 @@ create table agent_lifecycle (
   unseen             bigint not null default 0,  -- 1: it was found gone; how it ended nobody has said
   origin             text not null default 'recorded',  -- imported: its spawn, and sometimes its end, are not known
   output_tail        text,     -- the last of what it printed
-  traceparent        text      -- what it was started by
-    constraint invalid_traceparent check (traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-      and traceparent !~ '^00-(0{32}|.{32}-0{16})-'),
+  traceparent        trace_context,  -- what it was started by
   constraint invalid_value check (agent_id between 1 and 1000000000000000
     and pid between 1 and 4294967296 and length(agent_type) between 1 and 128
     and length(task_id) between 1 and 1024 and (priority_number is null or length(priority_number) between 1 and 64)

@@ -331,6 +331,11 @@ create table agent_messages (
       when 'rejected' then 1 when 'cancelled' then 1 when 'damaged' then 1 else 0 end),
   reason          text,
   digest          text,
+  traceparent     text  -- W3C trace context, as the sender gave it: 00-<trace id>-<span id>-<flags>
+    constraint invalid_traceparent check (
+    length(traceparent) = 55 and traceparent not glob '*[^0-9a-f-]*' and length(replace(traceparent, '-', '')) = 52
+      and traceparent glob '00-*' and substr(traceparent, 36, 1) = '-' and substr(traceparent, 53, 1) = '-'
+      and substr(traceparent, 4, 32) glob '*[^0]*' and substr(traceparent, 37, 16) glob '*[^0]*'),
   payload         text not null,
   mailbox         text generated always as (iif(to_agent glob '@*', to_agent || '/' || session_id, to_agent)) virtual,
   constraint invalid_status check (status not in ('scheduled', 'leased') or due_at is not null),
@@ -403,7 +408,7 @@ begin
 end;
 
 create trigger agent_messages_envelope
-before update of id, session_id, from_agent, to_agent, message_type, payload, created_at on agent_messages
+before update of id, session_id, from_agent, to_agent, message_type, traceparent, payload, created_at on agent_messages
 begin
   select raise(abort, 'immutable: what was sent does not change');
 end;
@@ -626,11 +631,12 @@ end;
 
 create view message_records as select *, json_object(
   'id', id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
-  'payload', json(payload), 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
+  'payload', iif(json_valid(payload), json(payload), null), 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
   'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
   'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
   'leased_by', leased_by, 'receipt', iif(delivery > 0, id || '.' || delivery, null), 'idempotency_key', idempotency_key,
-  'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason) as record
+  'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason,
+  'traceparent', traceparent, 'digest', digest) as record
 from agent_messages;
 
 create view agent_records as select *, json_object(

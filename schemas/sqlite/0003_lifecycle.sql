@@ -1,5 +1,4 @@
--- Every agent's life, on record: who ran, for how long, how it ended, what it waited for. And the W3C trace context of
--- messages, so that what one agent caused in another can be followed.
+-- Every agent's life, on record: who ran, for how long, how it ended, what it waited for.
 --
 -- A record is written once and its `status` walks
 --     spawned -> running -> completed, failed, killed        and from spawned to failed (it could not be started), killed.
@@ -13,30 +12,6 @@ insert into agent_coordination_config (key, value, description) values
   ('unseen_after', '86400', 'seconds after which a traced agent that nobody here can see counts as killed');
 insert into agent_coordination_config (key, value, description)
 values ('bus_id', lower(hex(randomblob(16))), 'names this bus in exported traces');
-
--- Trace context: `00-<trace id>-<span id>-<flags>`, as the sender gave it.
-
-alter table agent_messages add column traceparent text constraint invalid_traceparent check (
-  length(traceparent) = 55 and traceparent not glob '*[^0-9a-f-]*' and length(replace(traceparent, '-', '')) = 52
-  and traceparent glob '00-*' and substr(traceparent, 36, 1) = '-' and substr(traceparent, 53, 1) = '-'
-  and substr(traceparent, 4, 32) glob '*[^0]*' and substr(traceparent, 37, 16) glob '*[^0]*');
-
-create trigger agent_messages_trace_context before update of traceparent on agent_messages
-when new.traceparent is not old.traceparent
-begin
-  select raise(abort, 'immutable: what was sent does not change');
-end;
-
-drop view message_records;
-create view message_records as select *, json_object(
-  'id', id, 'session_id', session_id, 'from_agent', from_agent, 'to_agent', to_agent, 'message_type', message_type,
-  'payload', iif(json_valid(payload), json(payload), null), 'priority', priority, 'status', status, 'created_at', replace(created_at, ' ', 'T') || 'Z',
-  'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'acknowledged_at', replace(acknowledged_at, ' ', 'T') || 'Z',
-  'retry_count', retry_count, 'due_at', replace(due_at, ' ', 'T') || 'Z', 'expires_at', replace(expires_at, ' ', 'T') || 'Z',
-  'leased_by', leased_by, 'receipt', iif(delivery > 0, id || '.' || delivery, null), 'idempotency_key', idempotency_key,
-  'correlation_id', correlation_id, 'reply_to', reply_to, 'dead_reason', dead_reason, 'reason', reason,
-  'traceparent', traceparent, 'digest', digest) as record
-from agent_messages;
 
 create table agent_lifecycle (
   agent_id           integer primary key autoincrement
