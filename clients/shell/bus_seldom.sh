@@ -110,19 +110,15 @@ _bus_moved() {
   fi
 }
 
-# _bus_sqlite3_is MINOR: whether sqlite3 is 3.MINOR or newer; asked once for a process and its children.
-_bus_sqlite3_is() {
-  local _path
-  _path=$(type -P sqlite3) || return
-  [[ ${BUS_SQLITE3:-} == "$_path="* ]] || BUS_SQLITE3=$_path=$(sqlite3 -version 2>/dev/null || :)
-  export BUS_SQLITE3
-  [[ $BUS_SQLITE3 =~ =3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= $1))
+# Whether the path has a sqlite3 that is new enough.
+_bus_has_sqlite3() {
+  [[ $(sqlite3 -version 2>/dev/null) =~ ^3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 38))
 }
 
 # _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
   [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
-  [[ $1 != *"malformed JSON"* ]] && _bus_sqlite3_is 38 || return "$_bus_elsewhere"
+  [[ $1 != *"malformed JSON"* ]] && _bus_has_sqlite3 || return "$_bus_elsewhere"
   _bus_explain "$1"
 }
 
