@@ -195,8 +195,8 @@ def _glanced_at(rows: list[Row]) -> dict[Holder, Life]:
 
 
 def holder_has_died(agent: str, ends: Sequence[str]) -> Steps[bool]:
-    """Whether one who has leased what an agent could take is known to be dead. `ends`: of each mailbox the first and
-    the last of them by name; mostly there is but one."""
+    """Whether one who has leased what an agent could take is known to be dead. `ends` are, for each mailbox in which
+    something is leased, the first and the last holder by name: mostly the same, since there is only one."""
     if ends[::2] == ends[1::2]:
         rows = []
         for holder in set(ends):

@@ -19,7 +19,7 @@ LONGEST = MOST_DAYS * clock.DAY  # seconds
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": clock.DAY}
 _DURATION = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)"
 _RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
-STRING = r'"(?:[^"\\]|\\(?s:.))*+(?:"|\\?\Z)'  # of JSON; one that does not end goes to the end: it is looked at once
+STRING = r'"(?:[^"\\]|\\(?s:.))*+(?:"|\\?\Z)'  # of JSON; one without an end takes the rest: it is read once
 
 Json = Mapping[str, Any] | msgspec.Struct | str | bytes
 Duration = str | float  # as `duration` reads it: `5m`, or seconds

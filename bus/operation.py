@@ -62,7 +62,7 @@ class Shortcut(msgspec.Struct, frozen=True, gc=False):
 class Change(msgspec.Struct, frozen=True, gc=False):
     """As a `Shortcut`, for one that changes rows with a single statement: answered with an id (of the row that was
     inserted) and the number of rows. Where it comes first in a `brief` operation it is a transaction by itself: when it
-    changed something, nothing but `Ring` may follow. None changed: what was looked at before is no longer so."""
+    changed something, nothing but `Ring` may follow. None changed: what was looked at before holds no more."""
 
     name: str
     parameters: Mapping[str, object]

@@ -6,8 +6,8 @@ $schema and $comment say nothing. Any other is refused by name. This is where Py
 
 A check is a list of searches for something wrong: one for each object or array that the schema describes. A search
 walks down to it by a chain of `json_each`, whose `key` column is decoded (a path such as `$.phase` would miss
-{"\\u0070hase": 7}), and looks at all that lies in it in one pass. So SQL is never nested, however deep a schema is; but
-for what lies in the payload's own members, which is looked at in the same pass as they.
+{"\\u0070hase": 7}), and looks at all that lies in it in one pass. So SQL is never nested, however deep a schema is;
+with one exception: what lies in the payload's own members is looked at in the same pass as these.
 """
 
 from __future__ import annotations
@@ -44,8 +44,6 @@ BOUNDS = {
     "maxItems": "({row}.type = 'array' and (select count(*) from json_each({inside})) > {bound})",
 }
 ROOT = "(select 'object' as type, null as atom, iif(json_valid(new.payload), new.payload, '{}') as value) r0"
-
-
 MEMBERS = "json_each(iif(json_valid(new.payload), new.payload, '{}')) r1"
 
 

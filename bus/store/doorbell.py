@@ -2,9 +2,9 @@
 
 A bell is an empty file in a folder beside the database, named after an address. Who waits makes its bells and watches
 them with inotify; who has committed something for an address touches its bell, if there is one. Commits of other
-programs show on the `-wal` file: they are noticed within 250 ms, looked at four times a second at most, so that a
-hundred idle waiters cost little while others talk: as long as they do, its time is looked at, not its events. Such a
-write precedes the commit; looking that much later is late enough. A lost ring costs a waiter at most that fallback.
+programs show on the `-wal` file, within 250 ms. While others write all the time, waiters do not listen to its events,
+but look four times a second at when it was last written to, so that a hundred idle ones cost little. Such a write
+precedes the commit; looking that much later is late enough. A lost ring costs a waiter at most these 250 ms.
 
 The bell of a message is taken down by who leaves it: else there would be a file for each message that was ever waited
 for. Who waits there still hears that, hangs it up again, and looks before it sleeps: so it sees what was rung for
@@ -31,7 +31,7 @@ from bus import clock
 from bus.errors import of_system
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
-PASSING = "message="  # what the bells begin with that are waited at once
+PASSING = "message="  # the beginning of those bells that are waited at only once, and then taken down
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
 SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet

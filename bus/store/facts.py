@@ -14,7 +14,8 @@ from bus.store.url import MEMORY, Place, Server, Url
 WAL_LARGE = 16 << 20  # four times what starts a checkpoint: some reader holds it up
 WRITE_LOCK = "120"  # the byte of the -shm file that SQLite locks for writing
 WHOLE = "0"  # where a lock of a whole file begins
-# At the list of locks, until one is found there: the kernel tells a page at a time, and they change in between.
+# How often the list of locks is read before it counts that a lock is not in it: the kernel tells the list a page at a
+# time, and it changes in between.
 LOOKS = 5
 
 Fact = tuple[str, str, str]  # what was looked at; ok, warning or fault; what was seen

@@ -49,7 +49,7 @@ SETTINGS = {
     "datestyle": "ISO, YMD",
     "extra_float_digits": "1",
 }
-# One that hands connections around would give each transaction what others have set, another bus's path for instance.
+# A pooler that hands connections around would give each transaction what others have set: another bus's path, say.
 POOLED = "add ?listen=no to the address, or, when a connection is one's own to its end (session mode), ?listen=yes"
 # How long to wait for a network that does not answer, in the units of libpq.
 LIMITS: dict[str, Any] = {

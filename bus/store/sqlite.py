@@ -60,7 +60,7 @@ class Connection:
         with forks.turn:
             self._open()
             forks.opened(self)
-        self._commits = os.getpid()  # a process that commits once begins anywhere
+        self._commits = os.getpid()  # not 0: of processes that commit only once some must look at the WAL, too
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
         self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")

@@ -1,8 +1,9 @@
 """Writers queue on a lock of a side file before they ask SQLite for the write lock.
 
 SQLite's own busy handler sleeps and tries again, unfairly: with eight processes single waits pass 100 ms, and on a busy
-machine seconds. Here a writer tries again after a millisecond, then waits twice as long each time. Who had no luck for
-ten milliseconds writes into the side file until when it has the right of way: nobody else tries then, it more often.
+machine seconds. Here a writer tries again after a millisecond, then waits twice as long each time. One that had no luck
+for ten milliseconds takes the right of way, and writes into the side file how long it has it: until then nobody else
+tries, and it tries more often.
 The kernel's own queue for a `flock` would not do: it wakes who waits, and who is awake already has taken the turn again
 by then. The side file is never removed, and never the database itself: closing a descriptor on that would drop SQLite's
 locks.
