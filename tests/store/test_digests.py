@@ -1,4 +1,4 @@
-"""Payload integrity: what is handed out is what was sent."""
+"""Payload integrity, on a file, where a payload can be damaged so that it is no JSON any more; see conformance, too."""
 
 import json
 import re
@@ -29,17 +29,6 @@ def damage(url: str, id: int, payload: str) -> None:
         connection.execute(guard)
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_digest_does_not_mind_white_space(url: str, payload: str) -> None:
-    with Bus.open(url) as bus:
-        bus.register("a", type="milestone-executor", session="s")
-        bus.send("a", "a", "task_assignment", payload)
-        (message,) = bus.receive("a")
-        assert message.digest == digests.of(payload) == digests.of(bytes(message.raw).decode())
-        assert message.payload == json.loads(payload)
-        assert bus.doctor(deep=True)[-1].verdict == "ok"
-
-
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -60,8 +49,8 @@ def test_what_is_no_json_has_a_digest_too(text: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 5])
-@pytest.mark.parametrize("damaged", ['{"a":2}', '{"a":', "", "null"])
-def test_a_damaged_message_is_buried_and_blocks_nobody(url: str, damaged: str, limit: int) -> None:
+@pytest.mark.parametrize("damaged", ['{"a":', "", "null"])
+def test_a_payload_that_is_no_json_any_more_is_buried_and_blocks_nobody(url: str, damaged: str, limit: int) -> None:
     with Bus.open(url) as bus:
         bus.register("a", type="milestone-executor", session="s")
         for number in (1, 2):
@@ -75,18 +64,6 @@ def test_a_damaged_message_is_buried_and_blocks_nobody(url: str, damaged: str, l
         bus.redrive([1])
         assert bus.receive("a") == []
         assert bus.message(1).dead_reason == "damaged"
-
-
-def test_a_row_put_in_by_hand_has_no_digest_and_is_received(url: str) -> None:
-    with Bus.open(url) as bus, closing(sqlite3.connect(url)) as hand:
-        bus.register("a", type="milestone-executor", session="s")
-        hand.execute(
-            "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload)"
-            " values ('s', 'me', 'a', 'task_assignment', '{}')"
-        )
-        hand.commit()
-        (message,) = bus.receive("a")
-        assert message.digest is None
 
 
 @pytest.mark.parametrize("limit", [1, 5])
