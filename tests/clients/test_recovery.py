@@ -22,6 +22,7 @@ from bus import Bus, clock
 from bus.errors import error
 from tests.clients.conftest import Shell
 from tests.conformance.refusal import refused
+from tests.conftest import Process
 
 TASK = "task_assignment"
 BUS = [sys.executable, "-m", "bus_cli"]
@@ -43,23 +44,15 @@ def command(url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 @pytest.fixture
-def victim() -> Iterator[subprocess.Popen[bytes]]:
-    """A process to be killed."""
-    with subprocess.Popen(["sleep", "600"]) as process:
-        yield process
-        process.kill()
-
-
-@pytest.fixture
-def wreck(url: str, victim: "subprocess.Popen[bytes]") -> str:
+def wreck(url: str, process: Process) -> str:
     """A bus with session s, in which an executor was killed with a message in hand."""
     with Bus.open(url) as bus:
         bus.register("boss", type="milestone-coordinator", session="s")
-        bus.register("lost", type="milestone-executor", session="s", pid=victim.pid, command="exec sleep 600")
+        bus.register("lost", type="milestone-executor", session="s", pid=process.pid, command="exec sleep 600")
         bus.send("boss", "lost", TASK, {})
         bus.receive("lost", lease=600)
-    victim.kill()
-    victim.wait()
+    process.kill()
+    process.wait()
     return url
 
 
@@ -408,17 +401,15 @@ def meets(fate: BaseException | None) -> None:
         raise fate
 
 
-def test_a_monitor_hands_on_what_a_killed_process_held_at_once(
-    command: Command, url: str, victim: "subprocess.Popen[bytes]"
-) -> None:
+def test_a_monitor_hands_on_what_a_killed_process_held_at_once(command: Command, url: str, process: Process) -> None:
     command("monitor", "--detach", "--interval", "600")
     # Registered and leased after the monitor's check, by another process: it must notice by itself.
-    command("register", "lost", "--type", "validation", "--session", "s", "--pid", str(victim.pid))
+    command("register", "lost", "--type", "validation", "--session", "s", "--pid", str(process.pid))
     with Bus.open(url) as bus:
         bus.send("lost", "lost", TASK, {})
         bus.receive("lost", lease=600)
-        victim.kill()
-        victim.wait()
+        process.kill()
+        process.wait()
         end = time.monotonic() + 20
         while bus.message(1).status == "leased":
             assert time.monotonic() < end
