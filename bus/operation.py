@@ -4,6 +4,20 @@ An operation's logic is a generator that says what it needs and never does it: i
 schemas/operations, with its parameters) and is sent the rows; it yields `Ring` to wake whoever waits. What it returns
 is the operation's result. A store runs it in one transaction, and runs it again from the start after "busy".
 
+Other requests are a `Query` that one store runs and the other need not, since a statement costs little on a file, and
+a round trip to a server much:
+
+                 on SQLite                               on PostgreSQL
+    Query        run                                     run
+    Shortcut     run                                     not run
+    Leap         not run                                 run
+    Change       run, at best without a transaction      run where it begins a `brief` operation, else not
+    Tell         run                                     sent along with the next query
+    Seldom       run, once in a second                   not run: the texts say it (`-- unless :beaten`)
+    Ring         after the commit                        not run: triggers ring
+
+A `Shortcut`, a `Leap` or a `Change` that is not run is answered with no rows: the operation takes the long way.
+
 A routine is a generator one level up: it yields whole operations and `Pause`s, for what takes more than one
 transaction (waiting for a message). Blocking and async drivers carry out the same generators (as psycopg's
 `generators.py`/`waiting.py` and httpx's `auth_flow` do).
