@@ -11,7 +11,7 @@ from io import BufferedReader
 import msgspec
 
 from bus import agents, databases, inputs, salvage
-from bus.errors import error
+from bus.errors import about, error
 from bus.inputs import Duration
 from bus.models import Checkpoint, FileCheck, FileReference, Restored
 from bus.operation import Operation, Query, Steps, looking, writing
@@ -62,7 +62,7 @@ def show(checkpoint: str) -> Steps[Checkpoint]:
     """One checkpoint. Raises `unknown_checkpoint`."""
     found = salvage.records((yield Query("checkpoints/show", {"checkpoint": inputs.name(checkpoint)})), Checkpoint)
     if not found:
-        raise error("unknown_checkpoint")
+        raise about(error("unknown_checkpoint"), {"checkpoint": checkpoint})
     return found[0]
 
 
@@ -75,7 +75,7 @@ def latest(agent: str, *, checkpoint: str | None = None) -> Steps[Checkpoint | N
     parameters = {"agent": inputs.name(agent), "checkpoint": inputs.chosen(checkpoint)}
     found = salvage.records((yield Query("checkpoints/restore", parameters)), Checkpoint)
     if not found and checkpoint is not None:
-        raise error("unknown_checkpoint")
+        raise about(error("unknown_checkpoint"), {"checkpoint": checkpoint})
     return found[0] if found else None
 
 

@@ -217,6 +217,9 @@ NAMED_BY = {
     "unknown_agent": ("from", "agent"),
     "unknown_session": ("session",),
     "unknown_message": ("id",),
+    "unknown_checkpoint": ("checkpoint",),
+    "unknown_milestone": ("milestone",),
+    "unknown_trace": ("id",),
     "unknown_type": ("operation",),
     "unknown_setting": ("key",),
 }

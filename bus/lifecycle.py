@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bus import agents, clock, config, inputs, liveness, salvage, trace_context
-from bus.errors import error
+from bus.errors import about, error
 from bus.liveness import Identity, Life
 from bus.models import Agent, Lifecycle
 from bus.operation import Operation, Query, Routine, Row, Steps, looking, reading, writing
@@ -143,7 +143,7 @@ def show(id: int) -> Steps[Lifecycle]:
     """One record. Raises `unknown_trace`."""
     found = salvage.records((yield Query("lifecycle/show", {"id": record_id(id)})), Lifecycle)
     if not found:
-        raise error("unknown_trace", f"there is no record {id} of an agent's life")
+        raise about(error("unknown_trace"), {"id": id})
     return found[0]
 
 

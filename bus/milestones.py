@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bus import clock, folders, inputs, salvage
-from bus.errors import error
+from bus.errors import about, error
 from bus.models import Milestone, Session
 from bus.operation import Query, Steps, reading
 
@@ -31,7 +31,7 @@ def show(id: str) -> Steps[Milestone]:
     """One milestone. Raises `unknown_milestone`."""
     found = salvage.records((yield Query("milestones/show", {"milestone": id})), Milestone)
     if not found:
-        raise error("unknown_milestone")
+        raise about(error("unknown_milestone"), {"milestone": id})
     return found[0]
 
 

@@ -568,6 +568,11 @@ def test_a_refusal_names_what_it_is_about(team: Bus) -> None:
         (lambda: team.receive("typo"), "no such agent: typo"),
         (lambda: team.session_show("typo"), "no such session: typo"),
         (lambda: team.cancel(99), "no such message: 99"),
+        (lambda: team.checkpoint_show("typo"), "no such checkpoint: typo"),
+        (lambda: team.checkpoint_restore("one", checkpoint="typo"), "no such checkpoint: typo"),
+        (lambda: team.milestone_show("typo"), "no such milestone: typo"),
+        (lambda: team.trace_show(99), "no such record of an agent's life: 99"),
+        (lambda: team.trace_start(99), "no such record of an agent's life: 99"),
         (lambda: team.config_set("typo", "1"), "no such setting: typo"),
         (lambda: team.register("x", type="validation", session="new", operation="typo"), "no such type: typo"),
     ]
