@@ -67,7 +67,7 @@ def moment(given: str | datetime | None) -> str | None:
 
 
 def number_text(given: str | float | None) -> str | None:
-    """A number that stays as it was written, such as 7, 1.5 or 042. Raises `invalid_value`."""
+    """A priority that stays as it was written, such as 7, 1.5, 042 or a word. Raises `invalid_value`."""
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float | str) or not str(given).strip():

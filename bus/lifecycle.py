@@ -47,8 +47,9 @@ def spawn(
 ) -> Operation[int]:
     """Put process `pid` on record as an agent that was spawned, `at` some time (default: now); the record's id.
 
-    `command` is how it was started (default: as the system knows it), `priority` any number as it is written, `agent`
-    its id in the registry. Raises `invalid_value`, `invalid_json`, `future_time`, `invalid_traceparent`.
+    `command` is how it was started (default: as the system knows it), `priority` is kept as it is written, such as 7 or
+    1.5 or a word, `agent` is its id in the registry. Raises `invalid_value`, `invalid_json`, `future_time`,
+    `invalid_traceparent`, and `usage` for a pid below 1.
     """
     parameters = {
         "type": inputs.text(type),

@@ -7,7 +7,8 @@
 #
 # Functions return the exit statuses of the bus command and print errors as one line on stderr. BUS_URL names the bus
 # (else the nearest .milestones/coordination.db), BUS_COMMAND the bus command; BUS_SHELL_VIA=bus does without sqlite3.
-# Needs bash 4.2 or newer. Local variables begin with _, so that a caller may make its own read-only.
+# Needs bash 4.2 or newer. Local variables begin with _, but for REPLY, IFS and LC_ALL: so a caller may make its own
+# read-only, but not these.
 #
 # What bash reads costs time, so that this file has what every script needs. The functions that are declared in a line
 # come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
@@ -63,7 +64,7 @@ show_recovery_help() { _bus_seldom "$@"; }
 
 # _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
-  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "the tour in README shows it"
+  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see its head in clients/shell, or the tour in README"
 }
 
 # _bus_number TEXT: a whole number, in REPLY without its leading zeros.

@@ -337,7 +337,7 @@ cleanup_failed_sessions() {
   _bus_else "$_bus_elsewhere" "" cleanup --failed${1:+="${REPLY}h"}
 }
 
-# get_session_recovery_status: a JSON object: total, active, completed, failed, abandoned, stale, of the last 7 days
+# get_session_recovery_status: a JSON object: total, active, paused, completed, failed, abandoned, stale, of the last 7 days
 get_session_recovery_status() {
   _bus_else "$_bus_elsewhere" "" session counts --json
 }
@@ -354,8 +354,9 @@ Planning sessions:
   create_milestone_from_recovered_planning SESSION [ID]
                                                  a milestone from milestone-plan, and .milestones/active/ID.yaml
 Before the next one:
-  start_session_monitor [SECONDS]                every 300 s, and when a process dies; logs to
-  stop_session_monitor                           .milestones/logs/session-monitor.log
+  start_session_monitor [SECONDS]                look every 300 s, and when a process dies; it logs into
+                                                 .milestones/logs/session-monitor.log
+  stop_session_monitor                           end it; 1 when none runs
   cleanup_stale_coordination [MINUTES]           mark failed what was silent for so long
   cleanup_failed_sessions [HOURS]                abandon what failed so long ago
   get_session_recovery_status                    counts of the last 7 days, as JSON

@@ -16,9 +16,14 @@ from tests.benchmarks.works import WORKS, chosen
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
-    parser.add_argument("--only", default="", metavar="W1,W4", help="these works (W1 brings W1', W5 and W7)")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="W1,W4",
+        help=f"these works: {', '.join(WORKS)} (W1 brings W1', W5 and W7)",
+    )
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="small sizes: a minute or two instead of eight")
+    sizes.add_argument("--quick", action="store_true", help="small sizes: one minute instead of three")
     sizes.add_argument("--full", action="store_true", help="a million messages through W8, not 200,000")
     parser.add_argument("--synchronous", choices=MODES, help="one value of it (default: both)")
     parser.add_argument("--against", default="", metavar="NAMES", help="these others (default: all that are here)")

@@ -61,6 +61,15 @@ def test_the_life_of_a_message(here: str) -> None:
     assert bus("release", "1.1", status=76) == ""
 
 
+def test_why_a_message_was_given_back_is_told_while_nobody_has_it(here: str) -> None:
+    bus("send", "b", "task_assignment", "{}", "--from", "a")
+    bus("receive", "b")
+    bus("release", "1.1", "--reason", "not mine")
+    assert "given back    not mine" in bus("message", "1")
+    bus("receive", "b")
+    assert "given back" not in bus("message", "1")
+
+
 def test_a_message_that_expired_is_told_as_dead_also_when_nobody_has_looked(here: str) -> None:
     bus("send", "b", "task_assignment", "{}", "--from", "a", "--expires", "5m")
     assert "ready" in bus("message", "1")

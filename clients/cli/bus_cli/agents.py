@@ -25,7 +25,11 @@ from bus_cli.output import Output, command
 @click.option("--capability", "listed", multiple=True, metavar="C", help="Something it can do; may be repeated.")
 @click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
 @click.option("--operation", help="The operation type of a new session (else execution).")
-@click.option("--pid", type=WHOLE, help="The process that lives as long as the agent; then its leases go back.")
+@click.option(
+    "--pid",
+    type=WHOLE,
+    help="A process that lives as long as the agent; when it ends, what the agent leased goes back.",
+)
 @click.option("--command", metavar="CMD", help="How to start it again.")
 @command
 def register(out: Output, agent: str | None, listed: tuple[str, ...], capabilities: str | None, **options: Any) -> None:

@@ -82,9 +82,7 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
 
 @checkpoint.command()
 @click.argument("agent", required=False)
-@click.option(
-    "--all", "everybody", is_flag=True, help="Of all agents (also where neither AGENT nor $BUS_AGENT is one)."
-)
+@click.option("--all", "everybody", is_flag=True, help="Of all agents. So it is, too, without AGENT and $BUS_AGENT.")
 @click.option("--keep", type=WHOLE, metavar="N", help="Also forget all but the newest N of each agent.")
 @command
 def prune(out: Output, agent: str | None, everybody: bool, keep: int | None) -> int:

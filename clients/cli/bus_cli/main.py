@@ -149,7 +149,7 @@ def cli(ctx: click.Context, url: str | None, as_json: bool) -> None:
     PostgreSQL.
 
     Exit status: 0 done, 1 nothing there, 64 usage, 65 refused by a rule, 66 no such thing, 70 a fault of the bus,
-    75 busy, try again, 76 conflict.
+    75 busy, try again, 76 conflict, 130 and 143 after Ctrl-C and SIGTERM.
     """
     ctx.obj = Output(url, as_json)
 

@@ -48,11 +48,15 @@ def _why(m: Message) -> str | None:
 @click.option("--priority", type=WHOLE, default=5, show_default=True, help="1 to 10, 10 the most urgent.")
 @click.option("--delay", metavar="DURATION", help="Hold it back so long: 30s, 5m, 2h, 7d.")
 @click.option("--expires", metavar="DURATION", help="It is dead when nobody took it within this time.")
-@click.option("--key", help="Idempotency key: sent again under it, it is still there once; prints the first id.")
+@click.option("--key", help="Idempotency key: sending again under it stores nothing new, and prints the first id.")
 @click.option("--reply-to", type=WHOLE, metavar="ID", help="The message this one answers.")
 @click.option("--correlation", help="An id of your own that ties messages together.")
 @click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it is sent in (else $TRACEPARENT).")
-@click.option("--wait-ack", metavar="DURATION", help="Wait so long for its acknowledgement; 75 when that runs out.")
+@click.option(
+    "--wait-ack",
+    metavar="DURATION",
+    help="Wait so long for its acknowledgement; 75 if it runs out, 76 if it is dead.",
+)
 @command
 def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | None, **options: Any) -> int:
     """Send a message and print its id.
@@ -86,7 +90,7 @@ def _outcome(message: Message) -> int:
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--limit", type=WHOLE, default=1, show_default=True, help="How many at most.")
+@click.option("--limit", type=WHOLE, default=1, show_default=True, help="How many at most, 1 to 10,000.")
 @click.option("--wait", metavar="DURATION", help="Sleep until there is one, so long at most.")
 @click.option("--lease", metavar="DURATION", help="Nobody else gets them for so long (else the setting lease_seconds).")
 @click.option("--type", help="Only messages of this type.")
@@ -173,7 +177,8 @@ def cancel(out: Output, id: str) -> None:
 @click.argument("id")
 @command
 def message(out: Output, id: str) -> None:
-    """What became of a message. Stored, handed over (when, to whom), acknowledged, or dead and why."""
+    """What became of a message. Stored, handed over (when; to whom while it is held), given back, acknowledged, or dead
+    and why."""
     with out.open() as bus:
         found = bus.wait_ended(id, wait=0)  # as it is, and dead when it expired, though nobody has looked since
     out.show(found, _story(found))
@@ -193,6 +198,8 @@ def _story(message: Message) -> str:
     elif message.status == "dead":
         lines.append(f"dead          {_why(message)}")
     else:
+        if message.reason and message.status != "leased":
+            lines.append(f"given back    {message.reason}")
         until = f" until {moment(message.due_at)}" if message.due_at else ""
         lines.append(f"{message.status:<13} {until.strip()}".rstrip())
     return "\n".join([*map(safe, lines), "payload       " + safe(bytes(message.raw).decode())])

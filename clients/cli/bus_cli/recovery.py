@@ -223,10 +223,14 @@ def _did(done: Recovered) -> list[str]:
 
 @click.command()
 @click.option(
-    "--stale", metavar="DURATION", is_flag=False, flag_value="", help="Silent for so long (else session_timeout)."
+    "--stale", metavar="[DURATION]", is_flag=False, flag_value="", help="Silent for so long (else session_timeout)."
 )
 @click.option(
-    "--failed", metavar="DURATION", is_flag=False, flag_value="", help="Failed so long ago (else failed_session_hours)."
+    "--failed",
+    metavar="[DURATION]",
+    is_flag=False,
+    flag_value="",
+    help="Failed so long ago (else failed_session_hours).",
 )
 @command
 def cleanup(out: Output, stale: str | None, failed: str | None) -> None:

@@ -26,7 +26,7 @@ from bus_cli.output import Output, command, fail
 @click.option("--type", required=True, help="The agent's type.")
 @click.option("--task", required=True, help="The id of what it works on.")
 @click.option("--task-type", help="What kind of task that is.")
-@click.option("--priority", help="The task's priority number, as it is written: 7, 1.5, 042.")
+@click.option("--priority", help="The task's priority, as it is written: 7, 1.5, 042, or a word.")
 @click.option("--session", envvar="BUS_SESSION", help="Registers it in this session (else $BUS_SESSION), too.")
 @click.option("--agent", help="Its id (else, in a session, its type and the number of its record).")
 @click.option("--worktree", help="Where it works (else the working directory).")
@@ -36,9 +36,9 @@ from bus_cli.output import Output, command, fail
 def run(out: Output, words: tuple[str, ...], **options: Any) -> int:
     """Run COMMAND, and keep its life on record.
 
-    From its start to its end, with the end of what it prints, and its exit status, which is returned; 126 and 127 are a
-    shell's: it can't be run, there is none. Signals are passed on to it. It finds the bus in $BUS_URL, its record in
-    $BUS_TRACE, and in $BUS_AGENT, $BUS_AGENT_TYPE and $BUS_SESSION who it is: never who runs it.
+    Kept are its start, its end, the last part of its output, and its exit status, which is also that of `bus run`;
+    126: it can't be run, 127: there is no such command. Signals are passed on to it. It finds the bus in $BUS_URL, its
+    record in $BUS_TRACE, and in $BUS_AGENT, $BUS_AGENT_TYPE and $BUS_SESSION who it is: never who runs it.
     """
     child = Child(words)
     try:

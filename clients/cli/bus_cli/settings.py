@@ -45,7 +45,7 @@ def list_types(out: Output, kind: str | None) -> None:
 def add(
     out: Output, kind: str, name: str, description: str | None, schema: str | None, artifacts: tuple[str, ...]
 ) -> None:
-    """Add a type, or change one, what is given of it. The database refuses what is of none of them."""
+    """Add a type, or change one: what you don't give stays as it is. The database refuses types that are not listed."""
     if (schema and kind != "message") or (artifacts and kind != "operation"):
         raise error("usage", "--schema is for message types, --artifact for operation types")
     options: dict[str, Any] = {

@@ -24,7 +24,8 @@ def apply(out: Output, lines: str | None) -> None:
     """Run operations from stdin in one transaction: all or none.
 
     A JSON object a line: {"op": "messages.ack", "receipt": "42.3"}. The keys are the long options and arguments of the
-    command; $BUS_AGENT stands in for "from" and "agent". Prints a line of JSON for each. An error names its line.
+    command (not --wait-ack); $BUS_AGENT stands in for "from" and "agent". Prints a line of JSON for each. An error
+    names its line.
 
     \b
     op is one of

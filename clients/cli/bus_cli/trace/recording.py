@@ -19,13 +19,13 @@ from bus_cli.text import milliseconds, moment, safe
 @click.option("--pid", type=WHOLE, required=True, help="Its process.")
 @click.option("--command", metavar="CMD", help="How it was started (else as the system knows it).")
 @click.option("--task-type", help="What kind of task that is.")
-@click.option("--priority", help="The task's priority number, as it is written: 7, 1.5, 042.")
+@click.option("--priority", help="The task's priority, as it is written: 7, 1.5, 042, or a word.")
 @click.option("--session", envvar="BUS_SESSION", help="Its session (else $BUS_SESSION).")
 @click.option("--agent", help="Its id in the registry.")
 @click.option("--worktree", help="Where it works.")
 @click.option("--metadata", metavar="JSON", help="Anything else to be kept on record.")
 @click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it was started in (else $TRACEPARENT).")
-@click.option("--at", metavar="TIME", help="When it was spawned (else now).")
+@click.option("--at", metavar="TIME", help="When it was spawned, such as 2030-12-31T23:59:59Z (else now).")
 @command
 def spawn(out: Output, type: str, task: str, **options: Any) -> None:
     """Put a process that was spawned otherwise on record. Prints the record's id."""
@@ -38,7 +38,7 @@ def spawn(out: Output, type: str, task: str, **options: Any) -> None:
 @click.command()
 @click.argument("id", type=WHOLE)
 @click.option("--pid", type=WHOLE, help="Its process, when it is not the one it was spawned as.")
-@click.option("--at", metavar="TIME", help="When it started to work (else now).")
+@click.option("--at", metavar="TIME", help="When it started to work, such as 2030-12-31T23:59:59Z (else now).")
 @command
 def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
     """Mark record ID as running."""
@@ -51,10 +51,10 @@ def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
 @click.option("--exit-code", type=WHOLE, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
 @click.option("--status", help="completed, failed or killed, whatever the exit status tells.")
 @click.option("--error", metavar="TEXT", help="What went wrong.")
-@click.option("--at", metavar="TIME", help="When it ended (else now).")
+@click.option("--at", metavar="TIME", help="When it ended, such as 2030-12-31T23:59:59Z (else now).")
 @command
 def finish(out: Output, id: int, **options: Any) -> None:
-    """Mark record ID as ended."""
+    """Mark record ID, which was started, as ended."""
     with out.open() as bus:
         found = bus.trace_finish(id, **options)
     out.show(found, story(found))
