@@ -36,7 +36,7 @@ def check(*, by: str = "monitor") -> Routine[Check]:
     while moved == BATCH:
         moved = yield _move_due()
         due += moved
-    pruned: int = yield upkeep.prune()
+    pruned = yield from upkeep.prune()
     killed: list[Lifecycle] = yield from lifecycle.survey()
     dead: Mapping[str, int] = (yield _processes())[1]
     return Check(

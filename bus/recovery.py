@@ -8,6 +8,7 @@ who apply it at once have one effect, and a second time nothing is left to do.
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from functools import partial
 
@@ -54,12 +55,15 @@ def interrupted() -> Steps[list[Interruption]]:
     found = yield from sessions.list_(status="active").steps()
     members = yield from agents.agents().steps()
     lives = yield from agents.lives(members).steps()
-    leases = yield Query("recovery/leases", {"session": None})
+    held = Counter[str](holder for holder, _ in (yield Query("recovery/leases", {"session": None})))
     made = dict((yield Query("recovery/checkpointed", {})))
     now = yield from config.now()
     told = []
+    crews = defaultdict[str, list[tuple[Agent, Life]]](list)
+    for agent, life in zip(members, lives, strict=True):
+        crews[agent.session_id].append((agent, life))
     for session in found:
-        mine = [(agent, life) for agent, life in zip(members, lives, strict=True) if _in(agent, session)]
+        mine = crews[session.session_id]
         dead = {agent.agent_id for agent, life in mine if lost(agent, life)}
         idle = now - session.last_activity.timestamp()
         if not dead and idle < patience:
@@ -74,16 +78,12 @@ def interrupted() -> Steps[list[Interruption]]:
                 agents=len(mine),
                 active=sum(life is Life.ALIVE for _, life in mine),
                 dead=len(dead),
-                in_flight=sum(holder in dead for holder, _ in leases),
+                in_flight=sum(held[agent] for agent in dead),
                 checkpoint_age=last and round(max(now - clock.parse(last), 0), 1),
                 last_activity=session.last_activity,
             )
         )
     return told
-
-
-def _in(agent: Agent, session: Session) -> bool:
-    return agent.session_id == session.session_id
 
 
 @reading

@@ -9,8 +9,9 @@ import msgspec
 
 from bus import config
 from bus.models import TERMINAL
-from bus.operation import Query, Statement, Steps, reading, writing
+from bus.operation import Query, Routine, Statement, Steps, reading, writing
 
+BATCH = 2000  # rows removed in one transaction
 PAGES = 4000  # freed at a time
 
 
@@ -47,14 +48,28 @@ def _advice(load: Mapping[str, float], settings: Mapping[str, str]) -> list[str]
     return strongly + mildly
 
 
-@writing
-def prune() -> Steps[int]:
+def prune() -> Routine[int]:
     """Remove acknowledged messages past cleanup_retention_days, health records past health_retention_days, records of
     ended agents past lifecycle_retention_days, and state whose time is over; how many messages went. Freed pages go
-    back to the disk in small steps."""
-    rows = yield Query("bus/prune", {})
+    back to the disk in small steps. It is done in many transactions, so that nobody waits for long."""
+    removed = 0
+    for name in ("bus/prune_state", "bus/prune_health", "bus/prune_lives", "bus/prune_messages"):
+        gone, removed = BATCH, 0
+        while gone == BATCH:
+            gone = yield _removed(name)
+            removed += gone
+    yield _free()
+    return removed
+
+
+@writing
+def _removed(name: str) -> Steps[int]:
+    return len((yield Query(name, {"limit": BATCH})))
+
+
+@writing
+def _free() -> Steps[None]:
     ((free,),) = yield Query("bus/free_pages", {})
     for _ in range(min(free, PAGES)):
         # A page a call: Python's sqlite3 takes one step of it only.
         yield Statement({"sqlite": "pragma incremental_vacuum(1)"})
-    return len(rows)

@@ -63,9 +63,11 @@ class Database(aiosqlite.Connection):
 
     async def close(self) -> None:
         """Close the bus, after all that was begun, and end the thread."""
-        if self._running:
-            await self.call(self._close_bus)
-        await super().close()
+        try:
+            if self._running:
+                await self.call(self._close_bus)
+        finally:
+            self.call_soon(self.stop)  # from there it tells no event loop, which may have ended meanwhile
 
     def stop(self) -> asyncio.Future[Any] | None:
         """End the thread. It may have opened a bus that nobody waits for any more."""
@@ -83,6 +85,16 @@ class Database(aiosqlite.Connection):
     def _close_bus(self) -> None:
         if not self.refused:
             self.bus.close()
+        _open.discard(self)
+
+
+_open: set[Database] = set()  # one function for all: each that `atexit` is told of leaves a trace for ever
+
+
+@atexit.register
+def _end_all() -> None:
+    for database in list(_open):
+        database.end()
 
 
 class Store:
@@ -93,7 +105,7 @@ class Store:
         self._database = database
         self._bus = database.bus
         self._calls = coroutines.Calls()
-        self._closing = asyncio.Lock()
+        self._end: asyncio.Future[None] | None = None
         self._waiting: deque[_Job[Any]] = deque()
         self._called = False
 
@@ -104,7 +116,7 @@ class Store:
         if database.refused:
             await database.close()
             raise database.refused
-        atexit.register(database.end)
+        _open.add(database)
         return cls(database)
 
     async def run(self, operation: Operation[T]) -> T:
@@ -165,11 +177,16 @@ class Store:
         return self._bus.listen(bells)
 
     async def close(self) -> None:
-        """Close it, after what was begun has ended. Idempotent."""
-        await self._calls.close()
-        async with self._closing:
+        """Close it, after what was begun has ended. Idempotent. Cancelled, it is closed all the same."""
+        if self._end is None:
+            self._end = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
+        try:
+            await self._calls.close()
+        finally:  # also when the event loop ends, and everybody with it
             await self._database.close()
-        atexit.unregister(self._database.end)
 
 
 def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:

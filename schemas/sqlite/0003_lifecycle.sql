@@ -72,7 +72,7 @@ create index idx_duration on agent_lifecycle (duration_ms);
 create index idx_task_id on agent_lifecycle (task_id);
 create index agent_lifecycle_measures on agent_lifecycle (agent_type, duration_ms, status, spawned_at, completed_at, idle_time_ms);
 create index agent_lifecycle_ended on agent_lifecycle (completed_at, status) where completed_at is not null;
-create index agent_lifecycle_open on agent_lifecycle (agent_id) where status in ('spawned', 'running');
+create index agent_lifecycle_open on agent_lifecycle (registry_id) where status in ('spawned', 'running');
 create index agent_lifecycle_registry on agent_lifecycle (registry_id, spawned_at) where registry_id is not null;
 create unique index agent_lifecycle_imported on agent_lifecycle (pid, started_at) where origin = 'imported';
 

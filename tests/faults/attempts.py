@@ -200,7 +200,8 @@ FIELDS: tuple[Field, ...] = (
     Field("schema", "schema", lambda v: None if corpus.is_payload(v) else False, lambda bus,
     v: bus.types_add("message", "new", schema=v),
           ("types", "add", "--schema=-", "--", "message", "new"), (), "", ("message_types", "sqlite_schema")),
-    Field("step", "line", corpus.unknown, lambda bus, v: bus.apply([step.named(_line(v))]), ("apply", "-"), (), "",
+    Field("step", "line", corpus.unknown, lambda bus, v: bus.apply([step.named(FIRST), step.named(_line(v))]),
+          ("apply", "-"), (), "",
           (MESSAGES, STATE, REGISTRY, SESSIONS, "agent_checkpoints")),
     Field("state file", "state file", corpus.unknown, lambda bus, v: bus.trace_import(v), ("trace", "import", "-"),
     (), "",
@@ -212,6 +213,9 @@ FIELDS: tuple[Field, ...] = (
     _traced("metadata", "json", corpus.is_document, "metadata"),
     _traced("at", "duration", corpus.unknown),
 )  # fmt: skip
+
+
+FIRST = {"op": "state.save", "agent": "one", "key": "first", "value": "v"}  # done before what may be refused
 
 
 def _line(value: Value) -> Any:

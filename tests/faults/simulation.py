@@ -20,10 +20,10 @@ from itertools import repeat
 from typing import Any
 from unittest import mock
 
-from bus import Bus, agents, clock, liveness, messages, monitor, state, step
+from bus import Bus, agents, clock, liveness, messages, monitor, state, step, upkeep
 from bus.errors import BusError, Conflict, Fault, TryAgain, error
 from bus.models import Message
-from bus.operation import Operation, Pause, Query, Statement, Steps
+from bus.operation import Operation, Pause, Statement, Steps
 from bus.store import sqlite
 from bus.store.seldom import Lately
 from bus.store.sqlite import Connection
@@ -348,7 +348,7 @@ def recoverer(sim: Simulation, name: str, pid: int | None) -> Script:
         yield Pause([], sim.chance.random() * 30)
         yield sim.chance.choice((lambda: invariants.recover(sim.bus), lambda: _monitor(sim)))
         try:
-            sim.world.prune(len((yield PRUNE)))
+            sim.world.prune((yield from upkeep.prune()))
         except (TryAgain, Fault):
             continue
 
@@ -359,11 +359,6 @@ def _monitor(sim: Simulation) -> None:
     sim.world.prune(sim.bus.store.carry_out(monitor.check()).pruned)
 
 
-def _prune() -> Steps[list[Any]]:
-    return (yield Query("bus/prune", {}))
-
-
-PRUNE = Operation(_prune, True)
 CAST: dict[str, Role] = {
     work.BOSS: coordinator,
     **dict.fromkeys(("one", "two", "nopid"), executor),

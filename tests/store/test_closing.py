@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,33 @@ async def asleep(bus: AsyncBus) -> None:
     async with asyncio.timeout(PATIENCE):
         while not bus.store._calls._asleep:
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+def test_a_bus_whose_closing_is_cancelled_is_closed_all_the_same(place: str, turns: int) -> None:
+    """Within its loop, and when that ends: no thread stays, and nothing for the end of the process to do."""
+
+    async def cancelled(last: bool) -> None:
+        bus = await with_agent(place) if last else await AsyncBus.open(place, create=True)
+        closing = asyncio.create_task(bus.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        with suppress(asyncio.CancelledError):
+            await closing
+        if not last:
+            await bus.close()
+
+    async def run() -> None:
+        await cancelled(last=False)
+        await cancelled(last=True)
+
+    before = set(threading.enumerate())
+    asyncio.run(run())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+    assert not {thread for thread in set(threading.enumerate()) - before if thread.is_alive()}
+    assert not {database for database in sqlite_async._open if database._url.path == place}
 
 
 def test_after_closing_every_call_is_refused_at_once(place: str, tmp_path: Path) -> None:

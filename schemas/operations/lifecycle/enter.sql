@@ -1,6 +1,6 @@
 -- A registered agent begins to work in this process; returns its record's id. The process may be on record already
 -- (:traced, by `bus run`): then that is its record. What is still open of an earlier run under its id ends here.
-update agent_lifecycle set
+update agent_lifecycle indexed by agent_lifecycle_open set
   status = 'killed', unseen = 1, error_message = 'it was started again',
   completed_at = max(spawned_at, max(coalesce(started_at, '0001-01-01'), coalesce(last_seen_at, '0001-01-01')))
 where status in ('spawned', 'running') and registry_id = :agent
@@ -19,5 +19,5 @@ where not exists (
   where agent_id = :traced and pid = :pid and process_started_at is :process_started_at
     and status in ('spawned', 'running'));
 
-select agent_id from agent_lifecycle
+select agent_id from agent_lifecycle indexed by agent_lifecycle_open
 where status in ('spawned', 'running') and registry_id = :agent order by agent_id desc limit 1;
