@@ -11,7 +11,7 @@ from bus import config
 from bus.models import TERMINAL
 from bus.operation import Query, Routine, Statement, Steps, reading, writing
 
-BATCH = 2000  # rows removed in one transaction
+BATCH = 2000  # rows removed, or messages looked at, in one transaction
 PAGES = 4000  # freed at a time
 
 
@@ -52,19 +52,29 @@ def prune() -> Routine[int]:
     """Remove acknowledged messages past cleanup_retention_days, health records past health_retention_days, records of
     ended agents past lifecycle_retention_days, and state whose time is over; how many messages went. Freed pages go
     back to the disk in small steps. It is done in many transactions, so that nobody waits for long."""
-    removed = 0
-    for name in ("bus/prune_state", "bus/prune_health", "bus/prune_lives", "bus/prune_messages"):
-        gone, removed = BATCH, 0
-        while gone == BATCH:
-            gone = yield _removed(name)
-            removed += gone
+    for name in ("bus/prune_state", "bus/prune_health", "bus/prune_lives"):
+        while (yield _rows_removed(name)) == BATCH:
+            pass
+    removed, last = 0, 0
+    while last is not None:
+        gone, last = yield _messages_removed(last)
+        removed += gone
     yield _free()
     return removed
 
 
 @writing
-def _removed(name: str) -> Steps[int]:
+def _rows_removed(name: str) -> Steps[int]:
     return len((yield Query(name, {"limit": BATCH})))
+
+
+@writing
+def _messages_removed(after: int) -> Steps[tuple[int, int | None]]:
+    """Remove what is old of the next messages after one; how many, and after which one to go on (None: done)."""
+    for last, young in (yield Query("bus/prune_window", {"after": after, "limit": BATCH})):
+        gone = yield Query("bus/prune_messages", {"after": after, "last": last})
+        return len(gone), None if young else last
+    return 0, None
 
 
 @writing

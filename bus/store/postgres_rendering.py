@@ -28,7 +28,7 @@ TYPES = {
     ),
     **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
     **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
-    **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent"), "bigint"),
+    **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent", "after", "last"), "bigint"),
     **dict.fromkeys(("now", "at", "since", "started_at", "completed_at"), "timestamptz"),
     "length": "integer",
     **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),

@@ -1029,7 +1029,7 @@ create table agent_health_log (
   constraint invalid_value check (id between 1 and 1000000000000000 and abs(cpu_usage) < 'infinity'
     and abs(memory_usage) < 'infinity' and abs(response_time) < 'infinity')
 );
-create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
+create index agent_health_log_time on agent_health_log (timestamp);
 
 create table milestones (
   id         identifier primary key,

@@ -529,7 +529,7 @@ create table agent_health_log (
   details       text constraint invalid_json check (details is null or json_valid(details)),
   constraint invalid_moment check (timestamp is null or coalesce(datetime(julianday(timestamp)) = substr(timestamp, 1, 19) and length(timestamp) <= 23 and timestamp >= '0001' and substr(timestamp, 20) not glob '*[^.0-9]*', 0))
 ) strict;
-create index agent_health_log_agent on agent_health_log (agent_id, timestamp);
+create index agent_health_log_time on agent_health_log (timestamp);
 
 create trigger agent_health_log_notes before insert on agent_health_log when new.details is not null
 begin

@@ -34,7 +34,7 @@ WHOLE = {
     "the values of one payload, under an idempotency key": {"messages/send"},
     "a look at all that waits for one agent": {"messages/pending"},
     "a hundred timers at most": {"messages/holders"},
-    "what is old stands first, and goes; behind it one row is looked at": {"bus/prune_health", "bus/prune_messages"},
+    "two thousand messages at most": {"bus/prune_window"},
     "what was noted since, from one id on": {"exports/lives", "exports/messages"},
     "the registry: the monitor, recovery and cleanup look at all agents, sessions and their checkpoints": {
         "checkpoints/prune", "recovery/checkpointed", "recovery/processes", "recovery/silent",
