@@ -29,6 +29,8 @@ T = TypeVar("T")
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 LOOK = 1.0  # seconds between two looks at whether the file is still the one that others find
 WAL_LIMIT = 4 << 20
+LARGE = 16 << 20  # bytes of WAL from which writers wait for readers, who keep it from being used anew
+READERS = 0.1  # seconds: how long, for all to be copied, and then for those who still read in it
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.MsgspecError)
 
 # SQLite's temporary tables take and free 90 KB at a time. At the top of its heap glibc gives more than 128 KB back to
@@ -60,6 +62,7 @@ class Connection:
         with forks.turn:
             self._open()
             forks.opened(self)
+        self._large = LARGE
         self._commits = os.getpid()  # not 0: of processes that commit only once some must look at the WAL, too
         self.lately = Lately()
         self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
@@ -276,13 +279,24 @@ class Connection:
 
     def checkpoint(self) -> None:
         """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads
-        no schema, which would take longer than the rest, holds the write lock."""
+        no schema, which would take longer than the rest, holds the write lock. Who reads in a large one is waited for;
+        where that did not help, again when it is twice as large."""
         try:
+            size = os.stat(self.wal).st_size
+            patience = READERS if size > self._large else 0.0
+            self._large = LARGE if size <= LARGE else max(self._large, 2 * size if patience else 0)
             with contextlib.closing(_bare(self.url)) as guard:
                 guard.execute("begin immediate")
-                self.execute("pragma wal_checkpoint(passive)").fetchall()
-        except sqlite3.Error:
+                end = time.monotonic() + patience
+                while not self._is_copied() and time.monotonic() < end:
+                    time.sleep(0.002)
+                time.sleep(patience)
+        except (sqlite3.Error, OSError):
             pass  # the next commit tries again; nothing depends on it but the size of the file
+
+    def _is_copied(self) -> bool:
+        ((_, frames, copied),) = self.execute("pragma wal_checkpoint(passive)").fetchall()
+        return bool(frames == copied)
 
 
 class _UnreadableText(Exception):

@@ -9,11 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -640,6 +642,7 @@ def test_a_file_that_became_a_fifo_is_changed_and_hangs_nobody(url: str, tmp_pat
 def test_waiting_works_where_inotify_has_no_more_to_give(url: str, what: str) -> None:
     code = """
 import threading
+import time
 bus = Bus.open(url)
 bus.register("a", type="validation", session="s")
 assert bus.receive("a", wait=0.05) == []
@@ -762,6 +765,31 @@ def test_a_bus_can_be_closed_twice_and_leaves_no_descriptor(url: str) -> None:
             assert bus.receive("a", wait=0.01) == []
             bus.close()
     assert descriptors() <= before
+
+
+def test_the_wal_stays_small_beside_readers_who_overlap_all_the_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is never a moment without one: each begins before the one before it ends, while writers wait."""
+    monkeypatch.setattr(store, "LARGE", 2 * store.WAL_LIMIT)
+    readers: list[sqlite3.Connection] = []
+
+    def takes_over(seconds: float = 0) -> None:
+        readers.append(sqlite3.connect(url, isolation_level=None))
+        readers[-1].execute("begin")
+        readers[-1].execute("select count(*) from agent_registry").fetchall()
+        if len(readers) > 1:
+            readers.pop(0).close()
+
+    with Bus.open(url) as bus:
+        bus.register("a", type="validation", session="s")
+        monkeypatch.setattr(store, "time", SimpleNamespace(sleep=takes_over, monotonic=time.monotonic))
+        largest = 0
+        for n in range(2000):
+            if n % 8 == 0:
+                takes_over()
+            bus.state_save("a", f"k{n}", "x" * 8000)
+            largest = max(largest, Path(f"{url}-wal").stat().st_size)
+        readers.pop().close()
+    assert largest < 2 * store.LARGE
 
 
 def test_the_wal_stays_small_through_many_small_commits(url: str) -> None:
