@@ -73,7 +73,8 @@ def _await_in_time(routine: Callable[P, Routine[T]]) -> Callable[Concatenate[Asy
 
 
 class Bus:
-    """A bus, for blocking calls from any thread: `with Bus.open() as bus: …`."""
+    """A bus, for blocking calls from any thread: `with Bus.open() as bus: …`. Durations are numbers of seconds, or text
+    such as 500ms, 30s, 5m, 2h, 7d. An argument that can't be read raises `usage`, or an `invalid_…` of its own."""
 
     def __init__(self, store: blocking.Store) -> None:
         self.store = store
@@ -243,7 +244,7 @@ class AsyncBus:
 
     @classmethod
     async def open(cls, url: str | None = None, *, create: bool = False) -> Self:
-        """As `Bus.open`."""
+        """As `Bus.open`, for reading and writing."""
         return cls(await opening.asynchronous(locate_new(url) if create else locate(url), create))
 
     @property

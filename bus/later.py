@@ -21,7 +21,7 @@ class _Later:
             return getattr(self._module(), verb)(*args, **kwargs)
 
         operation.__name__ = verb
-        operation.__doc__ = f"See `{self._name}.{verb}`."
+        operation.__doc__ = f"See `help('{self._name}.{verb}')`."
         operation.__dict__["__wrapped__"] = Told(lambda: getattr(self._module(), verb))
         return operation
 

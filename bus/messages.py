@@ -42,8 +42,8 @@ def send(
 
     `priority` is 1 to 10, 10 the most urgent. `delay` holds it back, `expires` ends it. Under an idempotency `key` the
     first message sent to this address answers for all. `traceparent` is the W3C trace context it is sent in. Raises
-    `unknown_agent` for a sender that is not registered, `unknown_type`, `invalid_priority`, `invalid_payload`,
-    `invalid_json`, `payload_too_large`, `key_reused`, `invalid_traceparent`.
+    `unknown_agent` for a sender that is not registered, `unknown_type`, `invalid_address`, `invalid_priority`,
+    `invalid_payload`, `invalid_json`, `payload_too_large`, `key_reused`, `invalid_traceparent`.
     """
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
@@ -376,7 +376,8 @@ def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
 def wait_ended(id: int | str, *, wait: Duration) -> Routine[Message]:
     """Wait until a message is acknowledged or dead, at most so long; the message as it then stands.
 
-    One that expired while nobody held it is told as dead, also before a receiver finds it and buries it.
+    One that expired while nobody held it is told as dead, also before a receiver finds it and buries it. Raises
+    `unknown_message`.
     """
     end = clock.monotonic() + (inputs.duration(wait) or 0)
     while True:

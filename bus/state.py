@@ -70,7 +70,7 @@ def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
 
 
 def delete(agent: str, key: str) -> Operation[bool]:
-    """Forget a value; whether there was one. Raises `invalid_id`, `invalid_key`."""
+    """Forget a value; whether there was one."""
     return Operation(partial(_delete, {"agent": inputs.name(agent), "key": inputs.key(key)}), True)
 
 

@@ -288,19 +288,20 @@ class Connection:
             with contextlib.closing(_bare(self.url)) as guard:
                 guard.execute("begin immediate")
                 end = time.monotonic() + patience
-                while not self._is_copied() and time.monotonic() < end:
+                while not _is_copied(self.sqlite) and time.monotonic() < end:
                     time.sleep(0.002)
                 time.sleep(patience)
         except (sqlite3.Error, OSError):
             pass  # the next commit tries again; nothing depends on it but the size of the file
 
-    def _is_copied(self) -> bool:
-        ((_, frames, copied),) = self.execute("pragma wal_checkpoint(passive)").fetchall()
-        return bool(frames == copied)
-
 
 class _UnreadableText(Exception):
     """Text that is not UTF-8 came up in a transaction."""
+
+
+def _is_copied(connection: sqlite3.Connection) -> bool:
+    ((_, frames, copied),) = connection.execute("pragma wal_checkpoint(passive)").fetchall()
+    return bool(frames == copied)
 
 
 def still(path: str) -> sqlite3.Connection:

@@ -61,7 +61,7 @@ class AsyncState(AsyncIdentity):
 
 
 class AsyncAgent(AsyncIdentity):
-    """As `Agent`, for an `async with` block; the keeper is a task."""
+    """As `Agent`, for an `async with` block; the keeper is a task, and what can go wrong does on entering it."""
 
     def __init__(
         self,
