@@ -104,13 +104,15 @@ def plan(session: str) -> Steps[Plan]:
     whole = yield from sessions.show(session).steps()
     found = yield from agents.agents(session=session).steps()
     lives = yield from agents.lives(found).steps()
-    leases = yield Query("recovery/leases", {"session": session})
+    leases = defaultdict[str, list[HeldMessage]](list)
+    for holder, message in (yield Query("recovery/leases", {"session": session})):
+        leases[holder].append(salvage.record(message, HeldMessage))
     rows = salvage.records((yield Query("recovery/checkpoints", {"session": session})), Checkpoint)
     latest = {checkpoint.agent_id: checkpoint for checkpoint in rows}
     artifacts = _artifacts((yield Query("recovery/artifacts", {"session": session})))
     members = []
     for agent, life in zip(found, lives, strict=True):
-        held = [salvage.record(row, HeldMessage) for holder, row in leases if holder == agent.agent_id]
+        held = sorted(leases[agent.agent_id], key=lambda message: message.id)
         kept = {field: getattr(agent, field) for field in Member.__struct_fields__ if hasattr(agent, field)}
         gone = lost(agent, life)
         checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None

@@ -4,22 +4,24 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from bus import Bus, clock, recovery
 from bus.operation import Operation
-from bus.store import sqlite
+from bus.store import postgres, sqlite
+from bus.store.url import Server
 
 TASK = "task_assignment"
 HISTORY = """
 with recursive n (i) as (select 1 union all select i + 1 from n where i < :many)
 insert into agent_messages (session_id, from_agent, to_agent, message_type, payload, status, acknowledged_at)
-select 's', 'boss', 'a', 'task_assignment', '{}', 'acknowledged', strftime('%Y-%m-%d %H:%M:%f', 'now') from n;
+select 's', 'boss', 'a', 'task_assignment', '{}', 'acknowledged', :now from n;
 with recursive n (i) as (select 1 union all select i + 1 from n where i < :many)
 insert into agent_lifecycle (pid, agent_type, task_id, command, registry_id, session_id, status, spawned_at, started_at,
   completed_at)
-select 1, 'validation', 't', 'c', 'a', 's', 'completed', strftime('%Y-%m-%d %H:%M:%f', 'now'),
-  strftime('%Y-%m-%d %H:%M:%f', 'now'), strftime('%Y-%m-%d %H:%M:%f', 'now') from n;
+select 1, 'validation', 't', 'c', 'a', 's', 'completed', :now,
+  :now, :now from n;
 with recursive n (i) as (select 1 union all select i + 1 from n where i < :many)
 insert into agent_health_log (agent_id, health_status) select 'a', 'healthy' from n;
 with recursive n (i) as (select 1 union all select i + 1 from n where i < :many)
@@ -59,42 +61,70 @@ CALLS: list[Callable[[Bus], object]] = [
 ]
 
 
-def steps(bus: Bus) -> list[int]:
-    """How many tens of SQLite's instructions each call takes."""
+def steps(bus: Bus, call: Callable[[Bus], object]) -> int:
+    """How many tens of SQLite's instructions a call takes."""
     connection = bus.store.connection()
     assert isinstance(connection, sqlite.Connection)
-    told = []
-    for call in CALLS:
-        count = [0]
+    count = 0
 
-        def step(count: list[int] = count) -> int:
-            count[0] += 1
-            return 0
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return 0
 
-        connection.sqlite.set_progress_handler(step, 10)
+    connection.sqlite.set_progress_handler(step, 10)
+    call(bus)
+    connection.sqlite.set_progress_handler(None, 0)
+    return count
+
+
+def pages(bus: Bus, call: Callable[[Bus], object]) -> int:
+    """How many pages of tables and indexes a call looks at on PostgreSQL."""
+    connection = bus.store.connection()
+    assert isinstance(connection, postgres.Connection)
+    url = bus.url
+    assert isinstance(url, Server)
+    text = """select sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit + idx_blks_read, 0))
+        from pg_statio_user_tables where schemaname = %s"""
+
+    def looked_at(hand: psycopg.Connection[tuple[int]]) -> int:
+        connection.driver().execute("select pg_stat_force_next_flush()")  # it tells, else within a second
+        found = hand.execute(text, [url.schema]).fetchone()
+        assert found
+        return int(found[0])
+
+    with psycopg.connect(url.conninfo, autocommit=True) as hand:
+        before = looked_at(hand)
         call(bus)
-        connection.sqlite.set_progress_handler(None, 0)
-        told.append(count[0])
-    return told
+        return looked_at(hand) - before
 
 
 def history(bus: Bus, many: int) -> None:
+    if isinstance(bus.url, Server):
+        with psycopg.connect(bus.url.conninfo, options=f"-c search_path={bus.url.schema}") as server:
+            server.execute(HISTORY.replace(":many", str(many)).replace(":now", "clock_timestamp()").encode())
+        return
     with closing(sqlite3.connect(bus.url.path)) as hand:
         for statement in HISTORY.split(";\n"):
-            hand.execute(statement, {"many": many})
+            hand.execute(statement, {"many": many, "now": clock.stamp(clock.seconds())})
         hand.commit()
 
 
-def test_what_an_operation_looks_at_does_not_grow_with_what_was_done(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["file", "postgres"])
+def test_what_an_operation_looks_at_does_not_grow_with_what_was_done(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     monkeypatch.setattr("bus.upkeep.BATCH", 50)
-    with Bus.open(url) as bus:
+    measured, least = (steps, 40) if place == "file" else (pages, 100)
+    with Bus.open(request.getfixturevalue("url" if place == "file" else "postgres"), create=True) as bus:
         for agent in ("boss", "a"):
             bus.register(agent, type="milestone-executor", session="s")
         history(bus, 100)
-        few = steps(bus)
+        few = [measured(bus, call) for call in (*CALLS, *CALLS)][len(CALLS) :]
         history(bus, 5000)
-        many = steps(bus)
-    assert [n for n, (before, after) in enumerate(zip(few, many, strict=True)) if after > 1.2 * before + 40] == []
+        many = [measured(bus, call) for call in CALLS]
+    grown = [n for n, (before, after) in enumerate(zip(few, many, strict=True)) if after > 1.2 * before + least]
+    assert grown == []
 
 
 def test_what_is_old_goes_in_pieces(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ WHOLE = {
         "lifecycle/velocity", "lifecycle/waiting",
     },
     "sorts what it hands out": {
-        "messages/receive", "messages/broadcast", "recovery/artifacts", "recovery/leases",
+        "messages/receive", "messages/broadcast", "recovery/artifacts",
         "milestones/of_session", "types/list",
     },
     "the values of one payload, under an idempotency key": {"messages/send"},

@@ -12,9 +12,9 @@ where m.id is null or not (m.status = 'dead'
 
 update agent_messages set status = 'ready', dead_reason = null, reason = null, retry_count = 0, leased_by = null,
   expires_at = iif(expires_at > :now, expires_at, null), due_at = iif(expires_at > :now, expires_at, null)
-where id in (
+where id /*sqlite*/ in (/*end*/ /*postgres = any (array( */
     select id from agent_messages where :ids is null and status = 'dead'
-    union all select cast(value as integer) from json_each(:ids))
+    union all select cast(value as integer) from json_each(:ids)) /*postgres ) */
   and (:ids is not null or status = 'dead')  -- PostgreSQL looks again at a row that another changed meanwhile
   and (:session is null or session_id = :session)
 returning id, to_agent;
