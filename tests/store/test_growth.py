@@ -147,3 +147,19 @@ def test_what_is_old_goes_in_pieces(url: str, monkeypatch: pytest.MonkeyPatch) -
         with clock.moved(100 * clock.DAY):
             assert bus.prune() == 9 + 5
     assert pieces == [0, 4, 2, 4, 2, (4, 4), (4, 8), (3, 12), (3, 16), (0, None), None]
+
+
+def test_a_message_from_the_future_keeps_none_behind_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bus.upkeep.BATCH", 1)
+    with Bus.open(url) as bus, closing(sqlite3.connect(url)) as hand:
+        bus.register("boss", type="milestone-executor", session="s")
+        columns = "session_id, from_agent, to_agent, message_type, payload, created_at"
+        hand.execute(
+            f"insert into agent_messages ({columns}) values ('s', 'boss', 'x', '{TASK}', '{{}}', '9000-01-01 00:00:00')"
+        )
+        hand.commit()
+        for _ in range(2):
+            bus.send("boss", "boss", TASK, {})
+        bus.ack([message.receipt or "" for message in bus.receive("boss", limit=2)])
+        with clock.moved(100 * clock.DAY):
+            assert bus.prune() == 1
