@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -288,7 +288,7 @@ class Connection:
             with contextlib.closing(_bare(self.url)) as guard:
                 guard.execute("begin immediate")
                 end = time.monotonic() + patience
-                while not _is_copied(self.sqlite) and time.monotonic() < end:
+                while not _is_copied(self.execute) and time.monotonic() < end:
                     time.sleep(0.002)
                 time.sleep(patience)
         except (sqlite3.Error, OSError):
@@ -299,8 +299,8 @@ class _UnreadableText(Exception):
     """Text that is not UTF-8 came up in a transaction."""
 
 
-def _is_copied(connection: sqlite3.Connection) -> bool:
-    ((_, frames, copied),) = connection.execute("pragma wal_checkpoint(passive)").fetchall()
+def _is_copied(execute: Callable[[str], sqlite3.Cursor]) -> bool:
+    ((_, frames, copied),) = execute("pragma wal_checkpoint(passive)").fetchall()
     return bool(frames == copied)
 
 
