@@ -70,6 +70,16 @@ def test_why_a_message_was_given_back_is_told_while_nobody_has_it(here: str) -> 
     assert "given back" not in bus("message", "1")
 
 
+def test_pruning_takes_down_the_bells_of_who_waits_no_more(here: str) -> None:
+    bus("receive", "a", "--wait", "1ms", status=1)
+    bells = Path(f"{here}.bells")
+    assert os.listdir(bells)
+    for bell in bells.iterdir():
+        os.utime(bell, (0, 0))
+    bus("prune")
+    assert os.listdir(bells) == []
+
+
 def test_a_message_that_expired_is_told_as_dead_also_when_nobody_has_looked(here: str) -> None:
     bus("send", "b", "task_assignment", "{}", "--from", "a", "--expires", "5m")
     assert "ready" in bus("message", "1")

@@ -83,9 +83,10 @@ def _told(value: Any) -> Any:
 @command
 def prune(out: Output) -> None:
     """Remove what is past its retention. That is acknowledged messages, health records and agents' lives on record, and
-    state whose time is over. Dead messages stay."""
+    state whose time is over; and the doorbells of who waits no more. Dead messages stay."""
     with out.open() as bus:
         gone = bus.prune()
+        bus.store.connection().tidy()
     out.show(
         {"pruned": gone}, f"removed {counted(gone, 'message')}, and all records, health rows and state past their time"
     )
