@@ -137,15 +137,6 @@ def test_made_files_are_those_of_their_sources() -> None:
 OPERATIONS = sorted((TREE / "schemas" / "operations").rglob("*.sql"))
 
 
-@pytest.fixture(scope="module")
-def empty() -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    for _, text in schemas.migrations("sqlite"):
-        connection.executescript(text)
-    yield connection
-    connection.close()
-
-
 @pytest.mark.parametrize("path", OPERATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_an_operation_is_plain_sql_that_says_what_it_does(path: Path, empty: sqlite3.Connection) -> None:
     assert path.read_text("utf-8").startswith("-- ")

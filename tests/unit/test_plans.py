@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,15 +40,6 @@ WHOLE = {
         "sessions/abandon_failed", "sessions/stale",
     },
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def empty() -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    for _, text in schemas.migrations("sqlite"):
-        connection.executescript(text)
-    yield connection
-    connection.close()
 
 
 def whole(connection: sqlite3.Connection, operation: str) -> list[str]:
