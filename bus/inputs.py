@@ -66,13 +66,13 @@ def moment(given: str | datetime | None) -> str | None:
         ) from problem
 
 
-def number_text(given: str | float | None) -> str | None:
+def priority_text(given: str | float | None) -> str | None:
     """A priority that stays as it was written, such as 7, 1.5, 042 or a word. Raises `invalid_value`."""
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float | str) or not str(given).strip():
         raise error(
-            "invalid_value", f"not a priority number: {str(given)[:40]!r}", "give a number such as 7, 1.5 or 042"
+            "invalid_value", f"not a priority: {str(given)[:40]!r}", "give a number such as 7, 1.5 or 042, or a word"
         )
     return text(str(given).strip())
 

@@ -187,7 +187,7 @@ def slowest(limit: int, type: str | None = None) -> Steps[list[Bottleneck]]:
 
 def timeline(*, priority: str | float | None = None, limit: int = 100) -> Routine[Timeline]:
     """When the agents of each priority ran: the `limit` last spawned, and the sums of all."""
-    return _truthful(_timeline(inputs.number_text(priority), inputs.whole("limit", limit, most=100_000)))
+    return _truthful(_timeline(inputs.priority_text(priority), inputs.whole("limit", limit, most=100_000)))
 
 
 @reading

@@ -202,7 +202,7 @@ def _described(given: Mapping[str, Any]) -> dict[str, object]:
         "type": _word(given, "agent_type"),
         "task": _word(given, "task_id"),
         "task_type": None if given.get("task_type") is None else _word(given, "task_type"),
-        "priority": inputs.number_text(given.get("priority_number")),
+        "priority": inputs.priority_text(given.get("priority_number")),
         "command": inputs.text(shlex.join(map(str, command)) if isinstance(command, list) else str(command)),
         "worktree": None if given.get("worktree_path") is None else _word(given, "worktree_path"),
         "metadata": inputs.notes(metadata) if metadata else None,

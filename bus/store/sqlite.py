@@ -288,9 +288,12 @@ class Connection:
             with contextlib.closing(_bare(self.url)) as guard:
                 guard.execute("begin immediate")
                 end = time.monotonic() + patience
-                while not _is_copied(self.execute) and time.monotonic() < end:
-                    time.sleep(0.002)
-                time.sleep(patience)
+                while not _is_copied(self.execute):
+                    if time.monotonic() >= end:
+                        break
+                    time.sleep(0.002)  # SQLite tells nobody that a reader has ended
+                else:
+                    time.sleep(patience)  # nobody can write, so that who reads from now on needs no WAL
         except (sqlite3.Error, OSError):
             pass  # the next commit tries again; nothing depends on it but the size of the file
 

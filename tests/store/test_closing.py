@@ -54,7 +54,7 @@ def test_a_bus_whose_closing_is_cancelled_is_closed_all_the_same(place: str, tur
         bus = await with_agent(place) if last else await AsyncBus.open(place, create=True)
         closing = asyncio.create_task(bus.close())
         for _ in range(turns):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn of the loop: how far the closing gets
         closing.cancel()
         with suppress(asyncio.CancelledError):
             await closing
