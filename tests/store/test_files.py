@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -790,6 +791,23 @@ def test_the_wal_stays_small_beside_readers_who_overlap_all_the_time(url: str, m
             largest = max(largest, Path(f"{url}-wal").stat().st_size)
         readers.pop().close()
     assert largest < 2 * store.LARGE
+
+
+def test_a_reader_who_never_ends_is_waited_for_only_when_the_wal_has_doubled(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LARGE", store.WAL_LIMIT)
+    slept: list[float] = []
+    moments = itertools.count(0, store.READERS / 2)
+    with Bus.open(url) as bus, closing(sqlite3.connect(url, isolation_level=None)) as reader:
+        bus.register("a", type="validation", session="s")
+        reader.execute("begin")
+        reader.execute("select count(*) from agent_registry").fetchall()
+        monkeypatch.setattr(store, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: next(moments)))
+        for n in range(2400):
+            bus.state_save("a", f"k{n}", "x" * 8000)
+        assert Path(f"{url}-wal").stat().st_size > 4 * store.LARGE
+    assert 3 <= len(slept) <= 9, "at 4, 8 and 16 MiB"
 
 
 def test_the_wal_stays_small_through_many_small_commits(url: str) -> None:
