@@ -17,7 +17,7 @@ import pytest
 
 from bus import AsyncBus, Bus
 from bus.store import postgres as postgres_store
-from bus.store import sqlite
+from bus.store import postgres_ear, sqlite
 from bus.store.doorbell import Waiting
 from tests import servers
 
@@ -153,7 +153,7 @@ def listening() -> Iterator[threading.Event]:
     """An event that is set when somebody begins to listen."""
     event = threading.Event()
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (sqlite.Connection, postgres_store.Connection):
+        for kind in (sqlite.Connection, postgres_store.Connection, postgres_ear.Ear):
             patch.setattr(kind, "listen", _telling(kind.listen, event))
         yield event
 

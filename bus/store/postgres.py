@@ -20,7 +20,7 @@ from bus.operation import Operation, Row
 from bus.store import postgres_schema
 from bus.store.facts import Fact
 from bus.store.postgres_errors import LOST, Lost, translate
-from bus.store.postgres_listening import Listening, Mend
+from bus.store.postgres_listening import Listening
 from bus.store.postgres_transaction import Session, Transaction
 from bus.store.postgres_wire import Ask
 from bus.store.seldom import Lately
@@ -92,15 +92,14 @@ class Connection:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
 
-    def ask(self, asks: Sequence[Ask]) -> None:
-        """Run statements in one transaction, one round trip. Raises `Lost`, and the driver's errors."""
-        self._live().wire.ask(asks)
+    def ask(self, asks: Sequence[Ask]) -> list[Row] | None:
+        """Run statements in one transaction, one round trip; see `Wire.ask`. Raises `Lost`, and the driver's errors."""
+        return self._live().wire.ask(asks)
 
-    def listen(self, bells: Sequence[str], mend: Mend = lambda connect: connect()) -> Listening:
-        """Hear these doorbells from now on; where notifications don't get through, look twice a second. `mend` runs
-        what connects anew after the connection was lost."""
+    def listen(self, bells: Sequence[str]) -> Listening:
+        """Hear these doorbells from now on; where notifications don't get through, look twice a second."""
         try:
-            return Listening(self, bells, mend)
+            return Listening(self, bells)
         except Lost as lost:
             raise error("unreachable", f"{self.url.path} can't be reached") from lost
 
@@ -108,18 +107,18 @@ class Connection:
         """Whether there is a connection that has not broken, as far as is known."""
         return self._session is not None and not self._session.wire.gone()
 
-    def rung(self) -> bool:
-        """Whether a notification has come in since this was last asked."""
-        heard = False
-        while self._session and self._session.driver.pgconn.notifies():
-            heard = True
-        return heard
+    def rung(self) -> set[str]:
+        """The channels of which notifications have come in since this was last asked."""
+        channels = set()
+        while self._session and (notification := self._session.driver.pgconn.notifies()):
+            channels.add(notification.relname.decode())
+        return channels
 
-    def take_in(self) -> None:
-        """Read what the server has to say unasked. Raises the driver's errors."""
+    def take_in(self) -> set[str]:
+        """Read what the server has to say unasked; `rung`. Raises the driver's errors."""
         if self._session:
             self._session.driver.pgconn.consume_input()
-            self.rung()
+        return self.rung()
 
     def driver(self) -> psycopg.Connection[Row]:
         """The driver's connection, made anew when it was lost. Raises `Lost`."""

@@ -1,7 +1,7 @@
 """The async store of PostgreSQL: whole operations on a few threads, each with a connection from a pool.
 
-What runs is the blocking logic to the letter, so that there is one body of it. A waiting coroutine holds a connection,
-but no thread.
+What runs is the blocking logic to the letter, so that there is one body of it. Waiting coroutines hold no thread, and
+share one connection on which they listen.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from bus.errors import TryAgain
+from bus.errors import TryAgain, of_system
 from bus.operation import Operation, Routine
 from bus.store import coroutines
-from bus.store.doorbell import Glance, Waiting
+from bus.store.doorbell import Waiting
 from bus.store.facts import Fact
 from bus.store.postgres import TIMEOUT, Connection
+from bus.store.postgres_ear import Ear
 from bus.store.postgres_listening import LOOK
+from bus.store.routines import Sleep
 from bus.store.url import Server
 
 T = TypeVar("T")
@@ -29,8 +31,7 @@ PAUSE = 0.1  # seconds between two tries to get a connection
 
 
 class Pool:
-    """Connections that are free; one more is made when there is none. Those who wait hold one each, and a server has
-    only so many: no more are kept than are used at the same time."""
+    """Connections that are free; one more is made when there is none."""
 
     def __init__(self, first: Connection, url: Server) -> None:
         self._url = url
@@ -52,14 +53,6 @@ class Pool:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE)  # on a thread of the store: nobody else waits for it
-
-    def spare(self) -> Connection:
-        """A connection to be kept for a while: a free one, unless it is the last, which operations need; else a new
-        one. Raises `unreachable` at once."""
-        with self._lock:
-            if len(self._free) > 1:
-                return self._free.pop()
-        return Connection(self._url)
 
     def give(self, taken: Connection) -> None:
         """Give a connection back."""
@@ -96,6 +89,7 @@ class Store:
         self.url = url
         self._pool = pool
         self._workers = workers
+        self._ear: Ear | None = None
         self._calls = coroutines.Calls()
 
     @classmethod
@@ -125,17 +119,17 @@ class Store:
 
     async def _listen(self, bells: Sequence[str]) -> Waiting:
         try:
-            return await _done(self._workers, lambda: self._borrow(bells), lambda borrowed: borrowed.end())
-        except TryAgain:  # the server has no more connections: then it looks now and then
-            return Glance(LOOK)
-
-    def _borrow(self, bells: Sequence[str]) -> _Borrowed:
-        taken = self._pool.spare()
+            self._ear = self._ear or Ear(self.url)
+            guest = self._ear.listen(bells)
+        except OSError as problem:
+            raise of_system(problem, self.url.path) from problem
         try:
-            return _Borrowed(taken.listen(bells, self._workers.submit), taken, self._pool, self._workers)
+            if self.url.listen:  # until it hears; it is no harm if that takes longer
+                await self._calls.sleep(Sleep(guest, LOOK, ()))
         except BaseException:
-            self._pool.give(taken)
+            guest.close()
             raise
+        return guest
 
     async def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
@@ -149,7 +143,10 @@ class Store:
     async def close(self) -> None:
         """Close it, after what was begun has ended. Idempotent."""
         await self._calls.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._workers.shutdown)
+        if self._ear:
+            await loop.run_in_executor(None, self._ear.close)
         self._pool.close()
 
 
@@ -194,30 +191,3 @@ class _Job(Generic[T]):
 
     def take_back(self) -> None:
         self._take_back(self._results[0])
-
-
-class _Borrowed:
-    """Listening on a connection of the pool, which is given back afterwards."""
-
-    def __init__(self, heard: Waiting, taken: Connection, pool: Pool, workers: ThreadPoolExecutor) -> None:
-        self._heard = heard
-        self._taken = taken
-        self._pool = pool
-        self._workers = workers
-
-    def fileno(self) -> int:
-        return self._heard.fileno()
-
-    def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
-        """See `doorbell.Listener.rounds`."""
-        return self._heard.rounds(seconds, pids)
-
-    def close(self) -> None:
-        self._workers.submit(self.end)
-
-    def end(self) -> None:
-        """Stop listening and give the connection back, on a thread."""
-        try:
-            self._heard.close()
-        finally:
-            self._pool.give(self._taken)

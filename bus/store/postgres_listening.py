@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import select
 import sys
-import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,18 +16,14 @@ from bus.store.postgres_errors import Lost
 if TYPE_CHECKING:
     from bus.store.postgres import Connection
 
-Mend = Callable[[Callable[[], None]], object]  # runs what connects anew, which may take a while
 LOOK = 0.5  # seconds between two looks where no notification gets through
 
 
 class Listening:
     """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news."""
 
-    def __init__(self, connection: Connection, bells: Sequence[str], mend: Mend) -> None:
+    def __init__(self, connection: Connection, bells: Sequence[str]) -> None:
         self._connection = connection
-        self._mend = mend
-        self._mending = self._closed = False
-        self._turn = threading.Lock()  # of who connects anew, and who closes
         self._bells = list(bells)
         self._generation = 0
         self._socket = -1
@@ -42,43 +37,30 @@ class Listening:
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
         if self._is_lost():
-            if not self._mending:
-                self._reach(-1)
-                self._mending = True
-                self._mend(self._begin_again)
+            self._reach(-1)
+            with suppress(Lost):
+                self._begin()
             if self._is_lost():
-                yield LOOK if seconds is None else min(seconds, LOOK)
+                yield shortened(seconds)
             return False  # to look before it sleeps
         if self._endings:
             self._endings.watch(pids)
-        if not self._connection.rung():
-            limits = [limit for limit in (seconds, None if self._hears else LOOK) if limit is not None]
-            if (yield min(limits, default=None)):
-                with suppress(psycopg.Error):  # a lost connection is replaced by who waits next
-                    self._connection.take_in()
+        if not self._connection.rung() and (yield seconds if self._hears else shortened(seconds)):
+            with suppress(psycopg.Error):  # a lost connection is replaced by who waits next
+                self._connection.take_in()
         return False
 
     def close(self) -> None:
-        with self._turn:
-            self._closed = True
-            if self._endings:
-                self._endings.close()
-            if self._poll:
-                self._poll.close()
-            if self._generation == self._connection.generation and self._hears:
-                with suppress(psycopg.Error, Lost):
-                    self._each("bell_leave")
+        if self._endings:
+            self._endings.close()
+        if self._poll:
+            self._poll.close()
+        if self._generation == self._connection.generation and self._hears:
+            with suppress(psycopg.Error, Lost):
+                self._each("bell_leave")
 
     def _is_lost(self) -> bool:
-        return self._mending or self._generation != self._connection.generation or not self._connection.sound()
-
-    def _begin_again(self) -> None:
-        try:
-            with self._turn, suppress(Lost):
-                if not self._closed:
-                    self._begin()
-        finally:
-            self._mending = False
+        return self._generation != self._connection.generation or not self._connection.sound()
 
     def _begin(self) -> None:
         connection = self._connection.driver()
@@ -103,3 +85,8 @@ class Listening:
         self._socket = descriptor
         if self._poll and descriptor >= 0:
             self._poll.register(descriptor, select.EPOLLIN)
+
+
+def shortened(seconds: float | None) -> float:
+    """How long to wait where no notification gets through."""
+    return LOOK if seconds is None else min(seconds, LOOK)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bus import AsyncBus, Bus
-from bus.store import postgres_async, sqlite_async
+from bus.store import postgres_async, postgres_ear, sqlite_async
 from bus.store.postgres import Connection
 from bus.store.postgres_async import Pool
 from tests.conformance.refusal import refused
@@ -214,68 +214,24 @@ def test_an_answer_for_a_loop_that_has_ended_leaves_the_thread_at_work(url: str)
     asyncio.run(store.close())
 
 
-# --- what those leave who waited
-
-
-def test_no_more_connections_are_kept_than_are_used_at_the_same_time(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Connection] = []
-    connect = postgres_async.Connection
-
-    def connect_and_tell(*given: Any) -> Any:
-        made.append(connect(*given))  # type: ignore[arg-type]
-        return made[-1]
-
-    async def run() -> None:
-        bus = await with_agent(postgres)
-        waiting = [asyncio.create_task(bus.receive("a", wait=600)) for _ in range(3 * postgres_async.WORKERS)]
-        async with asyncio.timeout(PATIENCE):
-            while len(bus.store._calls._asleep) < len(waiting):
-                await asyncio.sleep(0)
-        assert len(made) >= len(waiting)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        everywhere = threading.Barrier(postgres_async.WORKERS)  # each thread has done what it had to
-        await asyncio.gather(*(bus.store.call(lambda _: everywhere.wait(PATIENCE)) for _ in range(everywhere.parties)))
-        assert sum(connection.sound() for connection in made) <= postgres_async.WORKERS
-        await bus.close()
-        assert not any(connection.sound() for connection in made)
-
-    monkeypatch.setattr(postgres_async, "Connection", connect_and_tell)
-    asyncio.run(run())
-
-
 # --- what is cancelled while a thread is at it
 
 
-@pytest.mark.parametrize("point", ["take", "listen"])
-def test_a_connection_on_which_a_cancelled_receiver_begins_to_listen_is_nobody_elses(
-    point: str, postgres: str, monkeypatch: pytest.MonkeyPatch
+def test_a_connection_that_a_cancelled_call_still_uses_is_nobody_elses(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go = threading.Event(), threading.Event()
     held: list[Connection] = []
     used: list[Connection] = []
-    takes: list[Pool] = []
-    take, listen, run = Pool.take, Connection.listen, Connection.run
-
-    def hold(connection: Connection) -> None:
-        held.append(connection)
-        begun.set()
-        go.wait(PATIENCE)
+    take, run = Pool.take, Connection.run
 
     def take_slowly(pool: Pool) -> Any:
-        takes.append(pool)
         taken = take(pool)
-        if point == "take" and len(takes) == 2:  # the first one looks whether there is a message
-            hold(taken)  # type: ignore[arg-type]
+        if not held:
+            held.append(taken)
+            begun.set()
+            go.wait(PATIENCE)
         return taken
-
-    def listen_slowly(connection: Connection, *given: Any) -> Any:
-        if point == "listen":
-            hold(connection)
-        return listen(connection, *given)
 
     def run_and_tell(connection: Connection, operation: Any) -> Any:
         used.append(connection)
@@ -284,7 +240,6 @@ def test_a_connection_on_which_a_cancelled_receiver_begins_to_listen_is_nobody_e
     async def cancel() -> None:
         bus = await with_agent(postgres)
         monkeypatch.setattr(Pool, "take", take_slowly)
-        monkeypatch.setattr(Connection, "listen", listen_slowly)
         task = asyncio.create_task(bus.receive("a", wait=600))
         await asyncio.to_thread(begun.wait, PATIENCE)
         task.cancel()
@@ -295,6 +250,33 @@ def test_a_connection_on_which_a_cancelled_receiver_begins_to_listen_is_nobody_e
         go.set()
         await bus.close()
         assert not held[0].sound()
+
+    asyncio.run(cancel())
+
+
+def test_who_is_cancelled_before_it_hears_leaves_nothing(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    opened = postgres_ear.Connection
+
+    def open_slowly(*given: Any) -> Connection:
+        begun.set()
+        go.wait(PATIENCE)
+        return opened(*given)
+
+    async def cancel() -> None:
+        bus = await with_agent(postgres)
+        monkeypatch.setattr(postgres_ear, "Connection", open_slowly)
+        task = asyncio.create_task(bus.receive("a", wait=600))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(bus.store, postgres_async.Store)
+        ear = bus.store._ear
+        assert ear
+        assert not ear._guests
+        go.set()
+        await bus.close()
+        assert ear._thread is None
 
     asyncio.run(cancel())
 

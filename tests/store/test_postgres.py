@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -29,9 +29,10 @@ from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
 from bus.errors import error
 from bus.models import Message
 from bus.store import postgres as store
-from bus.store import postgres_async, postgres_rendering
+from bus.store import postgres_async, postgres_ear, postgres_rendering
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.postgres_async import Pool
+from bus.store.postgres_ear import Ear
 from bus.store.postgres_wire import Wire
 from bus.store.url import SECRET, Server, folder, parse
 from tests import servers
@@ -717,7 +718,7 @@ def test_a_connection_that_the_server_ends_is_not_asked(bus: Bus, hand: Hand) ->
     assert len(bus.messages()) == 20
 
 
-def test_tasks_that_wait_connect_anew_on_threads(
+def test_tasks_that_wait_connect_anew_on_a_thread(
     bus: Bus, hand: Hand, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that takes its time must not keep the other tasks waiting."""
@@ -731,18 +732,102 @@ def test_tasks_that_wait_connect_anew_on_threads(
     async def main() -> list[int]:
         async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
             tasks = [asyncio.create_task(waiting.receive(agent, wait="1m")) for agent in ("a", "b")]
-            while hand.execute(f"select count(*) {WAITERS} and query ~ 'bell_'").fetchone() != (2,):
-                await asyncio.sleep(0.01)  # the server tells nobody of it
+            await until_heard(waiting, 2)
             monkeypatch.setattr(store, "_connect", watched)
             hand.execute(f"select pg_terminate_backend(pid, 5000) {WAITERS}")
-            while len(threads) < 2:
-                await asyncio.sleep(0.01)  # they are threads of the store
+            while not threads:
+                await asyncio.sleep(0)  # it is a thread of the store
             for agent in ("a", "b"):
                 bus.send("boss", agent, TASK, {})
             return [message.id for found in await asyncio.gather(*tasks) for message in found]
 
     assert asyncio.run(main()) == [1, 2]
     assert threading.main_thread() not in threads
+
+
+async def until_heard(bus: AsyncBus, number: int, which: Callable[[Iterable[int]], bool] = all) -> Ear:
+    """Return once so many tasks sleep, all (or any) of them until they are rung for."""
+    assert isinstance(bus.store, postgres_async.Store)
+    async with asyncio.timeout(20):
+        while True:
+            ear = bus.store._ear
+            if ear and len(bus.store._calls._asleep) >= number and which(guest.heard_on for guest in ear._guests):
+                return ear
+            await asyncio.sleep(0)
+
+
+def test_all_tasks_that_wait_share_one_connection(bus: Bus, hand: Hand, postgres: str) -> None:
+    """A server has only so many, for everybody."""
+
+    async def main() -> tuple[int, list[int]]:
+        async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
+            names = [f"w{n}" for n in range(60)]
+            for name in names:
+                await waiting.register(name, type="validation", session="s")
+            tasks = [asyncio.create_task(waiting.receive(name, wait="1m")) for name in names]
+            await until_heard(waiting, len(names))
+            ((connections,),) = hand.execute(f"select count(*) {WAITERS}").fetchall()
+            for name in names:
+                bus.send("boss", name, TASK, {})
+            return int(str(connections)), [message.id for found in await asyncio.gather(*tasks) for message in found]
+
+    connections, received = asyncio.run(main())
+    assert connections <= postgres_async.WORKERS + 1
+    assert received == list(range(1, 61))
+
+
+def test_a_task_that_begins_to_wait_while_a_commit_is_on_its_way_hears_it(bus: Bus, hand: Hand, postgres: str) -> None:
+    """Whoever wrote before it listened has nobody to notify: until these have committed it looks now and then."""
+    url = bus.url
+    assert isinstance(url, Server)
+
+    async def main() -> list[Message]:
+        async with await AsyncBus.open(postgres) as waiting:
+            with hand.transaction():
+                hand.execute(f"set local search_path = {url.schema}")  # type: ignore[arg-type]  # no literal, but ours
+                hand.execute(
+                    "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload)"
+                    " values ('s', 'boss', 'a', 'task_assignment', '{}')"
+                )
+                task = asyncio.create_task(waiting.receive("a", wait="1m"))
+                other = asyncio.create_task(waiting.receive("b", wait="1m"))
+                ear = await until_heard(waiting, 2, any)
+                assert [guest.heard_on for guest in ear._guests if "a" in guest.bells] == [0]
+            found = await task
+            other.cancel()
+            return found
+
+    assert [message.id for message in asyncio.run(main())] == [1]
+
+
+def test_nobody_is_listened_for_who_has_gone(
+    bus: Bus, hand: Hand, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The locks for one go first, and with the last one the connection."""
+    monkeypatch.setattr(postgres_ear, "LINGER", 0.01)
+    held = f"select count(*) from pg_locks where locktype = 'advisory' and pid in (select pid {WAITERS})"
+    asked = f"select count(*) {WAITERS} and query ~ 'bell_'"
+
+    def count(text: str) -> int:
+        return int(str(hand.execute(text).fetchall()[0][0]))  # type: ignore[arg-type]  # no literal, but ours
+
+    async def main() -> None:
+        async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
+            for _ in range(2):
+                tasks = [asyncio.create_task(waiting.receive(agent, wait="1m")) for agent in "ab"]
+                ear = await until_heard(waiting, 2)
+                both = count(held)
+                tasks[0].cancel()
+                async with asyncio.timeout(20):
+                    while count(held) != both - 1:  # the queue of their type is still listened to
+                        await asyncio.sleep(0)
+                bus.send("boss", "b", TASK, {})
+                assert len(await tasks[1]) == 1
+                async with asyncio.timeout(20):
+                    while count(asked) or ear._thread:
+                        await asyncio.sleep(0)
+
+    asyncio.run(main())
 
 
 def test_who_waits_often_does_not_connect_each_time(bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -760,7 +845,7 @@ def test_who_waits_often_does_not_connect_each_time(bus: Bus, postgres: str, mon
                 assert await waiting.receive("a", wait=0.01) == []
 
     asyncio.run(main())
-    assert len(made) <= postgres_async.WORKERS, "those that are given back, a moment later, are used again"
+    assert len(made) <= postgres_async.WORKERS, "those that are given back are used again, and one listens for all"
 
 
 def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(bus: Bus, hand: Hand) -> None:
@@ -783,20 +868,18 @@ def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(b
     assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "b")
 
 
-def test_more_tasks_wait_than_the_server_has_connections_for(
+def test_tasks_wait_also_where_the_server_has_no_connection_to_listen_on(
     bus: Bus, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = store._connect
-    made: list[psycopg.Connection[tuple[object, ...]]] = []
 
-    def few(url: Server) -> psycopg.Connection[tuple[object, ...]]:
-        if len([connection for connection in made if not connection.closed]) >= 4:
+    def refused_to_listen(url: Server) -> psycopg.Connection[tuple[object, ...]]:
+        if threading.current_thread().name == "bus listens":
             raise error("unreachable", "sorry, too many clients already")
-        made.append(connect(url))
-        return made[-1]
+        return connect(url)
 
     async def main() -> list[int]:
-        monkeypatch.setattr(store, "_connect", few)
+        monkeypatch.setattr(store, "_connect", refused_to_listen)
         async with await AsyncBus.open(postgres) as waiting:
             for n in range(12):
                 await waiting.register(f"w{n}", type="validation", session="s")
