@@ -6,7 +6,6 @@ and a connection that was lost are the same to it. Who does not hear yet, or not
 
 from __future__ import annotations
 
-import json
 import select
 import socket
 import sys
@@ -14,23 +13,14 @@ import threading
 from collections.abc import Callable, Generator, Sequence, Set
 from contextlib import suppress
 
-import psycopg
-
 from bus.errors import BusError
-from bus.operation import Row
 from bus.store.doorbell import Endings
 from bus.store.postgres import Connection
 from bus.store.postgres_errors import Lost
-from bus.store.postgres_listening import LOOK, shortened
+from bus.store.postgres_listening import LOOK, Line, shortened
 from bus.store.url import Server
 
 LINGER = 10.0  # seconds for which the connection is kept when nobody waits
-_BELLS = "json_array_elements_text($1::json) bell"
-# Not to wait, as `bell_pass` does: all others would hear nothing meanwhile.
-_PASSED = f"""
-    select bell, bell_channel(bell) from {_BELLS}
-    where case when pg_try_advisory_lock(bell_written(bell)) then pg_advisory_unlock(bell_written(bell)) else false end
-"""
 
 
 class Ear:
@@ -41,6 +31,7 @@ class Ear:
         self._turn = threading.Lock()
         self._guests: set[Guest] = set()
         self._thread: threading.Thread | None = None
+        self._line: Line | None = None  # the thread's
         self._closed = False
         self._nudge = _Bell()
 
@@ -73,13 +64,13 @@ class Ear:
         self._nudge.ring()
 
     def _work(self) -> None:
-        line = _Line(self._url)
         woken = True
         try:
             while self._goes_on(woken):
-                woken = self._round(line)
+                woken = self._round()
         finally:
-            line.drop()
+            if self._line:
+                self._line.connection.close()
 
     def _goes_on(self, woken: bool) -> bool:
         with self._turn:
@@ -88,75 +79,29 @@ class Ear:
                 return False
         return True
 
-    def _round(self, line: _Line) -> bool:
+    def _round(self) -> bool:
         """Listen at what is waited for, tell those who are rung for, and sleep; whether something woke it."""
         with self._turn:
             bells = {bell for guest in self._guests for bell in guest.bells}
-        try:
-            line.listen(bells)
-            rung = line.rung()
-        except (psycopg.Error, OSError, Lost, BusError):  # who looks is told of it
-            line.drop()
-            rung = set()
+        rung = self._heard(bells)
         with self._turn:
             for guest in self._guests:
-                heard_on = line.number if guest.bells <= line.heard else 0
+                heard_on = self._line.number if self._line and guest.bells <= self._line.heard else 0
                 if guest.heard_on != heard_on or not guest.bells.isdisjoint(rung):
                     guest.heard_on = heard_on
                     guest.bell.ring()
             deaf = any(not guest.heard_on for guest in self._guests)
             limit = LOOK if deaf else None if self._guests else LINGER
-        return self._nudge.sleep(line.sockets(), limit)
+        sockets = [self._line.connection.driver().fileno()] if self._line and self._line.connection.sound() else []
+        return self._nudge.sleep(sockets, limit)
 
-
-class _Line:
-    """The connection, and what it hears: where it listens, and no commit that began before that can ring any more.
-    `number` is another one for each connection."""
-
-    def __init__(self, url: Server) -> None:
-        self._url = url
-        self._connection: Connection | None = None
-        self._listens: Set[str] = frozenset()
-        self._channels: dict[str, str] = {}
-        self.number = 0
-
-    @property
-    def heard(self) -> Set[str]:
-        return self._channels.keys()
-
-    def listen(self, bells: Set[str]) -> None:
-        """Listen at these bells and no others. Raises `Lost`, and errors of the bus and of the driver."""
-        if self._connection is None:
-            self._connection = Connection(self._url)
-        self._connection.driver()
-        if self.number != self._connection.generation:
-            self.number, self._listens = self._connection.generation, frozenset()
-            self._channels.clear()
-        self._ask(f"select bell_leave(bell) from {_BELLS}", self._listens - bells)
-        self._ask(f"select bell_listen(bell) from {_BELLS}", bells - self._listens)
-        self._listens = bells
-        self._channels = {bell: channel for bell, channel in self._channels.items() if bell in bells}
-        self._channels |= self._ask(_PASSED, bells - self.heard)
-
-    def rung(self) -> set[str]:
-        """The bells that were rung since this was last asked. Raises the driver's errors."""
-        channels = self._connection.take_in() if self._connection else set()
-        return {bell for bell, channel in self._channels.items() if channel in channels}
-
-    def sockets(self) -> list[int]:
-        """What is readable when there is something to hear, or the connection was lost."""
-        return [self._connection.driver().fileno()] if self._connection and self._connection.sound() else []
-
-    def drop(self) -> None:
-        """Hear nothing; `listen` connects anew."""
-        if self._connection:
-            self._connection.close()
-        self._channels.clear()
-
-    def _ask(self, text: str, bells: Set[str]) -> list[Row]:
-        if not (bells and self._connection):
-            return []
-        return self._connection.ask([(text, [json.dumps(sorted(bells))])]) or []
+    def _heard(self, bells: Set[str]) -> Set[str]:
+        try:
+            self._line = self._line or Line(Connection(self._url))
+            self._line.listen(bells)
+            return self._line.rung()
+        except (OSError, Lost, BusError):  # who looks is told of it
+            return frozenset()
 
 
 class Guest:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import select
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
 
+from bus.errors import BusError
+from bus.operation import Row
 from bus.store.doorbell import Endings
 from bus.store.postgres_errors import Lost
 
@@ -17,37 +20,98 @@ if TYPE_CHECKING:
     from bus.store.postgres import Connection
 
 LOOK = 0.5  # seconds between two looks where no notification gets through
+_BELLS = "json_array_elements_text($1::json) bell"
+_LISTEN, _LEAVE = f"select bell_listen(bell) from {_BELLS}", f"select bell_leave(bell) from {_BELLS}"
+_PASS = f"select bell, bell_channel(bell) from {_BELLS} where bell_pass(bell, $2::boolean)"
+
+
+class Line:
+    """What a connection hears: the bells at which it listens, but for those that commits may still ring which began
+    before that. `number` is another one for each time that it connected."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.number = 0
+        self._listens: Set[str] = frozenset()
+        self._channels: dict[str, str] = {}
+
+    @property
+    def heard(self) -> Set[str]:
+        return self._channels.keys()
+
+    def listen(self, bells: Set[str]) -> None:
+        """Listen at these bells and no others; connect anew where the connection was lost. Raises `Lost`, and errors
+        of the bus. What it can't listen at it does not hear."""
+        try:
+            self.connection.driver()
+        except (Lost, BusError):
+            self._channels = {}
+            raise
+        if self.number != self.connection.generation:
+            self.number, self._listens, self._channels = self.connection.generation, frozenset(), {}
+        if not self.connection.url.listen:
+            return
+        try:
+            self._change(bells)
+        except (psycopg.Error, Lost):
+            with suppress(psycopg.Error, Lost):
+                self.connection.ask([(_LEAVE, [_listed(bells | self._listens)])])
+            self._listens, self._channels = frozenset(), {}
+
+    def _change(self, bells: Set[str]) -> None:
+        gone, new, unheard = self._listens - bells, bells - self._listens, bells & self._listens - self.heard
+        passed: list[Row] = []
+        if gone:
+            self.connection.ask([(_LEAVE, [_listed(gone)])])
+        if new:
+            passed += self.connection.ask([(_LISTEN, [_listed(new)]), (_PASS, [_listed(new), True])]) or []
+        if unheard:
+            passed += self.connection.ask([(_PASS, [_listed(unheard), False])]) or []
+        self._listens = bells
+        self._channels = {bell: channel for bell, channel in (*self._channels.items(), *passed) if bell in bells}
+
+    def rung(self) -> Set[str]:
+        """The bells that were rung since this was last asked."""
+        try:
+            channels = self.connection.take_in()
+        except psycopg.Error:  # the connection was lost: `listen` replaces it
+            return frozenset()
+        return {bell for bell, channel in self._channels.items() if channel in channels}
+
+
+def _listed(bells: Set[str]) -> str:
+    return json.dumps(sorted(bells))
 
 
 class Listening:
     """Someone who waits at some bells, and for some processes to end. `fileno()` is readable when there is news."""
 
     def __init__(self, connection: Connection, bells: Sequence[str]) -> None:
-        self._connection = connection
-        self._bells = list(bells)
-        self._generation = 0
+        self._line = Line(connection)
+        self._bells = frozenset(bells)
         self._socket = -1
         self._poll = select.epoll() if sys.platform == "linux" else None
         self._endings = Endings(self._poll) if self._poll else None
-        self._begin()
+        self._heard_on = self._listen()
 
     def fileno(self) -> int:
         return self._poll.fileno() if self._poll else self._socket
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
-        if self._is_lost():
+        before = self._heard_on
+        try:
+            self._heard_on = self._listen()
+        except Lost:
             self._reach(-1)
-            with suppress(Lost):
-                self._begin()
-            if self._is_lost():
-                yield shortened(seconds)
+            yield shortened(seconds)
+            return False
+        if self._heard_on != before:
             return False  # to look before it sleeps
         if self._endings:
             self._endings.watch(pids)
-        if not self._connection.rung() and (yield seconds if self._hears else shortened(seconds)):
-            with suppress(psycopg.Error):  # a lost connection is replaced by who waits next
-                self._connection.take_in()
+        if not self._line.rung() and (yield seconds if self._heard_on else shortened(seconds)):
+            self._line.rung()
         return False
 
     def close(self) -> None:
@@ -55,28 +119,17 @@ class Listening:
             self._endings.close()
         if self._poll:
             self._poll.close()
-        if self._generation == self._connection.generation and self._hears:
-            with suppress(psycopg.Error, Lost):
-                self._each("bell_leave")
+        if self._line.number == self._line.connection.generation and self._line.connection.sound():
+            with suppress(Lost, BusError):
+                self._line.listen(frozenset())
 
-    def _is_lost(self) -> bool:
-        return self._generation != self._connection.generation or not self._connection.sound()
-
-    def _begin(self) -> None:
-        connection = self._connection.driver()
-        self._generation = self._connection.generation
-        self._hears = self._connection.url.listen
-        try:
-            if self._hears:
-                self._each("bell_listen", "bell_pass")
-        except psycopg.Error:
-            self._hears = False
-        if connection.closed:
-            raise Lost
-        self._reach(connection.fileno())
-
-    def _each(self, *functions: str) -> None:
-        self._connection.ask([(f"select {name}($1::text)", [bell]) for name in functions for bell in self._bells])
+    def _listen(self) -> int:
+        """The number of the connection that hears all bells, 0 when none does."""
+        before = self._line.number
+        self._line.listen(self._bells)
+        if self._line.number != before:
+            self._reach(self._line.connection.driver().fileno())
+        return self._line.number if self._bells <= self._line.heard else 0
 
     def _reach(self, descriptor: int) -> None:
         if self._poll and self._socket >= 0:

@@ -502,7 +502,9 @@ create unique index agent_messages_key on agent_messages (from_agent, to_agent, 
 -- Waking up. Whoever waits at a bell (an address, `message=ID`, `state=AGENT`) listens to its channel, and holds a shared
 -- lock that says so; NOTIFY makes commits queue, so a writer sends one only where that lock is held. No wake-up is lost:
 -- a writer holds the bell's other lock, shared, until its commit shows, and who begins to wait passes through that
--- lock, alone, after it began to listen and before it looks. The table's number keeps the bells of several buses apart.
+-- lock, alone, after it began to listen and before it looks. Writers who come meanwhile queue behind it: so it gives up
+-- soon where a transaction stays open, and looks now and then until it got through. The table's number keeps the bells
+-- of several buses apart.
 -- Triggers call `bell_ring`, which is inlined into them, and set the search path.
 
 create function bell_channel(bell text) returns text language sql stable
@@ -521,10 +523,19 @@ begin
   perform pg_advisory_lock_shared(bell_waited(bell));
   execute format('listen %I', bell_channel(bell));
 end $$;
-create function bell_pass(bell text) returns void language plpgsql set search_path from current as $$
+-- Whether all are through who wrote for a bell before; waits for them for a moment, or not at all.
+create function bell_pass(bell text, patiently boolean) returns boolean language plpgsql
+set search_path from current set lock_timeout = '50ms' as $$
 begin
-  perform pg_advisory_lock(bell_written(bell));
+  if patiently then
+    perform pg_advisory_lock(bell_written(bell));
+  elsif not pg_try_advisory_lock(bell_written(bell)) then
+    return false;
+  end if;
   perform pg_advisory_unlock(bell_written(bell));
+  return true;
+exception when lock_not_available then
+  return false;
 end $$;
 create function bell_leave(bell text) returns void language plpgsql set search_path from current as $$
 begin

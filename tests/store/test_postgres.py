@@ -688,6 +688,25 @@ def test_a_connection_that_broke_is_replaced(bus: Bus, hand: Hand) -> None:
     assert len(bus.messages()) == 3
 
 
+def test_a_transaction_that_stays_open_holds_up_neither_who_waits_nor_who_sends(bus: Bus, hand: Hand) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with hand.transaction():
+            late = insert(bus, hand)  # who begins to wait must see it, and nobody else has to wait for that
+            begun = time.monotonic()
+            waiting = pool.submit(bus.receive, "a", wait=60, ack=True)
+            others = [bus.send("boss", "a", TASK, {}) for _ in range(3)]
+            (message,) = waiting.result(30)
+            assert message.id in others
+            bus.receive("a", limit=5, ack=True)
+            with listening() as listens:
+                waiting = pool.submit(bus.receive, "a", wait=60)
+                assert listens.wait(20)
+            assert time.monotonic() - begun < 4, "others were waited for until lock_timeout"
+        begun = time.monotonic()
+        assert [message.id for message in waiting.result(30)] == [late]
+        assert time.monotonic() - begun < 4, "it was found by a heartbeat"
+
+
 def test_who_waits_is_woken_also_after_the_connection_broke(bus: Bus, hand: Hand, postgres: str) -> None:
     with ThreadPoolExecutor(1) as pool, listening() as listens, Bus.open(postgres) as other:
         waiting = pool.submit(lambda: (backend(bus), bus.receive("a", wait=30)))
