@@ -927,6 +927,7 @@ begin
 end $$;
 create function payload_checks() returns void language plpgsql set search_path from current as $$
 begin
+  lock table message_types in share update exclusive mode;  -- of several who add types, each knows those before it
   execute format($make$
     create or replace function payload_breaks(of_type text, document jsonb) returns boolean language plpgsql immutable
     as $check$ begin %s return jsonb_typeof(document) <> 'object'; end $check$ $make$, payload_choice(array(

@@ -910,6 +910,19 @@ def test_tasks_wait_also_where_the_server_has_no_connection_to_listen_on(
     assert asyncio.run(main()) == list(range(1, 13))
 
 
+def test_of_several_who_add_types_at_once_none_is_refused_and_each_schema_holds(bus: Bus, postgres: str) -> None:
+    def add(name: str) -> None:
+        with Bus.open(postgres) as mine:
+            for number in range(5):
+                mine.types_add("message", f"{name}{number}", schema={"properties": {"at": {"type": "string"}}})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, "abcd"))
+    for name in [f"{name}{number}" for name in "abcd" for number in range(5)]:
+        with refused("invalid_payload", 65):
+            bus.send("boss", "a", name, {"at": 7})
+
+
 def test_a_connection_that_waited_may_change_types(bus: Bus) -> None:
     for _ in range(2):
         assert bus.receive("a", wait=0.01) == []
