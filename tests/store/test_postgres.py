@@ -532,6 +532,21 @@ def test_two_who_recover_at_once_have_one_effect(bus: Bus, hand: Hand, process: 
     assert sorted(one.result().failed for one in told) == [[], ["dead"]]
 
 
+def test_agents_that_move_between_sessions_do_not_wait_in_a_circle(bus: Bus, hand: Hand) -> None:
+    """Neither for each other nor for who recovers one: sessions first, in the order of their ids."""
+    bus.register("a", type="milestone-executor", session="t")
+    agents, sessions = table(bus, "agent_registry"), table(bus, "coordination_sessions")
+    with ThreadPoolExecutor(1) as pool:
+        with hand.transaction():
+            hand.execute(f"select 1 from {sessions} where session_id = 's' for update")  # type: ignore[arg-type]
+            moving = pool.submit(bus.register, "a", type="milestone-executor", session="s")
+            until_they_wait_for_locks(bus, 1)
+            hand.execute(f"select 1 from {sessions} where session_id = 't' for update nowait")  # type: ignore[arg-type]
+            hand.execute(f"select 1 from {agents} where agent_id = 'a' for update nowait")  # type: ignore[arg-type]
+        assert moving.result().session_id == "s"
+    assert [bus.session_show(name).agent_count for name in "st"] == [3, 0]
+
+
 def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, hand: Hand) -> None:
     bus.send("boss", "a", TASK, {})
     bus.receive("a", lease=3600)

@@ -8,6 +8,12 @@ select :session, coalesce(:milestone, ''), coalesce(:operation, 'execution'), :n
 where not exists (select 1 from coordination_sessions where session_id = :session)
 on conflict (session_id) do nothing;
 
+/*postgres
+-- An agent that moves is counted in two sessions: in the order of their ids, and before itself, as who recovers one does.
+select c.session_id from agent_registry r join coordination_sessions c on c.session_id in (r.session_id, :session)
+where r.agent_id = :agent and r.session_id <> :session order by c.session_id for update of c;
+*/
+
 insert into agent_registry (agent_id, agent_type, milestone_id, session_id, capabilities, spawn_time, last_heartbeat,
   host, pid, pid_namespace, process_started_at, boot_id, command)
 values (:agent, :type, coalesce(:milestone, ''), :session, coalesce(:capabilities, '[]'), :now, :now,
