@@ -12,7 +12,7 @@ from bus.store.facts import Fact
 from bus.store.nap import Nap
 from bus.store.opening import Connection, connection
 from bus.store.routines import Listen, Sleep, carried_out
-from bus.store.url import MEMORY, Place
+from bus.store.url import MEMORY, Place, Server
 
 T = TypeVar("T")
 
@@ -89,6 +89,11 @@ class Store:
                 return bool(stop.value)
             finally:
                 self.asleep = False
+
+    def rest(self) -> None:
+        """This thread asks for nothing for a while: on a server, which has only so many, its connection goes back."""
+        if isinstance(self.url, Server):
+            self.close()
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""

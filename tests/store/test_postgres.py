@@ -20,6 +20,8 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
+from bus_client import Agent
+from bus_client.agent import RESTING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -30,6 +32,7 @@ from bus.errors import error
 from bus.models import Message
 from bus.store import postgres as store
 from bus.store import postgres_async, postgres_ear, postgres_rendering
+from bus.store.blocking import Store
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.postgres_async import Pool
 from bus.store.postgres_ear import Ear
@@ -900,6 +903,23 @@ def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(b
             until_they_wait_for_locks(bus, 1)
         assert redriven.result(20) == []
     assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "b")
+
+
+def test_the_keeper_of_an_agent_holds_no_connection_while_it_rests(
+    bus: Bus, hand: Hand, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server would have room for half as many agents, and the leases of the others would run out."""
+    rested, rest = threading.Event(), Store.rest
+    monkeypatch.setattr(Store, "rest", lambda store: (rest(store), rested.set()))
+    bus.config_set("heartbeat_interval", str(2 * RESTING))
+    with Agent("worker", type="validation", session="s", bus=f"{postgres}&application_name=waiter") as worker:
+        bus.send("boss", "worker", TASK, {})
+        worker.held.take(worker.receive(lease=0.2)[0])  # now the keeper has something to do
+        worker.held.drop("1.1")
+        assert rested.wait(20)
+        while hand.execute(f"select count(*) {WAITERS}").fetchone() != (1,):  # type: ignore[arg-type]
+            time.sleep(0.01)
+        assert worker.state.list() == []
 
 
 def test_tasks_wait_also_where_the_server_has_no_connection_to_listen_on(

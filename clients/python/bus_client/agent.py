@@ -25,6 +25,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 log = logging.getLogger("bus_client")
+RESTING = 2.0  # seconds for which a keeper that has nothing to do holds a connection to a server
 
 
 def _mine(method: Callable[Concatenate[Bus, str, P], T]) -> Callable[Concatenate[Identity, P], T]:
@@ -226,6 +227,8 @@ class Agent(Identity):
                     self._keep_lease(receipt, lease)
             except BusError as problem:
                 log.warning("agent %s: the heartbeat failed: %s", self.id, problem)
+            if self.held.due() > RESTING:
+                self.bus.store.rest()
 
     def _keep_lease(self, receipt: str, lease: float) -> None:
         try:
