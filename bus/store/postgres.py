@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.types.string import TextLoader
 
-from bus.errors import TryAgain, error
+from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Row
 from bus.store import postgres_schema
 from bus.store.facts import Fact
@@ -86,7 +86,7 @@ class Connection:
             except Lost as lost:
                 self._drop()
                 if time.monotonic() > deadline:
-                    raise error("unreachable", f"{self.url.path} can't be reached") from lost
+                    raise self._unreachable(lost) from lost
                 time.sleep(0.05)
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
@@ -101,7 +101,12 @@ class Connection:
         try:
             return Listening(self, bells)
         except Lost as lost:
-            raise error("unreachable", f"{self.url.path} can't be reached") from lost
+            raise self._unreachable(lost) from lost
+
+    def _unreachable(self, lost: Lost) -> BusError:
+        """What the server, or the network, said last, if anything."""
+        why = lost.__cause__
+        return why if isinstance(why, TryAgain) else error("unreachable", f"{self.url.path} can't be reached")
 
     def sound(self) -> bool:
         """Whether there is a connection that has not broken, as far as is known."""

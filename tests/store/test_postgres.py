@@ -743,6 +743,27 @@ def test_who_waits_is_woken_also_after_the_connection_broke(bus: Bus, hand: Hand
 WAITERS = "from pg_stat_activity where application_name = 'waiter'"
 
 
+@pytest.mark.parametrize("call", [lambda bus: bus.agents(), lambda bus: bus.receive("a", wait=1)])
+def test_who_can_not_connect_anew_is_told_what_the_server_says(
+    bus: Bus, hand: Hand, postgres: str, monkeypatch: pytest.MonkeyPatch, call: Callable[[Bus], object]
+) -> None:
+    """A password that was changed, or a server without a connection to spare, is not a network that is down."""
+    monkeypatch.setattr(store, "TIMEOUT", 0.0)
+    schema, role = table(bus, "x").partition(".")[0], f"agent_{os.getpid()}"
+    hand.execute(f"create role {role} login; grant all on schema {schema} to {role}")  # type: ignore[arg-type]
+    hand.execute(f"grant all on all tables in schema {schema} to {role}")  # type: ignore[arg-type]
+    try:
+        with Bus.open(f"{postgres}&user={role}") as mine:
+            mine.agents()
+            hand.execute(f"alter role {role} nologin")  # type: ignore[arg-type]
+            hand.execute("select pg_terminate_backend(%s, 5000)", [backend(mine)])
+            with pytest.raises(BusError, match="not permitted to log in") as caught:
+                call(mine)
+            assert caught.value.code == "unreachable"
+    finally:
+        hand.execute(f"drop owned by {role}; drop role {role}")  # type: ignore[arg-type]
+
+
 def test_a_connection_that_the_server_ends_is_not_asked(bus: Bus, hand: Hand) -> None:
     """It says so some milliseconds before it closes the line: what was sent meanwhile would have an unknown outcome."""
     connection = bus.store.connection()
