@@ -46,19 +46,21 @@ _bus_claim() {
   for _ in 1 2 3; do
     _bus_sql write "$_bus_verify.read messages/receive.sql
 $_bus_bury_damaged$3.read messages/holders.sql
-select 'damaged', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
-    # rank|id|record, and before them lines that begin with a word: damaged|id, and the holders
-    [[ $REPLY != *$'\n'*$'\n'* ]] || REPLY=$(LC_ALL=C sort -t'|' -k1,1g -k2,2n <<<"${REPLY%$'\n'}")
+select '!', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
+    # rank|id|record; !|id of what is damaged, which no agent is called; and the holders. What can't be sorted, for want of
+    # room, a process or the program, is handed out as it is: it may be acknowledged, and nobody would hear of it again.
+    [[ $REPLY != *$'\n'*$'\n'* ]] || ! _rest=$(printf %s "$REPLY" | LC_ALL=C sort -t'|' -k1,1g -k2,2n) || REPLY=$_rest
     _records=() _holders='' _damaged='|'
     _bus_parts "$REPLY" $'\n'
     for _row in ${_parts[@]+"${_parts[@]}"}; do
+      [[ $_row != '!|'* ]] || _damaged+="${_row#*|}|"
+    done
+    for _row in ${_parts[@]+"${_parts[@]}"}; do
       _rest=${_row#*|}
-      if [[ $_row == 'damaged|'* ]]; then
-        _damaged+="$_rest|"
-      elif [[ ${_rest#*|} != '{'* ]]; then
+      if [[ ${_rest#*|} == '{'* ]]; then
+        [[ $_damaged == *"|${_rest%%|*}|"* ]] || _records+=("${_rest#*|}")
+      elif [[ $_row != '!|'* ]]; then
         _holders+=$_row$'\n'
-      elif [[ $_damaged != *"|${_rest%%|*}|"* ]]; then
-        _records+=("${_rest#*|}")
       fi
     done
     ((${#_records[@]} == 0)) || return 0

@@ -20,6 +20,7 @@ import pytest
 
 from bus import Bus
 from tests.clients.conftest import FUNCTIONS, Shell
+from tests.conformance.test_digests import damage
 
 FILE = Path(".milestones/coordination.db")
 FLOCK = shutil.which("flock")
@@ -243,6 +244,17 @@ def test_a_lease_is_some_time_and_not_for_ever(shell: Shell, bus: Bus, duration:
     assert bus.message(1).status == "ready"
 
 
+def test_the_dead_are_found_whatever_they_were_called(shell: Shell, bus: Bus) -> None:
+    """Also by the word for what is damaged."""
+    bus.register("damaged", type="milestone-executor", session="s", pid=os.getpid())
+    bus.send("boss", "@milestone-executor", "task_assignment", {})
+    bus.receive("damaged", lease="1h")
+    subprocess.run(
+        ["sqlite3", FILE, "update agent_registry set process_started_at = 1 where pid is not null"], check=True
+    )
+    assert shell("receive_agent_message one | jq -r .receipt") == "1.2\n"
+
+
 def test_registering_again_keeps_what_is_not_said(shell: Shell, bus: Bus) -> None:
     shell("register_agent one milestone-executor m s '[\"bash\"]'; register_agent one milestone-executor m t")
     (agent,) = bus.agents(session="t")
@@ -404,6 +416,18 @@ def test_ranks_are_sorted_by_their_points_whatever_the_locale(shell: Shell, bus:
         bus.send("boss", "one", "task_assignment", {})
     shell("PATH=$PWD/bin:$PATH; unset LC_ALL; get_agent_messages one true >taken")
     assert (tmp_path / "locale").read_text() == "C\n"
+
+
+@only_sqlite3
+def test_what_cant_be_sorted_is_handed_out_all_the_same(shell: Shell, bus: Bus, tmp_path: Path) -> None:
+    """It is acknowledged: nobody would hear of it again. What is damaged is known in whatever order it comes."""
+    _program(tmp_path, "sort", "exit 2")
+    for _ in range(3):
+        bus.send("boss", "one", "task_assignment", {})
+    damage(bus, 2)
+    taken = shell("PATH=$PWD/bin:$PATH; get_agent_messages one true | jq -c 'map(.id) | sort'")
+    assert taken == "[1,3]\n"
+    assert [bus.message(id).status for id in (1, 2, 3)] == ["acknowledged", "dead", "acknowledged"]
 
 
 @only_sqlite3
