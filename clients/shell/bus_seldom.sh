@@ -25,6 +25,7 @@ _bus_explain() {
   _line=${_line##*$'\n'}
   [[ $_line != *"unable to open database"* ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be opened" "check the permissions of file and folder"; return; }
+  [[ $_line != *": No space left on device" ]] || { _bus_fail disk_full; return; } # what bash puts aside for a process to read
   [[ $_line =~ [Ee]rror[^:,]*[:,]\ (stepping,\ |in\ prepare,\ )?(.*)$ ]] ||
     { _bus_fail fault "SQLite failed: ${_line:-without a word}"; return; }
   _text=${BASH_REMATCH[2]}

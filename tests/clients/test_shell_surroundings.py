@@ -696,6 +696,7 @@ def test_a_checkpoint_is_made_under_an_odd_name(shell: Shell, tmp_path: Path, mo
         ('Error: unable to open database "x": unable to open database file', 66),
         ("Runtime error near line 5: attempt to write a readonly database (8)", 66),
         ("Runtime error near line 5: disk I/O error (10)", 70),
+        ("x: line 5: cannot create temp file for here-document: No space left on device", 75),
         ("Runtime error near line 5: lease_lost (19)", 76),
         ("Runtime error near line 5: CHECK constraint failed: invalid_priority (19)", 65),
         ("Runtime error near line 5: cannot store TEXT value in INTEGER column agent_messages.priority (19)", 65),
