@@ -13,6 +13,10 @@
 # What bash reads costs time, so that this file has what every script needs. The functions that are declared in a line
 # come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
 
+case ${BASH_VERSION-} in
+  [4-9]* | [1-9][0-9]*) ;;
+  *) echo "bus: these functions need bash 4.2 or newer; source them there" >&2; return 64 ;;
+esac
 _bus_here=${BASH_SOURCE[0]}
 [[ ! -L $_bus_here ]] || _bus_here=$(readlink -f -- "$_bus_here")
 [[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
@@ -102,7 +106,7 @@ _bus_locate() {
   _file=${_file#sqlite:///}
   # Other schemes, and what means something in a file: URI.
   [[ -n $_file && $_file != *[?%#]* && $_file != sqlite:* && $_file != *://* && $_file != [~:]* &&
-    ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] || return $_bus_elsewhere
+    ${BUS_SHELL_VIA:-sqlite3} == sqlite3 ]] || return "$_bus_elsewhere"
   [[ $_file != */../* ]] || _bus_upward
   [[ $_file == /* ]] || _file=$PWD/$_file
   _bus_file=$_file
@@ -172,8 +176,8 @@ _bus_sql() {
   for ((_at = 3; _at < $#; _at += 2)); do
     _key=${!_at} _value=$((_at + 1))
     REPLY=${!_value}
-    [[ $_key != *:json ]] || _bus_document "$REPLY" || return $_bus_elsewhere
-    [[ $_key == *'#' ]] || _bus_literal "$REPLY" || return $_bus_elsewhere
+    [[ $_key != *:json ]] || _bus_document "$REPLY" || return "$_bus_elsewhere"
+    [[ $_key == *'#' ]] || _bus_literal "$REPLY" || return "$_bus_elsewhere"
     _rows+="), (':${_key%%[#:]*}', $REPLY"
   done
   # Under two names it would have two WALs, and lose what is written through the other one. A WAL beside it says that this

@@ -13,9 +13,11 @@ _bus_duration() {
   REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$_factor"
 }
 
-# _bus_receipt TEXT: whether it can be one.
+# _bus_receipt TEXT: whether it can be one. A caller may have it from a =~, and want the rest of BASH_REMATCH, too.
 _bus_receipt() {
-  [[ $1 =~ ^[0-9]{1,18}\.[0-9]{1,18}$ ]] || _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
+  local _id=${1%.*}
+  [[ $1 == [0-9]*.[0-9]* && ${1/.} != *[!0123456789]* ]] && ((${#_id} <= 18 && ${#1} - ${#_id} <= 19)) ||
+    _bus_fail usage "not a receipt: ${1:0:40}" "a receipt looks like 42.3"
 }
 
 # Of what is handed out while this trigger is there: whether it is what was sent.
@@ -114,7 +116,7 @@ receive_agent_message() {
   local REPLY IFS=' ' _status=$_bus_elsewhere
   local -a _records=() _lease=()
   [[ -z ${2:-} ]] || { _bus_duration "$2" && _lease=(lease# "$REPLY"); } || return
-  [[ ! ${2:-1} =~ ^0*(\.(0*(m|h|d)|(000[0-9]*|0{0,2})s?|[0-9]*ms)|(ms|s|m|h|d)?)$ ]] ||
+  [[ -z ${2:-} || ! $2 =~ ^0*(\.(0*(m|h|d)|(000[0-9]*|0{0,2})s?|[0-9]*ms)|(ms|s|m|h|d)?)$ ]] ||
     { _bus_fail usage "a lease of no time is no lease" "give at least 0.001 seconds"; return; }
   [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${_lease[@]+"${_lease[@]}"} && _status=0 || _status=$?; }
   ((_status != 1)) || return 1
@@ -139,8 +141,8 @@ ack_agent_message() {
 # release_agent_message RECEIPT [DELAY]
 release_agent_message() {
   _bus_arguments 1 2 "RECEIPT [DELAY]" "$@" && _bus_receipt "$1" || return
-  local REPLY
-  _bus_duration "${2:-0}" || return
+  local REPLY=0
+  [[ -z ${2:-} ]] || _bus_duration "$2" || return
   _bus_sql write '.read messages/release.sql' receipts "[\"$1\"]" delay# "$REPLY" ||
     { _bus_else $? "" release --delay "${2:-0}" "$1"; return; }
   _bus_ring "$REPLY"

@@ -70,6 +70,34 @@ def test_the_callers_read_only_variables_are_in_nobodys_way(shell: Shell, tmp_pa
     shell(f"readonly {'=mine '.join(words)}=mine\n{{ {EVERY_FUNCTION} }} >output")
 
 
+def test_what_a_caller_has_matched_outlives_the_receipt_in_it(shell: Shell) -> None:
+    script = """
+    send_agent_message boss one task_assignment '{}' >/dev/null
+    for call in 'release_agent_message "${BASH_REMATCH[2]}"' 'ack_agent_message "${BASH_REMATCH[2]}"'; do
+      receive_agent_message one >message
+      [[ $(<message) =~ \\"id\\":([0-9]+).*\\"receipt\\":\\"([^\\"]+) ]]
+      eval "$call"
+      echo "${BASH_REMATCH[1]}"
+    done
+    """
+    assert shell(script) == "1\n1\n"
+
+
+@pytest.mark.parametrize("receipt", ["1", "1.", ".1", "1.1.1", "1.1 ", "1.x", "1" * 19 + ".1", "1." + "1" * 19, "-1.1"])
+def test_what_can_be_no_receipt_is_refused(shell: Shell, receipt: str) -> None:
+    shell('ack_agent_message "$1"', receipt, status=64)
+
+
+@pytest.mark.parametrize("other", ["dash", "zsh"])
+def test_another_shell_is_told_that_bash_is_needed(other: str) -> None:
+    if shutil.which(other) is None:
+        pytest.skip(f"there is no {other}")
+    done = subprocess.run([other, "-c", f'. "{FUNCTIONS}"; echo $?'], capture_output=True, text=True, check=False)
+    assert done.stdout == "64\n"
+    assert done.stderr.startswith("bus: these functions need bash")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_loop_keeps_its_input(shell: Shell) -> None:
     script = 'while read -r word; do save_agent_state one "$word" "$word"; load_agent_state one "$word"; done'
     assert shell(f"printf 'a\\nb\\nc\\n' | {{ {script}; }}") == "a\nb\nc\n"
