@@ -1,5 +1,6 @@
 """The wheel carries all that it needs; an editable install uses the files of the tree."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,28 @@ def test_an_editable_install_uses_the_files_of_the_tree() -> None:
 def test_no_library_is_allowed_with_which_the_bus_does_not_work(library: str, bounds: str) -> None:
     project = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]
     assert f"{library}{bounds}" in project["dependencies"] + project["optional-dependencies"]["postgres"]
+
+
+def test_the_command_of_a_checkout_takes_no_module_of_its_callers(tmp_path: Path) -> None:
+    """A project with a package of that name in PYTHONPATH: a traceback, and 1, which is "no message"."""
+    tree, theirs = tmp_path / "tree", tmp_path / "theirs"
+    for place in ("bin", ".venv/bin"):
+        (tree / place).mkdir(parents=True)
+    for file in ("bin/bus", "bin/python.sh", "pyproject.toml"):
+        shutil.copy(TREE / file, tree / file)
+    script = f"#!{sys.executable}\nimport sys\nfrom bus_cli.__main__ import main\nsys.exit(main())\n"
+    (tree / ".venv/bin/bus").write_text(script)
+    (tree / ".venv/bin/bus").chmod(0o700)
+    (tree / ".venv/bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tree / ".venv/bin/python").chmod(0o700)
+    wanted = subprocess.run(["bash", "-c", 'cksum <"$0"', TREE / "pyproject.toml"], capture_output=True, text=True)
+    (tree / ".venv/stamp").write_text(f"{wanted.stdout.strip()} {tree} \n")
+    (theirs / "bus").mkdir(parents=True)
+    (theirs / "bus/__init__.py").write_text("")
+    surroundings = {**os.environ, "PYTHONPATH": str(theirs), "PYTHONUTF8": "0"}
+    for arguments in (["init"], ["monitor", "--detach"], ["monitor", "--stop"], ["receive", "one"]):
+        done = subprocess.run(
+            [tree / "bin/bus", *arguments], cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == (66 if "one" in arguments else 0), done.stderr
+    assert done.stderr == "bus: no such agent: one; register it with `bus register`\n"

@@ -187,7 +187,7 @@ def _detach(out: Output, interval: str) -> int:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which the monitor would inherit, and --stop needs
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bus_cli", *arguments],
+        [sys.executable, "-EP" if sys.flags.ignore_environment else "-P", "-m", "bus_cli", *arguments],
         env={**os.environ, **({"BUS_URL": out.url} if out.url else {})},  # everybody can read its arguments
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -16,7 +16,8 @@ COORDINATOR = "coordinator"
 TYPE = "milestone-executor"
 KINDS = {"executor-1": "python", "executor-2": "bash", "executor-3": "bash"}
 VICTIM = "executor-3"
-PYTHON = (sys.executable, "-P")  # a bus.py in the folder where the demo is started is not ours
+# A bus.py in the folder where the demo is started is not ours, nor is one of PYTHONPATH where bin/bus left that out.
+PYTHON = (sys.executable, "-EP" if sys.flags.ignore_environment else "-P")
 
 
 class Team:
