@@ -10,6 +10,7 @@ from bus import digests
 from bus.models import Message, MessageStatus
 from bus.operation import Row
 
+ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 _MESSAGE = msgspec.json.Decoder(Message)
 
 
@@ -49,6 +50,13 @@ def acknowledged(message: Message) -> Message:
     return msgspec.structs.replace(
         message, status=MessageStatus.ACKNOWLEDGED, acknowledged_at=message.delivered_at, due_at=None
     )
+
+
+def buried_if_expired(found: Message, now: float) -> Message:
+    """As whoever receives next would make it; while `leased_by` stands, its holder may still acknowledge it."""
+    if found.status in ENDED or found.leased_by or not found.expires_at or found.expires_at.timestamp() > now:
+        return found
+    return msgspec.structs.replace(found, status=MessageStatus.DEAD, dead_reason="expired", due_at=None)
 
 
 def _shown(record: str) -> Message:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from bus import config, envelopes, inputs, liveness, messages, salvage, trace_context
+from bus import config, envelopes, inputs, liveness, salvage, trace_context
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import Lifecycle, Message
@@ -130,7 +130,7 @@ def _add_messages(found: Batch, rows: Iterable[Row]) -> None:
         sent = _sent(found.bus_id, row)
         found.message_id = row[0]
         found.sent.append(sent)
-        if sent.message.status in messages.ENDED and sent.message.delivery:
+        if sent.message.status in envelopes.ENDED and sent.message.delivery:
             found.processed.append(sent)
         if sent.message.status != "acknowledged":
             ended = sent.message.status == "dead"

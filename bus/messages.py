@@ -21,7 +21,6 @@ from bus.receipts import judged
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
 LATELY = 5.0  # seconds for which a claim is its holder's heartbeat
-ENDED = (MessageStatus.ACKNOWLEDGED, MessageStatus.DEAD)
 
 
 def send(
@@ -321,16 +320,16 @@ def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
     yield Ring([agents.ended(id) for (id,) in (yield from judged(name, parameters))])
 
 
-@looking
+@reading
 def message(id: int | str) -> Steps[Message]:
-    """One message as it stands. Raises `unknown_message`."""
+    """One message as it stands; one that expired is dead, also before a receiver finds it. Raises `unknown_message`."""
     rows = yield Query("messages/message", {"id": inputs.message_id(id)})
     if not rows:
         raise about(error("unknown_message"), {"id": id})
-    return envelopes.decode(rows)[0]
+    return (yield from _told(rows))[0]
 
 
-@looking
+@reading
 def messages(
     *,
     to: str | None = None,
@@ -343,7 +342,7 @@ def messages(
     if status is not None and status not in tuple(MessageStatus):
         raise error("invalid_status", f"no message has the status {str(status)[:40]!r}", ", ".join(MessageStatus))
     parameters = {"from": inputs.chosen(sender), "status": status, **inputs.page(limit, to=to, session=session)}
-    return envelopes.decode((yield Query("messages/messages", parameters)))
+    return (yield from _told((yield Query("messages/messages", parameters))))
 
 
 @looking
@@ -352,10 +351,10 @@ def pending(agent: str, *, limit: int = 10_000) -> Steps[list[Message]]:
     return envelopes.decode((yield Query("messages/pending", inputs.page(limit, agent=inputs.name(agent)))))
 
 
-@looking
+@reading
 def dead(*, session: str | None = None, limit: int = 10_000) -> Steps[list[Message]]:
     """The dead messages, oldest first, each with its `dead_reason`."""
-    return envelopes.decode((yield Query("messages/dead", inputs.page(limit, session=session))))
+    return (yield from _told((yield Query("messages/dead", inputs.page(limit, session=session)))))
 
 
 def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:
@@ -374,17 +373,16 @@ def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
 
 
 def wait_ended(id: int | str, *, wait: Duration) -> Routine[Message]:
-    """Wait until a message is acknowledged or dead, at most so long; the message as it then stands.
+    """Wait until a message is acknowledged or dead, at most so long; the message as it then stands, see `message`.
 
-    One that expired while nobody held it is told as dead, also before a receiver finds it and buries it. Raises
-    `unknown_message`.
+    Raises `unknown_message`.
     """
     end = clock.monotonic() + (inputs.duration(wait) or 0)
     while True:
         now: float = yield _now()
-        found = _buried_if_expired((yield message(id)), now)
+        found: Message = yield message(id)
         left = end - clock.monotonic()
-        if found.status in ENDED or left <= 0:
+        if found.status in envelopes.ENDED or left <= 0:
             return found
         expires = found.expires_at.timestamp() - now if found.expires_at else 0
         yield Pause([agents.ended(found.id)], min(left, expires) if expires > 0 else left)
@@ -393,8 +391,6 @@ def wait_ended(id: int | str, *, wait: Duration) -> Routine[Message]:
 _now = reading(config.now)
 
 
-def _buried_if_expired(found: Message, now: float) -> Message:
-    """As whoever receives next would make it; while `leased_by` stands, its holder may still acknowledge it."""
-    if found.status in ENDED or found.leased_by or not found.expires_at or found.expires_at.timestamp() > now:
-        return found
-    return msgspec.structs.replace(found, status=MessageStatus.DEAD, dead_reason="expired", due_at=None)
+def _told(rows: list[Row]) -> Steps[list[Message]]:
+    now = yield from config.now()
+    return [envelopes.buried_if_expired(found, now) for found in envelopes.decode(rows)]

@@ -417,10 +417,10 @@ def test_no_setting_of_the_lease_stops_a_receive(team: Bus, setting: str) -> Non
 
 @pytest.mark.parametrize("seconds", [5e-324, 1e-7, 0.0004, 100 * 366 * 86400.0])
 def test_the_shortest_and_the_longest_times_are_kept(team: Bus, seconds: float) -> None:
-    id = send(team, delay=seconds, expires=seconds)
-    found = team.message(id)
-    assert found.due_at
-    assert (found.due_at - found.created_at).total_seconds() == pytest.approx(seconds, abs=0.002)
+    delayed, expiring = team.message(send(team, delay=seconds)), team.message(send(team, expires=seconds))
+    for found, moment in ((delayed, delayed.due_at), (expiring, expiring.expires_at)):
+        assert moment
+        assert (moment - found.created_at).total_seconds() == pytest.approx(seconds, abs=0.002)
 
 
 def test_acknowledged_is_final(team: Bus) -> None:

@@ -282,10 +282,18 @@ def test_what_expired_unseen_is_over(team: Bus) -> None:
     with clock.moved(61):
         for id in (lapsed, scheduled, other):
             assert team.wait_ended(id, wait=0).dead_reason == "expired"
+            assert team.message(id).status == "dead"
             with refused("already_ended", 76):
                 team.cancel(id)
+        assert [message.id for message in team.dead()] == [lapsed, scheduled, other]
+        assert {message.dead_reason for message in team.dead(session="s")} == {"expired"}
+        assert team.dead(session="t") == team.messages(status="ready") == []
+        assert [message.id for message in team.messages(status="dead")] == [other, scheduled, lapsed]
+        assert (team.status()["messages"], team.status()["oldest_ready"]) == ({"dead": 3}, None)
         assert team.redrive([lapsed, scheduled]) == [lapsed, scheduled]
-        assert [message.id for message in team.receive("one", limit=9)] == [lapsed, scheduled]
+        assert team.redrive(session="t") == []
+        assert team.redrive() == [other]
+        assert [message.id for message in team.receive("one", limit=9)] == [lapsed, scheduled, other]
 
 
 def test_what_expired_in_the_hands_of_one_who_may_still_acknowledge_it_is_not_over(team: Bus) -> None:

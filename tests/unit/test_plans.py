@@ -24,7 +24,7 @@ TIMERS, DEAD, READY, OPEN = (
 WHOLE = {
     "the caller asks for all there are": {
         "agents/agents": {AGENTS, SORT}, "sessions/list": {SESSIONS, SORT}, "milestones/list": {"milestones", SORT},
-        "messages/digests": {MESSAGES}, "messages/dead": {DEAD}, "messages/redrive": {DEAD},
+        "messages/digests": {MESSAGES}, "messages/dead": {DEAD, TIMERS}, "messages/redrive": {DEAD, TIMERS},
         "recovery/leases": {TIMERS}, "recovery/holders": {TIMERS}, "lifecycle/open": {OPEN},
     },
     "from one id on, or from the newest, until the limit is reached": {

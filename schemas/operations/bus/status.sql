@@ -3,8 +3,13 @@
 select json_object(
   'sessions', (select json_group_object(status, n) from (select status, count(*) as n from coordination_sessions group by status) counted),
   'agents', (select json_group_object(status, n) from (select status, count(*) as n from agent_registry group by status) counted),
-  'messages', (select json_group_object(status, n) from (select status, count(*) as n from agent_messages group by status) counted),
-  'oldest_ready', (select replace(min(created_at), ' ', 'T') || 'Z' from agent_messages where status = 'ready'),
+  'messages', (select json_group_object(status, n) from (
+    select case
+      when expires_at <= :now and status in ('scheduled', 'ready') and leased_by is null then 'dead' else status end as status,
+      count(*) as n
+    from agent_messages group by 1) counted),
+  'oldest_ready', (select replace(min(created_at), ' ', 'T') || 'Z' from agent_messages
+    where status = 'ready' and (expires_at is null or expires_at > :now)),
   'state_keys', (select count(*) from agent_state where expires_at is null or expires_at > :now),
   'checkpoints', (select count(*) from agent_checkpoints),
   'milestones', (select count(*) from (

@@ -1,5 +1,8 @@
--- The newest :limit messages that match, newest first; a filter that is null lets everything pass.
+-- The newest :limit messages that match, newest first; a filter that is null lets everything pass. What expired while
+-- nobody held it is dead, though no receiver has buried it yet.
 select record from message_records
 where (:to is null or to_agent = :to) and (:from is null or from_agent = :from)
-  and (:status is null or status = :status) and (:session is null or session_id = :session)
+  and (:status is null or :status = case
+    when expires_at <= :now and status in ('scheduled', 'ready') and leased_by is null then 'dead' else status end)
+  and (:session is null or session_id = :session)
 order by id desc limit :limit;
