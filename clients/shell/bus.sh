@@ -154,6 +154,10 @@ _bus_document() {
 
 # --- running the SQL files --------------------------------------------------------------------------------------------
 
+# Whether the shell sees bytes, and not signs of several. Where LC_ALL names a locale that is not there it does, and would
+# complain each time that a function sets that back: so it is set only where it matters.
+_bus_bytes() { [[ é == ?? && $'\xe9' != [[:alpha:]] ]]; }
+
 # _bus_sql write|read SCRIPT [KEY TEXT | KEY:json JSON | KEY# SQL]…: runs a script of sqlite3 in one transaction, in the
 # folder of the operations, with parameters; the output, whole, in REPLY. Only a bus of this version is touched, and only
 # by a SQLite that knows what it needs. Returns _bus_elsewhere where the bus command must do it.
@@ -166,7 +170,8 @@ _bus_document() {
 # newlines at the end of what comes before it. The exit by a status of its own says that the script came to its end; the
 # schema is not taken down piece by piece then.
 _bus_sql() {
-  local LC_ALL=C _script=$2 _rows _big='' _at _key _value _begin='begin;' _names='' _checkpoint='' _ring='' _size _output _status=0
+  _bus_bytes || local LC_ALL=C
+  local _script=$2 _rows _big='' _at _key _value _begin='begin;' _names='' _checkpoint='' _ring='' _size _output _status=0
   local _began=${SECONDS:-0} # a caller may have unset it
   local _operations=${_bus_schemas//\\/\\\\}/operations
   _operations=${_operations//\"/\\\"}
@@ -195,7 +200,7 @@ _bus_sql() {
   fi
   _output=$(
     umask 077
-    export LC_ALL
+    export LC_ALL=C
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
     [[ -z $_big ]] || exec 3<<<"$_big" || exit
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
@@ -235,7 +240,8 @@ _bus_hangs() {
 
 # _bus_ring "ID|ADDRESS…": wakes whoever waits at these addresses; see bus/store/doorbell.py.
 _bus_ring() {
-  local _rows=$1 _bell LC_ALL=C
+  _bus_bytes || local LC_ALL=C
+  local _rows=$1 _bell
   while [[ $_rows == *'|'* ]]; do
     _bell=${_rows%%$'\n'*}'|' _rows=${_rows#"${_rows%%$'\n'*}"}
     _rows=${_rows#$'\n'} _bell=${_bell#*'|'}

@@ -43,7 +43,8 @@ where id in (select id from taken where not damaged);
 # _bus_claim ID LIMIT SCRIPT PARAMETER…: the messages that are leased, in their order, in `_records`, after the script has
 # done its part; 1 when there is none, not even after the leases of the dead came back.
 _bus_claim() {
-  local LC_ALL=C _row _rest _holders _damaged
+  _bus_bytes || local LC_ALL=C
+  local _row _rest _holders _damaged
   local -a _parts
   for _ in 1 2 3; do
     _bus_sql write "$_bus_verify.read messages/receive.sql
@@ -88,7 +89,8 @@ _bus_acknowledged() {
 # get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
 get_agent_messages() {
   _bus_arguments 1 2 "ID [true]" "$@" || return
-  local REPLY _status=0 _record _id LC_ALL=C
+  _bus_bytes || local LC_ALL=C
+  local REPLY _status=0 _record _id
   local -a _records=() _taken=() _parts=()
   if [[ ${2:-} != true ]]; then
     _bus_sql read '.read messages/pending.sql' agent "$1" limit# 10000 ||

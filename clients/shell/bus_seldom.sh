@@ -5,7 +5,8 @@
 
 # _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
 _bus_fail() {
-  local LC_ALL=C _code _status _message _hint _line # in C, bytes are seen: no control, bidi or invisible sign gets through
+  _bus_bytes || local LC_ALL=C # bytes are seen: no control, bidi or invisible sign gets through
+  local _code _status _message _hint _line
   while IFS=$'\t' read -r _code _status _message _hint; do
     [[ $_code == "$1" ]] || continue
     _line="${2:-$_message}; ${3:-$_hint}"
@@ -244,7 +245,8 @@ _bus_checkpoint_type() { [[ $1 == @(manual|automatic|phase_completion|error_reco
 # create_agent_checkpoint ID [TYPE] [SNAPSHOT_JSON] [FILE…]: prints its id
 create_agent_checkpoint() {
   _bus_arguments 1 9999 "ID [TYPE] [SNAPSHOT_JSON] [FILE...]" "$@" || return
-  local REPLY LC_ALL=C _rows _big=x _file _files='' _snapshot=${3-} _path _digest _size
+  _bus_bytes || local LC_ALL=C
+  local REPLY _rows _big=x _file _files='' _snapshot=${3-} _path _digest _size
   local -a _options=()
   [[ -n $_snapshot ]] || _snapshot='{}'
   for _file in "${@:4}"; do

@@ -447,6 +447,25 @@ def test_ranks_are_sorted_by_their_points_whatever_the_locale(shell: Shell, bus:
 
 
 @only_sqlite3
+def test_a_locale_that_is_not_there_is_not_complained_of_at_each_call(shell: Shell) -> None:
+    done = shell(
+        """
+        LC_ALL=C; { LC_ALL=nowhere.UTF-8; } 2>/dev/null # as a shell that was started with it
+        { save_agent_state one k é
+          send_agent_message boss one task_assignment '{"phase": "é"}'
+          receipt=$(receive_agent_message one | jq -r .receipt)
+          ack_agent_message "$receipt"
+          get_agent_messages one true
+          load_agent_state one missing || :
+          ack_agent_message 9.9 || :
+        } 2>&1 >/dev/null
+        load_agent_state one k
+        """
+    )
+    assert done == "bus: no such message; see `bus messages`\né\n"
+
+
+@only_sqlite3
 def test_what_cant_be_sorted_is_handed_out_all_the_same(shell: Shell, bus: Bus, tmp_path: Path) -> None:
     """It is acknowledged: nobody would hear of it again. What is damaged is known in whatever order it comes."""
     _program(tmp_path, "sort", "exit 2")
