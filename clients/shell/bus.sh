@@ -156,7 +156,7 @@ _bus_document() {
 
 # Whether the shell sees bytes, and not signs of several. Where LC_ALL names a locale that is not there it does, and would
 # complain each time that a function sets that back: so it is set only where it matters.
-_bus_bytes() { [[ é == ?? && $'\xe9' != [[:alpha:]] ]]; }
+_bus_bytes() { [[ $'\xc3\xa9' == ?? && $'\xe9' != [[:alpha:]] ]]; }
 
 # _bus_sql write|read SCRIPT [KEY TEXT | KEY:json JSON | KEY# SQL]…: runs a script of sqlite3 in one transaction, in the
 # folder of the operations, with parameters; the output, whole, in REPLY. Only a bus of this version is touched, and only
