@@ -65,17 +65,15 @@ class Ear:
 
     def _work(self) -> None:
         woken = True
-        try:
-            while self._goes_on(woken):
-                woken = self._round()
-        finally:
-            if self._line:
-                self._line.connection.close()
+        while self._goes_on(woken):
+            woken = self._round()
 
     def _goes_on(self, woken: bool) -> bool:
         with self._turn:
             if self._closed or not (woken or self._guests):
-                self._thread = None
+                if self._line:
+                    self._line.connection.close()
+                self._line = self._thread = None
                 return False
         return True
 
@@ -92,8 +90,7 @@ class Ear:
                     guest.bell.ring()
             deaf = any(not guest.heard_on for guest in self._guests)
             limit = LOOK if deaf else None if self._guests else LINGER
-        sockets = [self._line.connection.driver().fileno()] if self._line and self._line.connection.sound() else []
-        return self._nudge.sleep(sockets, limit)
+        return self._nudge.sleep(self._line.socket if self._line else -1, limit)
 
     def _heard(self, bells: Set[str]) -> Set[str]:
         try:
@@ -162,10 +159,10 @@ class _Bell:
             while self._inside.recv(4096):
                 pass
 
-    def sleep(self, sockets: Sequence[int], seconds: float | None) -> bool:
-        """Sleep until it is rung, or one of these is readable, or the time is over; false then."""
+    def sleep(self, other: int, seconds: float | None) -> bool:
+        """Sleep until it is rung, or the other descriptor (-1: none) is readable, or the time is over; false then."""
         poll = select.poll()
-        for descriptor in (self._inside.fileno(), *sockets):
+        for descriptor in {self._inside.fileno(), other} - {-1}:
             poll.register(descriptor, select.POLLIN)
         woken = bool(poll.poll(None if seconds is None else seconds * 1000))
         self.quiet()

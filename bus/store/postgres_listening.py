@@ -27,11 +27,13 @@ _PASS = f"select bell, bell_channel(bell) from {_BELLS} where bell_pass(bell, $2
 
 class Line:
     """What a connection hears: the bells at which it listens, but for those that commits may still ring which began
-    before that. `number` is another one for each time that it connected."""
+    before that. `number` is another one for each time that it connected; `socket` is readable when there is something
+    to hear, or the connection is lost, and -1 when there is none."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.number = 0
+        self.socket = -1
         self._listens: Set[str] = frozenset()
         self._channels: dict[str, str] = {}
 
@@ -43,9 +45,11 @@ class Line:
         """Listen at these bells and no others; connect anew where the connection was lost. Raises `Lost`, and errors
         of the bus. What it can't listen at it does not hear."""
         try:
-            self.connection.driver()
-        except (Lost, BusError):
-            self._channels = {}
+            self.socket = self.connection.driver().fileno()
+        except (psycopg.Error, Lost, BusError) as problem:
+            self.socket, self._channels = -1, {}
+            if isinstance(problem, psycopg.Error):  # it was lost in that very moment
+                raise Lost from problem
             raise
         if self.number != self.connection.generation:
             self.number, self._listens, self._channels = self.connection.generation, frozenset(), {}
@@ -128,7 +132,7 @@ class Listening:
         before = self._line.number
         self._line.listen(self._bells)
         if self._line.number != before:
-            self._reach(self._line.connection.driver().fileno())
+            self._reach(self._line.socket)
         return self._line.number if self._bells <= self._line.heard else 0
 
     def _reach(self, descriptor: int) -> None:
