@@ -127,8 +127,12 @@ def _server(text: str) -> Server:
     options = [(unquote(pair.partition("=")[0]), pair) for pair in pairs]
     ours = {key: unquote(pair.partition("=")[2]) for key, pair in options if key in ("schema", "listen")}
     schema, listen = ours.get("schema", SCHEMA), ours.get("listen")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in (None, "yes", "no"):
-        raise error("usage", "the bus address has a bad option", "schema is a plain name, listen is yes or no")
+    if not re.fullmatch(r"(?!pg_)[A-Za-z_][A-Za-z0-9_]{0,62}", schema) or listen not in (None, "yes", "no"):
+        raise error(
+            "usage",
+            "the bus address has a bad option",
+            "schema is a plain name, not of the server's own (pg_), listen is yes or no",
+        )
     theirs = "&".join(pair for key, pair in options if key not in ours)
     shown = "&".join(f"{key}=***" if key in SECRET else pair for key, pair in options)
     user, at, host = parts.netloc.rpartition("@")

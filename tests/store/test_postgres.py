@@ -150,7 +150,7 @@ def test_a_server_is_found_by_the_options_of_its_address(path: str, server: str)
 
 @pytest.mark.parametrize(
     "text", ["postgresql://h/d?schema=a b", "postgresql://h/d?schema=", "postgresql://h/d?listen=maybe",
-             "postgresql://u:s3cr#3t@h/d", "postgresql://[::1/d", "postgresql://h/d?schema=" + "x" * 64,
+             "postgresql://u:s3cr#3t@h/d", "postgresql://[::1/d", "postgresql://h/d?schema=" + "x" * 64, "postgresql://h/d?schema=pg_x",
              "postgresql://u:s3cr/3t@h:1/d", "postgresql://u:s3cr?3t@h/d", "postgresql://u:s3cr@3t@h/d",
              "postgresql://s3cr:1/3t@h/d", "postgresql://s3cr:1?3=t@h/d", "postgresql:u:s3cr3t@h/d",
              "host=h user=u password=s3cr3t"],
