@@ -6,6 +6,7 @@ has written yet; and a later checkpoint leaves that out. Between the two looks i
 memory-mapped I/O drops its map there. The shim (shim.c) sleeps in it, so that the race is met many times a second.
 
 The bus checkpoints with the write lock held, and must lose nothing even so; the same without the lock must lose rows.
+Half the writers take no turns, as shells and a sqlite3 prompt do: the lock alone protects them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from bus import Bus
 from bus.errors import BusError
-from bus.store import facts
+from bus.store import facts, sqlite
 from bus.store.sqlite import Connection
 from tests.faults import invariants, work
 from tests.faults.crew import Crew
@@ -56,19 +58,21 @@ class Place(NamedTuple):
         return time.monotonic() > self.end
 
 
-def writer(here: Place, name: str, seed: int) -> None:
+def writer(here: Place, name: str, seed: int, turns: bool) -> None:
     """Write until the end, or until the bus refuses, as it does when what was there is not there any more."""
     try:
-        _writing(here, name, seed)
+        _writing(here, name, seed, turns)
     except BusError as problem:
         (here.folder / f"{name}.refused").write_text(f"{name} was told: {problem}", "utf-8")
 
 
-def _writing(here: Place, name: str, seed: int) -> None:
+def _writing(here: Place, name: str, seed: int, turns: bool) -> None:
     """Send in bursts, with pauses in which a checkpoint can copy all there is; sometimes take some."""
     journal, chance = Journal(here.folder / f"{name}.journal"), random.Random(seed)
     number = 0
     with Bus.open(here.url) as bus:
+        if not turns:
+            _without_turns(bus.store.connection())
         bus.register(name, type=work.EXECUTOR, session=work.SESSION)
         while not here.over():
             for _ in range(chance.choice((1, 1, 2, 8, 20))):
@@ -82,6 +86,12 @@ def _writing(here: Place, name: str, seed: int) -> None:
                     bus.ack(message.receipt or "")
                     journal.acknowledge(message.receipt)
             time.sleep(chance.random() * 0.01)
+
+
+def _without_turns(connection: Connection) -> None:
+    if connection._turnstile:
+        connection._turnstile.close()
+    connection._turnstile = None
 
 
 class Sleepy:
@@ -153,7 +163,8 @@ def race(seconds: float, seed: int, tidy: Tidy) -> tuple[int, int]:
             invariants.watch(bus)
         crew, chance = Crew(folder), random.Random(seed)
         for number in range(WRITERS):
-            crew.begin(f"writer-{number}", partial(writer, here, f"writer-{number}", chance.getrandbits(32)))
+            name, turns = f"writer-{number}", number % 2 == 0
+            crew.begin(name, partial(writer, here, name, chance.getrandbits(32), turns))
         for number in range(CHECKPOINTERS):
             name = f"checkpointer-{number}"
             crew.begin(name, partial(checkpointer, here, name, chance.getrandbits(32), tidy))
@@ -174,9 +185,14 @@ def run(size: int, seed: int) -> str:
     return shimmed("wal_reset", str(size), str(seed))
 
 
-def a_checkpoint_without_the_write_lock(seed: int) -> None:
+def a_checkpoint_without_turn_and_lock(seed: int) -> None:
     """Planted: checkpoints happen as they do in programs that know nothing of the bug."""
     shimmed("wal_reset", "3", str(seed), "unguarded")
+
+
+def a_checkpoint_without_the_write_lock(seed: int) -> None:
+    """Planted: who checkpoints has the turn to write, but not the write lock."""
+    shimmed("wal_reset", "3", str(seed), "unlocked")
 
 
 def a_row_that_goes_away(seed: int) -> None:
@@ -190,8 +206,14 @@ def removing(bus: Bus, sleepy: Sleepy) -> None:
         connection.execute("delete from agent_messages where id = 7 and id < (select max(id) from agent_messages)")
 
 
-CONTROLS = (a_row_that_goes_away, a_checkpoint_without_the_write_lock) if AFFECTED else (a_row_that_goes_away,)
-TIDY = {"": guarded, "unguarded": unguarded, "removing": removing}
+def unlocked(bus: Bus, sleepy: Sleepy) -> None:
+    with mock.patch.object(sqlite, "_bare", return_value=sqlite3.connect(":memory:")):  # the guard locks another file
+        guarded(bus, sleepy)
+
+
+RACES = (a_checkpoint_without_turn_and_lock, a_checkpoint_without_the_write_lock)
+CONTROLS = (a_row_that_goes_away, *(RACES if AFFECTED else ()))
+TIDY = {"": guarded, "unguarded": unguarded, "unlocked": unlocked, "removing": removing}
 
 
 def main(size: int, seed: int, defect: str = "") -> None:
