@@ -6,6 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -78,7 +79,25 @@ def to_yaml(milestone: Milestone) -> str:
     """A milestone as YAML, in ASCII."""
     import yaml
 
-    return str(yaml.safe_dump(document(milestone), sort_keys=False, allow_unicode=False))
+    return str(yaml.dump(document(milestone), Dumper=_dumper(), sort_keys=False, allow_unicode=False))
+
+
+@cache
+def _dumper() -> type[Any]:
+    """PyYAML's, which also quotes the text that readers other than PyYAML would take for something else: YAML 1.2 has
+    numbers such as 7e10 and 0o17, YAML 1.1 truth such as y."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    for tag, pattern, first in (
+        ("float", r"[-+]?(\.[0-9_]+|[0-9_]+(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$", "-+._0123456789"),
+        ("int", r"[-+]?0[box][0-9a-fA-F_]+$", "-+0"),
+        ("bool", r"[yYnN]$", "yYnN"),
+    ):
+        Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern, re.ASCII), list(first))
+    return Dumper
 
 
 def export(milestone: Milestone, folder: Path) -> tuple[Path, bool]:

@@ -50,6 +50,21 @@ def test_a_milestone_is_listed_shown_and_exported(url: str) -> None:
         assert datetime.fromisoformat(document[name]) == getattr(found, name)
 
 
+def test_text_stays_text_for_readers_of_every_yaml() -> None:
+    words = ["7e10", "12e5", "-1E+3", "1.e2", ".5", "0o17", "-0o17", "_", "y", "N", "yes", "017", "1:30", "~"]
+    plain = ["7e", "e5", "0q17", "ny", "1.2.3", "some words"]
+    data = {"words": words, "plain": plain, "12e5": 1, "numbers": [3, 1.5, 1e22, float(7), True, None]}
+    times = {"created_at": NOON, "updated_at": NOON}
+    milestone = Milestone(id="m", title="7e10", status="planned", priority=5, data=data, **times)
+    lines = milestones.to_yaml(milestone).splitlines()
+    assert "title: '7e10'" in lines
+    assert "'12e5': 1" in lines
+    assert [line for line in lines if line in [f"- {word}" for word in words]] == []
+    assert [line for line in lines if line in [f"- '{word}'" for word in words]] == [f"- '{word}'" for word in words]
+    assert [f"- {word}" for word in plain] == lines[lines.index("plain:") + 1 :][: len(plain)]
+    assert lines[lines.index("numbers:") + 1 :][:6] == ["- 3", "- 1.5", "- 1.0e+22", "- 7.0", "- true", "- null"]
+
+
 def test_an_export_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
     (tmp_path / "active" / "m.yaml").mkdir(parents=True)
     milestone = Milestone(id="m", title="M", status="planned", priority=5, data={}, created_at=NOON, updated_at=NOON)
