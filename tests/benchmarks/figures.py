@@ -86,6 +86,14 @@ def everybody() -> list[Contestant]:
     return [floor.FLOOR, ours.OURS, *peers.installed(), *servers.answering()]
 
 
+def named(names: str, known: Sequence[str]) -> set[str]:
+    """The names of a list such as `huey,litequeue`."""
+    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    if unknown := wanted - set(known):
+        raise SystemExit(f"there is no {', '.join(sorted(unknown))} here; there are {', '.join(known)}")
+    return wanted
+
+
 def ratio(values: Sequence[float], references: Sequence[float]) -> float:
     """The median of the ratios of each round, so that what slows a whole round down cancels out."""
     return statistics.median(value / reference for value, reference in zip(values, references, strict=True))

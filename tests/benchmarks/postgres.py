@@ -9,7 +9,6 @@ that a busy machine is busy for all. BUS_TEST_POSTGRES names another server than
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import multiprocessing
@@ -20,12 +19,15 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import psycopg
 
 from bus import Bus
 from tests import servers
+from tests.benchmarks import report
+from tests.benchmarks.figures import Figure, named, percentile
 
 TYPE = "milestone-executor"
 CROWD = 4  # processes on each side
@@ -365,30 +367,33 @@ def measure(url: str, rounds: int, count: int, names: list[str]) -> list[Rate]:
     return found
 
 
-def table(figures: list[Rate], wakes: list[float]) -> str:
-    """The figures as a Markdown table, each beside the floor of the same run."""
-    lines = ["| work | subject | messages/s | of the floor | target |", "|---|---|---|---|---|"]
-    for work, name, rate, share in figures:
-        target = f"≥ {TARGETS[work]}" if name == "agent-bus" else ""
-        lines.append(f"| {work} | {name} | {rate:,.0f} | {share:.2f} | {target} |")
-    for name, part in (("p50", 0.5), ("p99", 0.99)):
-        value = wakes[int(len(wakes) * part)] * 1000
-        lines.append(f"| wake-up {name} | agent-bus | {value:.2f} ms | | {'≤ 2 ms' if name == 'p50' else ''} |")
-    return "\n".join(lines)
+def figures(rates: list[Rate], wakes: list[float]) -> list[Figure]:
+    """The same as figures, each beside the floor of the same run."""
+    found = [
+        Figure(work, name, "server", rate, "messages/s", "floor", share, TARGETS[work] if name == "agent-bus" else None)
+        for work, name, rate, share in rates
+    ]
+    for name, part, target in (("wake-up p50", 0.5, 2.0), ("wake-up p99", 0.99, None)):
+        value = percentile(wakes, part) * 1000
+        found.append(Figure(name, "agent-bus", "server", value, "ms", target=target, least=False, samples=wakes))
+    return found
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.postgres", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=1000, help="messages a round; a crowd has twice as many")
-    parser.add_argument("--against", default=",".join(SUBJECTS), metavar="NAMES", help="who is measured")
-    given = parser.parse_args(arguments)
-    names = [name for name in SUBJECTS if name in given.against.split(",")]
-    named = os.environ.get("BUS_TEST_POSTGRES")
-    with servers.own(fsync="on", full_page_writes="on") if not named else _named(named) as server:
-        figures = measure(server.url, given.rounds, given.count, names)
-        print(table(figures, wake_ups(server.url, max(given.count // 8, 10))))
+def chosen(against: str) -> list[str]:
+    """The floor, the bus, and those of a list; all of none."""
+    wanted = named(against, list(SUBJECTS))
+    return [name for name, kind in SUBJECTS.items() if not wanted or name in wanted or issubclass(kind, Floor | Ours)]
+
+
+def run(names: list[str], count: int, kept: Path | None = None, rounds: int = 5) -> None:
+    """Measure and print; keep the figures in a file."""
+    known = os.environ.get("BUS_TEST_POSTGRES")
+    with servers.own(fsync="on", full_page_writes="on") if not known else _named(known) as server:
+        rates = measure(server.url, rounds, count, names)
+        found = figures(rates, wake_ups(server.url, max(count // 8, 10)))
+    print(report.table(found))
+    if kept:
+        report.save(found, kept)
 
 
 class _named:
@@ -402,7 +407,3 @@ class _named:
 
     def __exit__(self, *_: object) -> None:
         return None
-
-
-if __name__ == "__main__":
-    main()

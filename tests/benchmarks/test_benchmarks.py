@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import report, traffic
+from tests.benchmarks import postgres, report, traffic
+from tests.benchmarks.__main__ import NOT_ON_POSTGRES, main
 from tests.benchmarks.contestant import MODES
 from tests.benchmarks.figures import TINY, Figure, Run
 from tests.benchmarks.filled import SHAPES, fill
@@ -74,3 +75,38 @@ def test_works_are_chosen_by_name() -> None:
     assert set(WITH.values()) <= set(WORKS)
     with pytest.raises(SystemExit, match="there is no work W99"):
         chosen("W99")
+
+
+@pytest.mark.parametrize("name", NOT_ON_POSTGRES)
+def test_what_does_not_go_with_postgres_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"full": [], "synchronous": ["full"]}.get(name, ["W4"])
+    with pytest.raises(SystemExit):
+        main(["--postgres", f"--{name}", *value])
+    assert f"--{name} does not go with --postgres" in capsys.readouterr().err
+    assert not Path("W4").exists()
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--plot"], ["--folder"], ["--postgres", "--json"]])
+def test_what_can_not_be_written_is_said_before_anything_is_measured(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main([*options, str(tmp_path / "file" / "below")])
+    assert f"{tmp_path}/file/below can't be written: Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", [[], ["--postgres"]])
+def test_only_who_is_known_is_measured(where: list[str]) -> None:
+    with pytest.raises(SystemExit, match=r"there is no nosuch here; there are floor, .*agent-bus"):
+        main([*where, "--against", "nosuch, floor"])
+
+
+def test_postgres_has_figures_that_can_be_kept(tmp_path: Path) -> None:
+    rates = [postgres.Rate("crowd", "floor", 100.0, 1.0), postgres.Rate("crowd", "agent-bus", 95.0, 0.95)]
+    found = postgres.figures(rates, [0.001, 0.0015, 0.003])
+    report.save(found, tmp_path / "figures.json")
+    assert report.load(tmp_path / "figures.json")[1] == found
+    assert [figure.met for figure in found] == [None, True, True, None]
+    assert postgres.chosen("pgqueuer") == ["floor", "agent-bus", "agent-bus in a loop", "pgqueuer"]
+    assert postgres.chosen("") == list(postgres.SUBJECTS)
