@@ -46,6 +46,7 @@ class Receiver:
         self.complaint = ""
         self.again = "later"  # what it says of when
         self.endless = False
+        self.page: tuple[str, str] | None = None  # what it answers instead, and of which type
         self.arrived = threading.Condition()
         receiver = self
 
@@ -54,6 +55,9 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status, answer = receiver.take(self.path, dict(self.headers), body)
                 self.send_response(status)
+                if receiver.page:
+                    self.send_header("Content-Type", receiver.page[0])
+                    answer = receiver.page[1].encode()
                 if status in (301, 302):
                     self.send_header("Location", "/elsewhere")
                 if status == 503:
@@ -451,6 +455,43 @@ def test_spans_that_a_collector_did_not_want_are_said_and_not_sent_again(team: B
     receiver.complaint = "too old"
     done = subprocess.run([*BUS, "trace", "export", "--otlp", receiver.url], capture_output=True, check=True)
     assert b"1 spans were rejected: too old" in done.stderr
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_what_a_collector_did_not_want_may_be_said_in_json(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    receiver.page = (
+        "application/json; charset=utf-8",
+        '{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "old"}}',
+    )
+    done = subprocess.run([*BUS, "trace", "export", "--otlp", receiver.url], capture_output=True, check=True)
+    assert b"2 spans were rejected: old" in done.stderr
+    assert export(receiver) == "0 spans exported\n"
+
+
+def test_the_page_of_a_proxy_is_not_taken_for_a_collector(team: Bus, receiver: Receiver) -> None:
+    exchange(team)
+    receiver.page = "text/html; charset=utf-8", "<html>please log in</html>"
+    with refused("collector_refused", 65):
+        Collector(receiver.url, {}).take(ExportTraceServiceRequest())
+    export(receiver, status=65)
+    receiver.page = None
+    assert export(receiver) == "2 spans exported\n"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        ("text/html", ""), ("text/plain", "OK"), ("application/json", ""), ("application/json", "[" * 50_000),
+        ("application/json", '{"partialSuccess": {}, "own": 1}'), ("application/json", '{"partialSuccess": 7}'),
+    ],
+)  # fmt: skip
+def test_what_a_collector_says_in_words_of_its_own_is_a_yes(
+    page: tuple[str, str], team: Bus, receiver: Receiver
+) -> None:
+    exchange(team)
+    receiver.page = page
+    assert export(receiver) == "2 spans exported\n"
     assert export(receiver) == "0 spans exported\n"
 
 

@@ -13,6 +13,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -74,12 +75,30 @@ class Collector:
         request = urllib.request.Request(self._address, spans.SerializeToString(), self._headers, method="POST")
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return _complaint(_read(answer))
+                return self._complaint(answer.headers.get_content_type(), _read(answer))
         except urllib.error.HTTPError as problem:
             with problem:
                 raise self._refusal(problem) from problem
         except (OSError, HTTPException) as problem:
             raise NotNow(str(getattr(problem, "reason", problem))) from problem
+
+    def _complaint(self, kind: str, answer: bytes) -> str | None:
+        if kind == "text/html" and answer.strip():  # a proxy's page: what stands behind it has seen nothing
+            raise error(
+                "collector_refused", f"what is at {self.target} answers with a page (HTML), as no collector does"
+            )
+        response = ExportTraceServiceResponse()
+        try:
+            if kind == "application/json":
+                json_format.Parse(answer, response, ignore_unknown_fields=True)
+            else:
+                response.ParseFromString(answer)
+        except (DecodeError, json_format.ParseError, ValueError, RecursionError):
+            return None  # it took them, and says so in words of its own
+        partial = response.partial_success
+        if not partial.rejected_spans and not partial.error_message:
+            return None
+        return f"{partial.rejected_spans} spans were rejected: {partial.error_message}"
 
     def _refusal(self, problem: urllib.error.HTTPError) -> NotNow | BusError:
         words = f"{problem.code} {problem.reason}"
@@ -120,18 +139,6 @@ def _read(answer: HTTPResponse) -> bytes:
     while len(found) < LONGEST and clock.monotonic() < end and (chunk := answer.read1(LONGEST)):
         found += chunk
     return found
-
-
-def _complaint(answer: bytes) -> str | None:
-    response = ExportTraceServiceResponse()
-    try:
-        response.ParseFromString(answer)
-    except DecodeError:
-        return None  # it took them, and says so in words of its own
-    partial = response.partial_success
-    if not partial.rejected_spans and not partial.error_message:
-        return None
-    return f"{partial.rejected_spans} spans were rejected: {partial.error_message}"
 
 
 def _surrounding() -> dict[str, str]:
