@@ -13,6 +13,9 @@ from bus.reports import Velocity
 
 QUANTILES = (("0.5", "p50_duration_ms"), ("0.95", "p95_duration_ms"), ("0.99", "p99_duration_ms"))
 
+_UNSOUND = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_SHOWN = re.compile(r"\\u[0-9a-f]{4}")
+
 
 class Sample(NamedTuple):
     """One line: what follows the family's name, the labels and the number."""
@@ -123,5 +126,11 @@ def _samples(suffix: str, labels: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def _escaped(value: str) -> str:
-    sound = re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", "\ufffd", value.encode("utf-8", "replace").decode())
-    return sound.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return _sound(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _sound(value: str) -> str:
+    """With \\u001b for what parsers and terminals take ill. Two values stay two: two equal series would be refused."""
+    if not _UNSOUND.search(value) and not _SHOWN.search(value):
+        return value
+    return _UNSOUND.sub(lambda match: f"\\u{ord(match[0]):04x}", value.replace("\\", "\\\\"))

@@ -528,6 +528,16 @@ def test_no_label_moves_the_cursor(here: str) -> None:
     assert not set(bus("metrics")) & set("\x1b\r")
 
 
+def test_what_differs_in_control_characters_alone_are_two_labels(here: str) -> None:
+    types = ["x\x01", "x\x02", "x\\u0001", "x\\\x01", "x\\\\u0001", "x\ufffd", "x\x9b", "x\\y"]
+    with Bus.open(here) as opened:
+        for type in types:
+            opened.trace_spawn(type, "t", pid=os.getpid())
+    found = [sample.labels["agent_type"] for sample in families(bus("metrics"))["agent_bus_traced_agents"].samples]
+    assert len(set(found)) == len(found) == len(types)
+    assert {"x\\u0001", "x\\u0002", "x\ufffd", "x\\y"} < set(found)
+
+
 def test_top_shows_what_happens(here: str) -> None:
     with Bus.open(here) as opened:
         opened.register("anna", type="validation", session="s", pid=os.getpid())
