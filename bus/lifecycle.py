@@ -181,7 +181,7 @@ def enter(
         "session": session,
         "task": inputs.text(task or session),
         "priority": inputs.priority_text(priority),
-        "command": command or _shown(sys.orig_argv),
+        "command": command or shown(sys.orig_argv),
         "traced": traced(),
         "traceparent": trace_context.surrounding(),
         **liveness.identity(os.getpid())._asdict(),
@@ -285,8 +285,14 @@ def command_of(pid: int) -> str:
             if given or liveness.started_at(pid) is None:
                 break
             time.sleep(0.001)
-    return _shown([os.fsdecode(part) for part in given.split(b"\0")]) if given else ""
+    return shown([os.fsdecode(part) for part in given.split(b"\0")]) if given else ""
 
 
-def _shown(words: Sequence[str]) -> str:
-    return shlex.join(words).encode("utf-8", "replace").decode()
+def shown(words: Sequence[str]) -> str:
+    """A command line as a shell takes it."""
+    return readable(shlex.join(words))
+
+
+def readable(name: str) -> str:
+    """What the system gave as bytes, as text that can be kept: \\xe9 for what is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -89,6 +89,18 @@ def test_a_command_that_is_not_there_failed_and_never_ran(here: str) -> None:
     assert record(2)["exit_code"] == 126
 
 
+@pytest.mark.parametrize("options", [[], ["--session", "s"], ["--worktree", os.fsdecode(b"/caf\xe9")]])
+def test_names_that_are_not_utf_8_are_recorded_readably(here: str, options: list[str], tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    options = ["--type", "validation", "--task", "t", *options]
+    command = [*BUS, "run", *options, "--", "printf", "%s", os.fsdecode(b"a\xe9"), "€"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    assert done.stdout == b"a\xe9" + "€".encode()
+    assert record()["command"] == "printf %s 'a\\xe9' '€'"
+    assert record()["worktree_path"].endswith(r"/caf\xe9")
+
+
 def test_what_can_not_be_recorded_does_not_run(here: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     for status, options in ((65, ["--session", "s", "--type", "plumber"]), (65, ["--metadata", "{", "--type", "x"])):

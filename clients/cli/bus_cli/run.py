@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -55,9 +54,10 @@ class Run:
         self.bus = bus
         self.child = child
         self.session, self.type = options["session"], options["type"]
-        self.name, self.words = _shown(words[:1]), _shown(words)
+        self.name, self.words = lifecycle.shown(words[:1]), lifecycle.shown(words)
         self.parent = trace_context.parse(trace_context.surrounding())
-        told = {**options, "worktree": options["worktree"] or os.getcwd(), "traceparent": trace_context.surrounding()}
+        worktree = lifecycle.readable(options["worktree"] or os.getcwd())
+        told = {**options, "worktree": worktree, "traceparent": trace_context.surrounding()}
         launch = bus.trace_launch if self.session else _alone(bus)
         self.id, self.agent = launch(told.pop("type"), told.pop("task"), pid=child.pid, command=self.words, **told)
 
@@ -131,7 +131,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _shown(words: Sequence[str]) -> str:
-    return shlex.join(words).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
