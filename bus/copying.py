@@ -188,8 +188,6 @@ def put(spool: Spool, taken: list[Digest]) -> Steps[Copied]:
         yield Statement(payloads.drop(name))
     yield Query("copying/empty", {})
     for name, chunk in spool.chunks():
-        if name == "agent_coordination_config":
-            yield Query("copying/empty_config", {})
         columns = [column for _, column in TABLES[name].pairs()]
         with _naming(name):
             yield Load(f"copying/put_{name}", [dict(zip(columns, row, strict=True)) for row in chunk])

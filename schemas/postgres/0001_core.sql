@@ -326,6 +326,24 @@ end $$;
 create trigger agent_coordination_config_numbers before update of value on agent_coordination_config
 for each row execute function agent_coordination_config_numbers();
 
+-- The bus can't do without its settings. (Without types it is one that another is copied into: copying/empty.sql.)
+create function agent_coordination_config_kept() returns trigger language plpgsql set search_path from current as $$
+begin
+  if tg_op = 'UPDATE' or exists (select 1 from agent_types) then
+    raise exception 'immutable: a setting is changed, not removed' using errcode = 'AB000';
+  end if;
+  return old;
+end $$;
+create trigger agent_coordination_config_kept before delete on agent_coordination_config
+for each row when (old.key in ('heartbeat_interval', 'message_retry_limit', 'session_timeout', 'checkpoint_interval',
+    'health_check_interval', 'cleanup_retention_days', 'lease_seconds', 'interrupted_after', 'stale_after',
+    'failed_session_hours', 'max_payload_bytes', 'priority_aging_seconds', 'advise_milestones',
+    'advise_milestones_strongly', 'advise_agents', 'advise_agents_strongly', 'advise_writes_per_second',
+    'advise_busy_percent'))
+execute function agent_coordination_config_kept();
+create trigger agent_coordination_config_named before update of key on agent_coordination_config
+for each row when (new.key <> old.key) execute function agent_coordination_config_kept();
+
 -- Refusals: `insert into refusals select 'code' where …` stops the operation that runs it.
 
 create view refusals (code) as select ''::text where false;

@@ -252,6 +252,7 @@ def test_no_row_is_left_out_whatever_its_key(place: Place, monkeypatch: pytest.M
         by_hand(
             bus,
             "pragma ignore_check_constraints = on",
+            "delete from agent_types",
             "delete from agent_coordination_config",
             "insert into agent_coordination_config (key, value) values ('', ''), ('a', ''), ('b', ''), ('c', '')",
             "insert into agent_health_log (id, agent_id, health_status) select value, 'a', 'healthy'"
@@ -263,6 +264,20 @@ def test_no_row_is_left_out_whatever_its_key(place: Place, monkeypatch: pytest.M
     assert rows["agent_coordination_config"] == 4
     assert rows["agent_health_log"] == 5
     assert rows["trace_exports_pending"] == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_settings_are_those_of_the_source_more_or_fewer(place: Place, source: str, kind: str) -> None:
+    with Bus.open(place(source), create=True) as old, Bus.open(place(kind), create=True) as new:
+        by_hand(
+            old,
+            "drop trigger agent_coordination_config_kept" + (" on agent_coordination_config" * (source == "postgres")),
+            "delete from agent_coordination_config where key = 'advise_agents'",
+            "insert into agent_coordination_config (key, value) values ('mine', '1')",
+        )
+        old.copy_to(new)
+        assert new.config_list() == old.config_list()
 
 
 @pytest.mark.parametrize("kind", KINDS)

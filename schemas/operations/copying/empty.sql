@@ -1,4 +1,5 @@
--- Remove the types that a bus is made with, and lift the limit on payloads: those of the copied bus come.
+-- Remove the types and then the settings that a bus is made with: those of the copied bus come. Until then there is no limit
+-- on payloads.
 delete from agent_types;
 
 delete from message_types;
@@ -7,4 +8,4 @@ delete from state_types;
 
 delete from operation_types;
 
-update agent_coordination_config set value = '3000000000' where key = 'max_payload_bytes';
+delete from agent_coordination_config;
