@@ -424,8 +424,10 @@ begin
   select raise(abort, 'illegal_transition');
 end;
 
+-- (SQLite knows the id by three other names, too.)
 create trigger agent_messages_envelope
-before update of id, session_id, from_agent, to_agent, message_type, traceparent, payload, created_at on agent_messages
+before update of id, rowid, oid, _rowid_, session_id, from_agent, to_agent, message_type, traceparent, payload, created_at
+  on agent_messages
 begin
   select raise(abort, 'immutable: what was sent does not change');
 end;

@@ -1,6 +1,7 @@
 """What a person at the sqlite3 prompt can and can't do to a bus."""
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -141,6 +142,16 @@ def test_ids_are_never_used_again_also_by_hand(hand: sqlite3.Connection, url: st
     hand.execute("delete from agent_messages where id = ?", [first])
     with pytest.raises(sqlite3.IntegrityError):
         insert(hand, id=first)
+
+
+@pytest.mark.parametrize("name", ["id", "rowid", "OID", "_rowid_", '"RowId"'])
+def test_an_id_is_not_changed_under_any_of_its_names(hand: sqlite3.Connection, url: str, name: str) -> None:
+    insert(hand)
+    with Bus.open(url) as bus:
+        bus.trace_spawn("validation", "t", pid=os.getpid())
+    for table, column in (("agent_messages", name), ("agent_lifecycle", name if name != "id" else "agent_id")):
+        with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+            hand.execute(f"update {table} set {column} = 7")
 
 
 def test_a_checkpoint_can_not_be_replaced_by_hand(hand: sqlite3.Connection, url: str) -> None:
