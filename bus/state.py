@@ -71,11 +71,13 @@ def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
 
 def delete(agent: str, key: str) -> Operation[bool]:
     """Forget a value; whether there was one."""
-    return Operation(partial(_delete, {"agent": inputs.name(agent), "key": inputs.key(key)}), True)
+    parameters = {"agent": inputs.name(agent), "key": inputs.key(key), "beaten": True}
+    return Operation(partial(_delete, parameters), True)
 
 
 def _delete(parameters: Mapping[str, object]) -> Steps[bool]:
     rows = yield Query("state/delete", parameters)
+    yield agents.at_work(str(parameters["agent"]))
     yield Ring([changed(str(parameters["agent"]))])
     return bool(rows)
 

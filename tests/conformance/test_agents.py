@@ -190,6 +190,8 @@ def test_every_operation_is_a_heartbeat_now_and_then(team: Bus) -> None:
     "act",
     [
         lambda bus: bus.state_save("one", "k", "v"),
+        lambda bus: bus.state_delete("one", "k"),
+        lambda bus: bus.apply([state.delete("one", "k")]),
         lambda bus: bus.checkpoint_create("one", {}),
         lambda bus: bus.broadcast("one", TASK, {}),
         lambda bus: bus.receive("one", limit=5),

@@ -5,3 +5,7 @@
 update agent_state set state_value = '', expires_at = '0001-01-01 00:00:00.000', updated_at = :now
 where agent_id = :agent and state_key = :key and (expires_at is null or expires_at > :now)
 returning 1;
+
+-- unless :beaten
+update agent_registry set last_heartbeat = :now
+where agent_id = :agent and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
