@@ -881,6 +881,17 @@ end $$;
 create trigger agent_messages_check before insert on agent_messages
 for each row execute function agent_messages_check();
 
+-- Whether a message may be sent, to whomever; refused as its row would be.
+create function message_judged(session text, sender text, of_type text, document json) returns boolean
+language plpgsql set search_path from current as $$
+begin
+  insert into agent_messages (session_id, from_agent, to_agent, message_type, payload)
+  values (session, sender, sender, of_type, document);
+  raise exception using errcode = 'AB001';
+exception when sqlstate 'AB001' then  -- which takes the row back
+  return true;
+end $$;
+
 create function agent_messages_change() returns trigger language plpgsql set search_path from current as $$
 declare
   rung boolean;

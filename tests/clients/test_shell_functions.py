@@ -135,6 +135,8 @@ def test_a_state_value_can_run_out(shell: Shell) -> None:
 def test_a_broadcast_prints_an_id_a_line(shell: Shell) -> None:
     assert shell("send_agent_message boss '*' task_assignment '{}'") == "1\n2\n"
     shell("register_agent alone validation '' t; send_agent_message alone '*' task_assignment '{}'", status=1)
+    shell("send_agent_message alone '*' task_assignment '{\"phase\": 1}'", status=65)
+    shell("send_agent_message alone '*' gossip '{}'", status=65)
 
 
 CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

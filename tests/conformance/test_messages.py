@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from bus import Bus, BusError, clock
+from bus import Bus, BusError, clock, messages
 from tests.conformance.refusal import refused
 from tests.conftest import Process
 
@@ -244,6 +244,31 @@ def test_a_broadcast_to_nobody_is_empty_and_one_from_nobody_an_error(bus: Bus) -
     assert bus.broadcast("alone", TASK, {}) == []
     with refused("unknown_agent", 66):
         bus.broadcast("nobody", TASK, {})
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(
+    ("type", "payload", "code"),
+    [
+        ("gossip", {}, "unknown_type"),
+        (TASK, {"phase": 1}, "invalid_payload"),
+        (TASK, "[]", "invalid_payload"),
+        (TASK, "{", "invalid_json"),
+        (TASK, {"title": "x" * 200}, "payload_too_large"),
+    ],
+)
+def test_a_broadcast_to_nobody_is_judged_as_any(
+    bus: Bus, type: str, payload: dict[str, object] | str, code: str, at_once: bool
+) -> None:
+    bus.config_set("max_payload_bytes", "100")
+    bus.register("alone", type="validation", session="s")
+    with refused(code, 65):
+        if at_once:
+            bus.apply([messages.broadcast("alone", TASK, {}), messages.broadcast("alone", type, payload)])
+        else:
+            bus.broadcast("alone", type, payload)
+    assert bus.broadcast("alone", TASK, {}) == []
+    assert bus.messages() == []
 
 
 # --- time

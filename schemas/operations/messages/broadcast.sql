@@ -32,6 +32,17 @@ where :key is not null and idempotency_key = :key and from_agent = :from and to_
   and (message_type <> :type or payload::jsonb <> :payload::jsonb);
 */
 
+-- Where nobody is there the triggers judge a copy for the sender itself, which is not stored: it has no id that there can be.
+/*sqlite*/
+insert or ignore into agent_messages (id, session_id, from_agent, to_agent, message_type, payload)
+select 0, me.session_id, :from, :from, :type, :payload
+/*end*/
+/*postgres select message_judged(me.session_id, :from, :type, :payload) */
+from agent_registry me
+where me.agent_id = :from and not exists (
+  select 1 from agent_registry r where r.session_id = me.session_id and r.agent_id <> :from
+    and r.status not in ('completed', 'failed', 'terminated'));
+
 insert into agent_messages (session_id, from_agent, to_agent, message_type, priority, status, created_at, due_at,
   expires_at, idempotency_key, correlation_id, reply_to, payload, traceparent, digest)
 select me.session_id, :from, r.agent_id, :type, :priority,
