@@ -21,17 +21,20 @@ _NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who 
 def parameters(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
     """What `take` needs to know. Raises `usage`, `invalid_id`, `invalid_value`."""
     whole = inputs.whole("limit", limit, most=10_000)
-    return {
+    found: dict[str, object] = {
         "agent": inputs.name(agent),
         "limit": whole,
         "lease": inputs.lease(lease),
         "type": inputs.words(type),
         "seen": None,
     }
+    if type is None:
+        found["any_type"] = True
+    return found
 
 
 def take(parameters: Mapping[str, object]) -> Steps[list[Message]]:
-    """Lease what comes next, up to the limit, the most urgent first. Raises `unknown_agent`."""
+    """Lease what comes next, up to the limit, the most urgent first. Raises `unknown_agent`, `unknown_type`."""
     found = (yield from _next(parameters)) if parameters["limit"] == 1 and parameters["type"] is None else None
     return (yield from _all_sorted(parameters)) if found is None else found
 

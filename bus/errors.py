@@ -220,7 +220,7 @@ NAMED_BY = {
     "unknown_checkpoint": ("checkpoint",),
     "unknown_milestone": ("milestone",),
     "unknown_trace": ("id",),
-    "unknown_type": ("operation",),
+    "unknown_type": ("operation", "type"),
     "unknown_setting": ("key",),
 }
 

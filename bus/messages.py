@@ -154,7 +154,7 @@ def receive(
 
     `wait` sleeps until there is one, at most so long; else an empty list says there is none. `lease` is how long they
     are ours (default: the setting lease_seconds). `type`: only of that type. `ack` acknowledges them in the same
-    transaction. What a dead process held comes back at once. `limit` is 1 to 10,000. Raises `unknown_agent`.
+    transaction. What a dead process held comes back at once. `limit` ≤ 10,000. Raises `unknown_agent`, `unknown_type`.
     """
     claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
     return _until_found(agent, claiming, claiming, inputs.duration(wait) or 0)

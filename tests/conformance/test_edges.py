@@ -264,7 +264,9 @@ def test_only_the_type_asked_for_is_taken(team: Bus) -> None:
     send(team, phase="task", priority=10)
     team.send("boss", "one", "progress_update", {"phase": "progress"})
     assert [m.payload["phase"] for m in team.receive("one", type="progress_update", limit=5)] == ["progress"]
-    assert team.receive("one", type="gossip") == []
+    assert team.receive("one", type="error_report") == []
+    with refused("unknown_type", 65):
+        team.receive("one", type="gossip")
     assert phases(team) == ["task"]
 
 

@@ -407,6 +407,19 @@ def test_the_queues_of_sessions_are_apart(team: Bus) -> None:
     assert phases(team) == ["x"]
 
 
+def test_nobody_waits_for_a_type_that_there_is_not(team: Bus) -> None:
+    held = send(team)
+    receipt = take(team)
+    with refused("unknown_type", 65):
+        team.receive("one", type="gossip", wait=600)
+    with refused("unknown_type", 65):
+        team.receive("one", type="gossip", limit=5, ack=True)
+    with refused("unknown_type", 65):
+        team.ack_and_receive("one", receipt, type="gossip", wait=600)
+    assert team.message(held).status == "leased"
+    assert team.receive("one", type="progress_update") == []
+
+
 def test_limit_and_type_choose(team: Bus) -> None:
     for _ in range(3):
         send(team)

@@ -10,6 +10,10 @@
 insert into refusals
 select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent);
 
+-- unless :any_type
+insert into refusals
+select 'unknown_type' where :type is not null and not exists (select 1 from message_types where name = :type);
+
 update agent_registry set last_heartbeat = :now
 where agent_id = :agent and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
