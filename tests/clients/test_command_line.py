@@ -258,6 +258,7 @@ def test_a_step_is_applied_whole_and_names_the_line_of_its_error(here: str) -> N
     assert (done.returncode, done.stdout) == (66, "")
     assert done.stderr.startswith("bus: line 5: ")
     assert bus("state", "load", "a", "k", status=1) == ""
+    assert bus("apply", "step.ndjson", stdin="", status=64) == ""
     given = "\n".join(json.dumps(x) for x in lines)
     assert [json.loads(x) for x in bus("apply", "-", stdin=given).splitlines()] == [{"result": 1}, {"result": 1}]
     for wrong in ("{", "[]", '{"op": "fly"}', '{"op": "messages.send", "payload": {"a": 1, "a": 2}}'):

@@ -35,6 +35,8 @@ def apply(out: Output, lines: str | None) -> None:
       agents.register, heartbeat, retire
       sessions.progress, complete, abandon
     """
+    if lines not in (None, "-"):
+        raise error("usage", "a step is read from stdin", "bus apply <FILE")
     numbered = [(number, text) for number, text in enumerate(given(lines).split("\n"), 1) if text.strip()]
     operations = []
     for number, text in numbered:
