@@ -55,7 +55,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
     data = {
         "phase_weights": weights,
         **{key: known.get(key, empty) for key, empty in (("tasks", []), ("timeline", {}), ("dependencies", []))},
-        **{key: value for key, value in known.items() if key not in Milestone.__struct_fields__},
+        **{key: value for key, value in known.items() if key == "data" or key not in Milestone.__struct_fields__},
         "planning_session": session.session_id,
         "recovered": True,
         "recovered_at": at,

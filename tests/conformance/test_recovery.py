@@ -327,6 +327,15 @@ def test_any_text_is_a_plan(planned: Bus) -> None:
     assert planned.milestone_show(made or "").data["plan"] == plan
 
 
+def test_a_plan_keeps_what_it_calls_data(planned: Bus) -> None:
+    planned.state_save("p", "milestone-plan", '{"title": "Ship it", "data": {"budget": 7}}')
+    planned.recovery_apply("p", "create-milestone", by="me", milestone="m7")
+    made = planned.milestone_show("m7")
+    assert (made.title, made.data["data"], milestones.document(made)["data"]) == (
+        "Ship it", {"budget": 7}, {"budget": 7},
+    )  # fmt: skip
+
+
 def test_a_milestone_is_made_from_a_plan(planned: Bus, tmp_path: Path) -> None:
     assert "create-milestone" in options(planned.recovery_plan("p"))
     done = planned.recovery_apply("p", "create-milestone", by="me")
@@ -378,7 +387,8 @@ def test_a_plan_of_which_little_can_be_used_makes_a_milestone_all_the_same(bus: 
     assert (made.id, made.title, made.status, made.priority) == (
         "milestone-p", "Milestone of session p", "planned", 5,
     )  # fmt: skip
-    assert not {"id", "title", "status", "priority", "data"} & set(made.data)
+    assert not {"id", "title", "status", "priority"} & set(made.data)
+    assert made.data["data"] == 1
 
 
 def test_without_a_plan_there_is_no_milestone(bus: Bus) -> None:
