@@ -178,6 +178,22 @@ with Agent("worker", type="milestone-executor", session="s", bus={url!r}) as age
     assert statuses(bus)[0] == "acknowledged"
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "worker = Agent({}); worker.__enter__(); found = iter(worker.messages()); next(found)",
+        "with Agent({}) as worker: found = iter(worker.messages()); next(found)",
+    ],
+)
+def test_an_iterator_that_is_there_at_the_end_of_python_ends_quietly(bus: Bus, url: str, kept: str) -> None:
+    given = f"'worker', type='milestone-executor', session='s', bus={url!r}"
+    code = f"from bus_client import Agent\n{kept.format(given)}\nimport json; json.kept = found"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")
+    bus.register("worker", type="milestone-executor", session="s")  # the process that had the message is gone
+    assert bus.receive("worker")[0].id == 1
+
+
 def test_async_bodies_that_end_break_and_raise(bus: Bus, url: str) -> None:
     async def main() -> None:
         async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:

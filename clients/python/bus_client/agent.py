@@ -265,7 +265,9 @@ class Deliveries:
             raise StopIteration
         return self._loop.hands_out(found[0], self._agent.held)
 
-    def __del__(self) -> None:
+    def __del__(self, at_exit: Callable[[], bool] = sys.is_finalizing) -> None:
+        if at_exit():  # modules are being taken down; the message goes back as that of any process that is gone
+            return
         if self._loop.message and (message := self._loop.is_dropped(sys._getframe().f_back, self._agent.held)):
             self._agent.settle(message, self._loop.ended)
 
