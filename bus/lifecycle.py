@@ -113,9 +113,9 @@ def finish(
 ) -> Operation[Lifecycle]:
     """An agent ended, `at` some time (default: now): completed, failed or killed.
 
-    The status follows from the exit code when it is not given: 0 completed, 129 to 192 killed (a signal, as shells tell
-    it), else failed. `output` is the end of what it printed. Raises `unknown_trace`, `not_started`, `already_ended`,
-    `invalid_status`, `future_time`, `invalid_duration`.
+    The status follows from the exit code when it is not given: 0 completed, 129 to 192 or below 0 killed (a signal, as
+    shells or Python tell it), else failed. `output` is the end of what it printed. Raises `unknown_trace`,
+    `not_started`, `already_ended`, `invalid_status`, `future_time`, `invalid_duration`.
     """
     code = None if exit_code is None else inputs.whole("the exit code", exit_code, -(2**31), 2**32)
     parameters = {

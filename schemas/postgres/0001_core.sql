@@ -335,12 +335,7 @@ begin
   return old;
 end $$;
 create trigger agent_coordination_config_kept before delete on agent_coordination_config
-for each row when (old.key in ('heartbeat_interval', 'message_retry_limit', 'session_timeout', 'checkpoint_interval',
-    'health_check_interval', 'cleanup_retention_days', 'lease_seconds', 'interrupted_after', 'stale_after',
-    'failed_session_hours', 'max_payload_bytes', 'priority_aging_seconds', 'advise_milestones',
-    'advise_milestones_strongly', 'advise_agents', 'advise_agents_strongly', 'advise_writes_per_second',
-    'advise_busy_percent'))
-execute function agent_coordination_config_kept();
+for each row execute function agent_coordination_config_kept();
 create trigger agent_coordination_config_named before update of key on agent_coordination_config
 for each row when (new.key <> old.key) execute function agent_coordination_config_kept();
 

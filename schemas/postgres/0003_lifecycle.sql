@@ -7,9 +7,6 @@ insert into agent_coordination_config (key, value, description) values
   ('unseen_after', '86400', 'seconds after which a traced agent that nobody here can see counts as killed');
 insert into agent_coordination_config (key, value, description)
 values ('bus_id', pg_catalog.replace(gen_random_uuid()::text, '-', ''), 'names this bus in exported traces');
-create trigger agent_lifecycle_config_kept before delete on agent_coordination_config
-for each row when (old.key in ('lifecycle_retention_days', 'health_retention_days', 'unseen_after', 'bus_id'))
-execute function agent_coordination_config_kept();
 
 create table agent_lifecycle (
   agent_id           bigint generated always as identity primary key,

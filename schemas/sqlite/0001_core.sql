@@ -128,12 +128,7 @@ end;
 
 -- The bus can't do without its settings. (Without types it is one that another is copied into: copying/empty.sql.)
 create trigger agent_coordination_config_kept before delete on agent_coordination_config
-when old.key in ('heartbeat_interval', 'message_retry_limit', 'session_timeout', 'checkpoint_interval',
-    'health_check_interval', 'cleanup_retention_days', 'lease_seconds', 'interrupted_after', 'stale_after',
-    'failed_session_hours', 'max_payload_bytes', 'priority_aging_seconds', 'advise_milestones',
-    'advise_milestones_strongly', 'advise_agents', 'advise_agents_strongly', 'advise_writes_per_second',
-    'advise_busy_percent')
-  and exists (select 1 from agent_types)
+when exists (select 1 from agent_types)
 begin
   select raise(abort, 'immutable: a setting is changed, not removed');
 end;

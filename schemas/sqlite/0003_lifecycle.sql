@@ -12,12 +12,6 @@ insert into agent_coordination_config (key, value, description) values
   ('unseen_after', '86400', 'seconds after which a traced agent that nobody here can see counts as killed');
 insert into agent_coordination_config (key, value, description)
 values ('bus_id', lower(hex(randomblob(16))), 'names this bus in exported traces');
-create trigger agent_lifecycle_config_kept before delete on agent_coordination_config
-when old.key in ('lifecycle_retention_days', 'health_retention_days', 'unseen_after', 'bus_id')
-  and exists (select 1 from agent_types)
-begin
-  select raise(abort, 'immutable: a setting is changed, not removed');
-end;
 
 create table agent_lifecycle (
   agent_id           integer primary key autoincrement

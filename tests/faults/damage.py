@@ -115,8 +115,7 @@ PLANTED = (
     "pragma journal_mode = delete",
     "drop trigger agent_coordination_config_numbers;"
     "update agent_coordination_config set value = 'x' where key in ('lease_seconds', 'stale_after')",
-    "drop trigger agent_coordination_config_kept; drop trigger agent_lifecycle_config_kept;"
-    "delete from agent_coordination_config",
+    "drop trigger agent_coordination_config_kept;delete from agent_coordination_config",
     "delete from agent_registry",
     "pragma writable_schema = on; update sqlite_schema set sql = 'create table x' where name = 'agent_messages'",
 )

@@ -321,9 +321,12 @@ class Model:
         return live
 
     def end(self) -> list[list[Any]]:
-        """Where each message stands."""
+        """Where each message stands, as whoever looks is told."""
         return [
-            [m["id"], m["status"], m["delivery"], m["retries"], m["holder"], m["why"], m["due"]] for m in self.messages
+            [m["id"], m["status"], m["delivery"], m["retries"], m["holder"], m["why"], m["due"]]
+            for m in (
+                {**m, "status": "dead", "why": "expired", "due": None} if self._lapsed(m) else m for m in self.messages
+            )
         ]
 
 

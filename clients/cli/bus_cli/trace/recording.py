@@ -48,7 +48,11 @@ def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
 
 @click.command()
 @click.argument("id", type=WHOLE)
-@click.option("--exit-code", type=WHOLE, help="Its exit status: 0 completed, 129 to 192 killed, else failed.")
+@click.option(
+    "--exit-code",
+    type=WHOLE,
+    help="Its exit status: 0 completed, 129 to 192 killed, as is -9 (by signal 9, as Python tells it), else failed.",
+)
 @click.option("--status", help="completed, failed or killed, whatever the exit status tells.")
 @click.option("--error", metavar="TEXT", help="What went wrong.")
 @click.option("--at", metavar="TIME", help="When it ended, such as 2030-12-31T23:59:59Z (else now).")
