@@ -177,6 +177,26 @@ def test_values_pass_through_unchanged(here: str) -> None:
     assert bus("state", "watch", "a", "k", "--wait", "0", status=1) == ""
 
 
+def test_a_value_may_be_a_negative_number(here: str) -> None:
+    for value in ("-1", "-1.5e3", "-.5", "-7m"):
+        bus("state", "save", "a", "k", value, "--type", "progress")
+        assert bus("state", "load", "a", "k") == f"{value}\n"
+    bus("state", "save", "--ttl", "1h", "a", "k", "--", "-2")
+    assert bus("state", "load", "a", "k") == "-2\n"
+    assert bus("state", "save", "b", "k", "-3", BUS_AGENT="a") == "1\n"
+    for refused in (["session", "progress", "s", "-1"], ["config", "set", "lease_seconds", "-1"]):
+        bus(*refused, status=65)
+    for refused in (
+        ["state", "save", "a", "k", "-x"],
+        ["state", "save", "a", "k", "--frob"],
+        ["state", "save", "a", "k", "v", "--if-version", "-1"],
+        ["state", "save", "a", "k", "-1", "--if-version", "-1"],
+        ["state", "load", "a", "-1"],
+    ):
+        bus(*refused, status=64)
+    assert bus("state", "load", "a", "k") == "-2\n"
+
+
 def test_a_list_shows_the_beginning_of_a_long_value(here: str) -> None:
     for length in (60, 61):
         bus("state", "save", "a", f"k{length}", "x" * length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -30,6 +31,17 @@ class Number(click.FloatRange):
         if isinstance(value, str) and not re.fullmatch(_NUMBER, value):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class NumberLast(click.Command):
+    """A command whose last argument may be a negative number, which click takes for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        taking = {name for option in self.params for name in option.opts if not getattr(option, "is_flag", True)}
+        for place, (before, word) in enumerate(pairwise(["", *args])):
+            if re.match(r"-\.?[0-9]", word) and before not in taking and "--" not in args:
+                args = [*args[:place], *args[place + 1 :], "--", word]
+        return super().parse_args(ctx, args)
 
 
 def plain(text: str) -> float:

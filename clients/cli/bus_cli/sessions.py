@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bus.models import Session
-from bus_cli.numbers import NUMBER, NUMBER_OF_DAYS
+from bus_cli.numbers import NUMBER, NUMBER_OF_DAYS, NumberLast
 from bus_cli.output import Output, command
 from bus_cli.text import counted, moment, safe
 
@@ -45,7 +45,7 @@ def show(out: Output, session: str) -> None:
         _show(out, bus.session_show(session))
 
 
-@session.command()
+@session.command(cls=NumberLast)
 @click.argument("session")
 @click.argument("progress", type=NUMBER)
 @click.option("--phase", help="The phase it is in.")

@@ -9,7 +9,7 @@ import click
 
 from bus.errors import error
 from bus_cli.arguments import given
-from bus_cli.numbers import plain
+from bus_cli.numbers import NumberLast, plain
 from bus_cli.output import Output, command
 from bus_cli.text import ascii_json
 
@@ -93,7 +93,7 @@ def list_settings(out: Output) -> None:
     out.table(found, ("key", "value", "what it is"), [(s.key, s.value, s.description) for s in found])
 
 
-@config.command("set")
+@config.command("set", cls=NumberLast)
 @click.argument("key")
 @click.argument("value")
 @command

@@ -9,7 +9,7 @@ import click
 
 from bus.errors import error
 from bus_cli.arguments import given, me, who
-from bus_cli.numbers import WHOLE
+from bus_cli.numbers import WHOLE, NumberLast
 from bus_cli.output import Output, command
 
 
@@ -19,7 +19,7 @@ def state(out: Output) -> None:
     """Keyed values that an agent keeps and every agent may read."""
 
 
-@state.command()
+@state.command(cls=NumberLast)
 @click.argument("agent", required=False)
 @click.argument("key", required=False, metavar="KEY")
 @click.argument("value", required=False)
