@@ -21,16 +21,13 @@ _NOTHING = (0, 0, None)  # in place of messages: there are none, and nobody who 
 def parameters(agent: str, limit: int, lease: Duration | None, type: str | None) -> Mapping[str, object]:
     """What `take` needs to know. Raises `usage`, `invalid_id`, `invalid_value`."""
     whole = inputs.whole("limit", limit, most=10_000)
-    found: dict[str, object] = {
+    return {
         "agent": inputs.name(agent),
         "limit": whole,
         "lease": inputs.lease(lease),
         "type": inputs.words(type),
         "seen": None,
     }
-    if type is None:
-        found["any_type"] = True
-    return found
 
 
 def take(parameters: Mapping[str, object]) -> Steps[list[Message]]:

@@ -652,6 +652,8 @@ begin
   from agent_registry a where a.agent_id = agent;
   if queue is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
+  elsif of_type is not null and not exists (select 1 from message_types t where t.name = of_type) then
+    raise exception 'unknown_type' using errcode = 'AB000';
   end if;
   if silent then
     update agent_registry set last_heartbeat = at where agent_id = agent;

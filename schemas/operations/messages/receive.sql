@@ -8,10 +8,8 @@
 -- priority_aging_seconds the heads of the ten levels of each mailbox compete by the time at which they would have been
 -- sent had a level been worth that many seconds.
 insert into refusals
-select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent);
-
--- unless :any_type
-insert into refusals
+select 'unknown_agent' where not exists (select 1 from agent_registry where agent_id = :agent)
+union all
 select 'unknown_type' where :type is not null and not exists (select 1 from message_types where name = :type);
 
 update agent_registry set last_heartbeat = :now
