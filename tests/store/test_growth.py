@@ -107,6 +107,7 @@ def history(bus: Bus, many: int) -> None:
             ):
                 server.execute(f"alter table {name} set (autovacuum_enabled = off)")  # what it looks at counts, too
             server.execute(HISTORY.replace(":many", str(many)).replace(":now", "clock_timestamp()").encode())
+            server.execute("select pg_stat_force_next_flush()")  # else what it looked at is told when its process ends
         return
     with closing(sqlite3.connect(bus.url.path)) as hand:
         for statement in HISTORY.split(";\n"):
