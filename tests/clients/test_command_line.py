@@ -71,7 +71,8 @@ def test_why_a_message_was_given_back_is_told_while_nobody_has_it(here: str) -> 
 
 
 def test_pruning_takes_down_the_bells_of_who_waits_no_more(here: str) -> None:
-    bus("receive", "a", "--wait", "1ms", status=1)
+    with Bus.open(here) as waiting:
+        waiting.store.connection().listen(["a"]).close()
     bells = Path(f"{here}.bells")
     assert os.listdir(bells)
     for bell in bells.iterdir():
