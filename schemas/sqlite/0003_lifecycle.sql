@@ -123,7 +123,8 @@ when old.status in ('completed', 'failed', 'killed') and not old.unseen
 begin
   select raise(abort, 'already_ended');
 end;
-create trigger agent_lifecycle_origin  -- (SQLite knows the id by three other names, too)
+-- (SQLite knows the id by three other names, too.)
+create trigger agent_lifecycle_origin
 before update of agent_id, rowid, oid, _rowid_, agent_type, task_id, spawned_at, origin on agent_lifecycle
 when new.agent_id <> old.agent_id or new.agent_type <> old.agent_type or new.task_id <> old.task_id
   or new.spawned_at <> old.spawned_at or new.origin <> old.origin
