@@ -390,6 +390,8 @@ def test_the_timeline_is_drawn_in_a_terminal_and_as_a_picture(here: str, tmp_pat
         assert abs(line.count("░") - line.count("█")) <= 1
     assert set("\u202e\uffff\U000e0041").isdisjoint("".join(drawn))
     assert bus("trace", "timeline", "--svg", "out.svg") == ""
+    assert bus("trace", "timeline", "--svg", "-").startswith("<svg")
+    assert not Path("-").exists()
     picture = ElementTree.parse("out.svg").getroot()
     name = "{http://www.w3.org/2000/svg}"
     assert picture.tag == f"{name}svg"

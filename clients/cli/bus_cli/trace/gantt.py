@@ -14,6 +14,7 @@ from bus_cli.text import milliseconds, moment, safe
 
 LABEL = 28  # characters
 ROW, LEFT, WIDE, TICKS = 18, 260, 900, 6  # of the picture, in its units
+FITTING = 38  # characters of a label in the picture, left of the bars
 IDLE = "#cfd8dc"
 COLOURS = {
     "completed": "#2e7d32",
@@ -65,8 +66,13 @@ def lines(timeline: Timeline) -> Iterator[str]:
     for name, bars in _by_priority(timeline):
         yield safe(_title(name))
         for bar in bars:
-            label = safe(f"  {bar.agent_id} {bar.agent_type} {bar.task_id}")[:LABEL]
+            label = _label(f"  {bar.agent_id} {bar.agent_type} {bar.task_id}", LABEL)
             yield f"{label:<{LABEL}} {_drawn(bar, scale, width)} {_took(bar, scale)}"
+
+
+def _label(words: str, most: int) -> str:
+    shown = safe(words)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def _drawn(bar: Bar, scale: Scale, width: int) -> str:
@@ -107,7 +113,7 @@ def _row(bar: Bar, scale: Scale, place: int) -> list[str]:
     started = end if bar.started is None else LEFT + scale(bar.started) * WIDE
     title = f"{bar.agent_id} {bar.agent_type} {bar.task_id}: {bar.status}, {_took(bar, scale)}"
     return [
-        _text(20, place, f"{bar.agent_id} {bar.agent_type} {bar.task_id}"[:44]),
+        _text(20, place, _label(f"{bar.agent_id} {bar.agent_type} {bar.task_id}", FITTING)),
         f"<g><title>{escape(safe(title))}</title>",
         _box(begin, started, place, IDLE),
         _box(started, max(end, started + 1), place, COLOURS.get(bar.status, "#455a64")) + "</g>",

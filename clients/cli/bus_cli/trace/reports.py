@@ -61,7 +61,7 @@ def bottlenecks(out: Output, **options: Any) -> None:
 @click.command()
 @click.option("--priority", help="Only of this priority number, as it was written.")
 @click.option("--limit", type=WHOLE, default=100, show_default=True, help="The last spawned, so many at most.")
-@click.option("--svg", type=click.Path(), metavar="FILE", help="Draw it into FILE.")
+@click.option("--svg", type=click.Path(), metavar="FILE", help="Draw it into FILE (- is stdout).")
 @command
 def timeline(out: Output, priority: str | None, limit: int, svg: str | None) -> None:
     """When the agents of each priority ran. ░ idle, █ at work, > still running, ? nobody knows how long."""
@@ -69,6 +69,9 @@ def timeline(out: Output, priority: str | None, limit: int, svg: str | None) -> 
 
     with out.open() as bus:
         found = bus.trace_timeline(priority=priority, limit=limit)
+    if svg == "-":
+        out.write(gantt.svg(found).encode())
+        return
     if svg:
         try:
             Path(svg).write_text(gantt.svg(found), "utf-8")
