@@ -186,7 +186,7 @@ def outlook(agent: str) -> Steps[Outlook]:
 
 
 def _holders(agent: str) -> Steps[dict[Holder, Life]]:
-    """Who holds leases that an agent could take, itself included, and whether they live."""
+    """Who else holds leases that an agent could take, and whether they live."""
     return _glanced_at((yield Query("messages/holders", {"agent": agent})))
 
 

@@ -619,7 +619,7 @@ end $$;
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
 -- time: rows are locked as they are chosen, others' are passed over, and no lock is waited for.
 --
--- `seen` saves the claimer a look at who holds what it could take: its host, boot and pid namespace, and processes
+-- `seen` saves the claimer a look at who else holds what it could take: its host, boot and pid namespace, and processes
 -- that it sees run. No rows: somebody there may be dead, look first; (0, 0, null): there is nothing.
 create function message_claim(agent text, of_type text, most bigint, lease double precision, at timestamptz, seen text)
 returns table (rank double precision, id bigint, record json) language plpgsql rows 1 as $$
@@ -668,7 +668,7 @@ begin
               select m.leased_by, m.status from agent_messages m
               where m.due_at is not null and m.mailbox = box order by m.due_at limit 100) timers
             join agent_registry h on h.agent_id = timers.leased_by
-            where timers.status = 'leased' and h.pid is not null and h.host = words[1]
+            where timers.leased_by <> agent and timers.status = 'leased' and h.pid is not null and h.host = words[1]
               and (h.boot_id <> words[2] or (h.boot_id is not null and h.pid_namespace = words[3]
                 and (h.pid || '/' || h.process_started_at = any(words[4:])) is not true))) then
           return;

@@ -17,14 +17,14 @@ select :now as now,
     select min(leased_by) || ' ' || max(leased_by) from (
       select leased_by, status from agent_messages
       where due_at is not null and mailbox = :agent order by due_at limit 100) own
-    where status = 'leased') end as own_holders,
+    where leased_by <> :agent and status = 'leased') end as own_holders,
   case when exists (
       select 1 from agent_messages
       where due_at is not null and mailbox = '@' || a.agent_type || '/' || a.session_id) then (
     select min(leased_by) || ' ' || max(leased_by) from (
       select leased_by, status from agent_messages
       where due_at is not null and mailbox = '@' || a.agent_type || '/' || a.session_id order by due_at limit 100) queue
-    where status = 'leased') end as queue_holders,
+    where leased_by <> :agent and status = 'leased') end as queue_holders,
   m.id, m.delivery, m.record
 from agent_registry a left join message_records m on m.id = min(
   coalesce((select (10 - min(max(priority, 1), 10)) * 10000000000000000 + id from agent_messages
