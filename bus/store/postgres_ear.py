@@ -6,8 +6,8 @@ and a connection that was lost are the same to it. Who does not hear yet, or not
 
 from __future__ import annotations
 
+import os
 import select
-import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence, Set
@@ -20,6 +20,7 @@ from bus.store.postgres_errors import Lost
 from bus.store.postgres_listening import LOOK, Line, shortened
 from bus.store.url import Server
 
+RUNG = (1).to_bytes(8, sys.byteorder)  # as an eventfd takes it
 LINGER = 10.0  # seconds for which the connection is kept when nobody waits
 
 
@@ -109,16 +110,18 @@ class Guest:
         self.heard_on = 0  # the number of the connection that hears all its bells; else it looks now and then
         self.bell = _Bell()
         self._dismiss = dismiss
-        self._poll = select.epoll() if sys.platform == "linux" else None
-        self._endings = Endings(self._poll) if self._poll else None
-        if self._poll:
-            self._poll.register(self.bell, select.EPOLLIN)
+        self._poll: select.epoll | None = None  # where there are processes to watch
+        self._endings: Endings | None = None
 
     def fileno(self) -> int:
         return self._poll.fileno() if self._poll else self.bell.fileno()
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
+        if pids and not self._poll and sys.platform == "linux":
+            self._poll = select.epoll()
+            self._poll.register(self.bell, select.EPOLLIN)
+            self._endings = Endings(self._poll)
         if self._endings:
             self._endings.watch(pids)
         yield seconds if self.heard_on else shortened(seconds)
@@ -141,28 +144,31 @@ class _Bell:
     """What one thread rings, and another sleeps by."""
 
     def __init__(self) -> None:
-        self._inside, self._outside = socket.socketpair()
-        self._inside.setblocking(False)
-        self._outside.setblocking(False)
+        if hasattr(os, "eventfd"):  # one descriptor instead of two
+            self._inside = self._outside = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._inside, self._outside = os.pipe()
+            for descriptor in (self._inside, self._outside):
+                os.set_blocking(descriptor, False)
 
     def fileno(self) -> int:
-        return self._inside.fileno()
+        return self._inside
 
     def ring(self) -> None:
         """Wake who sleeps; once is enough, and nobody there is no error."""
         with suppress(OSError):
-            self._outside.send(b"!")
+            os.write(self._outside, RUNG)
 
     def quiet(self) -> None:
         """It was heard."""
         with suppress(BlockingIOError):
-            while self._inside.recv(4096):
+            while os.read(self._inside, 4096):
                 pass
 
     def sleep(self, other: int, seconds: float | None) -> bool:
         """Sleep until it is rung, or the other descriptor (-1: none) is readable, or the time is over; false then."""
         poll = select.poll()
-        for descriptor in {self._inside.fileno(), other} - {-1}:
+        for descriptor in {self._inside, other} - {-1}:
             poll.register(descriptor, select.POLLIN)
         woken = bool(poll.poll(None if seconds is None else seconds * 1000))
         self.quiet()
@@ -170,8 +176,9 @@ class _Bell:
 
     def close(self) -> None:
         """Give back what it has of the system."""
-        self._inside.close()
-        self._outside.close()
+        for descriptor in {self._inside, self._outside} - {-1}:
+            os.close(descriptor)
+        self._inside = self._outside = -1
 
     def __del__(self) -> None:
         if hasattr(self, "_outside"):

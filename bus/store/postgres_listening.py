@@ -19,6 +19,9 @@ from bus.store.postgres_errors import Lost
 if TYPE_CHECKING:
     from bus.store.postgres import Connection
 
+FEW = (
+    2  # bells for which commits on their way are waited for: nobody who waits on the same connection is told meanwhile
+)
 LOOK = 0.5  # seconds between two looks where no notification gets through
 _BELLS = "json_array_elements_text($1::json) bell"
 _LISTEN, _LEAVE = f"select bell_listen(bell) from {_BELLS}", f"select bell_leave(bell) from {_BELLS}"
@@ -52,15 +55,21 @@ class Line:
                 raise Lost from problem
             raise
         if self.number != self.connection.generation:
-            self.number, self._listens, self._channels = self.connection.generation, frozenset(), {}
+            self.number = self.connection.generation
+            self._forget()
         if not self.connection.url.listen:
             return
+        held = bells | self._listens
         try:
             self._change(bells)
-        except (psycopg.Error, Lost):
-            with suppress(psycopg.Error, Lost):
-                self.connection.ask([(_LEAVE, [_listed(bells | self._listens)])])
-            self._listens, self._channels = frozenset(), {}
+        except (psycopg.Error, Lost, BusError):
+            self._forget()
+            with suppress(psycopg.Error, Lost, BusError):
+                self.connection.ask([(_LEAVE, [_listed(held)])])
+        if self.connection.generation != self.number:  # lost on the way: another one was told the rest
+            self._forget()
+            self.connection.close()
+            self.socket = -1
 
     def _change(self, bells: Set[str]) -> None:
         gone, new, unheard = self._listens - bells, bells - self._listens, bells & self._listens - self.heard
@@ -68,11 +77,15 @@ class Line:
         if gone:
             self.connection.ask([(_LEAVE, [_listed(gone)])])
         if new:
-            passed += self.connection.ask([(_LISTEN, [_listed(new)]), (_PASS, [_listed(new), True])]) or []
+            patiently = len(new) <= FEW
+            passed += self.connection.ask([(_LISTEN, [_listed(new)]), (_PASS, [_listed(new), patiently])]) or []
         if unheard:
             passed += self.connection.ask([(_PASS, [_listed(unheard), False])]) or []
         self._listens = bells
         self._channels = {bell: channel for bell, channel in (*self._channels.items(), *passed) if bell in bells}
+
+    def _forget(self) -> None:
+        self._listens, self._channels = frozenset(), {}
 
     def rung(self) -> Set[str]:
         """The bells that were rung since this was last asked."""
@@ -129,9 +142,9 @@ class Listening:
 
     def _listen(self) -> int:
         """The number of the connection that hears all bells, 0 when none does."""
-        before = self._line.number
+        before = self._line.number, self._line.socket
         self._line.listen(self._bells)
-        if self._line.number != before:
+        if (self._line.number, self._line.socket) != before:
             self._reach(self._line.socket)
         return self._line.number if self._bells <= self._line.heard else 0
 

@@ -336,6 +336,8 @@ begin
 end $$;
 create trigger agent_coordination_config_kept before delete on agent_coordination_config
 for each row execute function agent_coordination_config_kept();
+create trigger agent_coordination_config_not_emptied before truncate on agent_coordination_config
+for each statement execute function agent_coordination_config_kept();
 create trigger agent_coordination_config_named before update of key on agent_coordination_config
 for each row when (new.key <> old.key) execute function agent_coordination_config_kept();
 
@@ -878,7 +880,7 @@ end $$;
 create trigger agent_messages_check before insert on agent_messages
 for each row execute function agent_messages_check();
 
--- Whether a message may be sent, to whomever; refused as its row would be.
+-- Whether a message of that type with that payload may be sent, to whomever.
 create function message_judged(session text, sender text, of_type text, document json) returns boolean
 language plpgsql set search_path from current as $$
 begin

@@ -178,6 +178,11 @@ def test_values_pass_through_unchanged(here: str) -> None:
     assert bus("state", "watch", "a", "k", "--wait", "0", status=1) == ""
 
 
+def test_a_negative_number_stays_where_it_was_given(here: str) -> None:
+    bus("state", "save", "a", "-7", "3", status=64)
+    assert bus("state", "list", "a", "--json") == "[]\n"
+
+
 def test_a_value_may_be_a_negative_number(here: str) -> None:
     for value in ("-1", "-1.5e3", "-.5", "-7m"):
         bus("state", "save", "a", "k", value, "--type", "progress")

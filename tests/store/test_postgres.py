@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +36,8 @@ from bus.store.blocking import Store
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.postgres_async import Pool
 from bus.store.postgres_ear import Ear
-from bus.store.postgres_wire import Wire
+from bus.store.postgres_listening import Line
+from bus.store.postgres_wire import Ask, Wire
 from bus.store.url import SECRET, Server, folder, parse
 from tests import servers
 from tests.conformance.refusal import refused
@@ -819,12 +820,13 @@ def test_all_tasks_that_wait_share_one_connection(bus: Bus, hand: Hand, postgres
 
     async def main() -> tuple[int, list[int]]:
         async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
-            names = [f"w{n}" for n in range(60)]
+            before, names = len(os.listdir("/proc/self/fd")), [f"w{n}" for n in range(60)]
             for name in names:
                 await waiting.register(name, type="validation", session="s")
             tasks = [asyncio.create_task(waiting.receive(name, wait="1m")) for name in names]
             await until_heard(waiting, len(names))
             ((connections,),) = hand.execute(f"select count(*) {WAITERS}").fetchall()
+            assert len(os.listdir("/proc/self/fd")) <= before + len(names) + 15, "a descriptor for each, not two"
             for name in names:
                 bus.send("boss", name, TASK, {})
             return int(str(connections)), [message.id for found in await asyncio.gather(*tasks) for message in found]
@@ -856,6 +858,43 @@ def test_a_task_that_begins_to_wait_while_a_commit_is_on_its_way_hears_it(bus: B
             return found
 
     assert [message.id for message in asyncio.run(main())] == [1]
+
+
+def test_a_line_that_is_lost_while_it_changes_hears_nothing(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked last was asked of another connection than what was asked first."""
+    assert isinstance(bus.url, Server)
+    connection, ask = Connection(bus.url), Connection.ask
+    line = Line(connection)
+    line.listen({"a", "b"})
+    assert line.heard == {"a", "b"}
+
+    def lost(connection: Connection, asks: Sequence[Ask]) -> object:
+        found = ask(connection, asks)
+        if "bell_leave" in asks[0][0]:
+            connection._drop()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "ask", lost)
+        line.listen({"b", "c"})
+    assert not line.heard
+    line.listen({"b", "c"})
+    assert line.heard == {"b", "c"}
+    connection.close()
+
+
+def test_who_listens_for_many_waits_for_nobodys_commit(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile all others who wait would hear nothing."""
+    assert isinstance(bus.url, Server)
+    patient: list[object] = []
+    connection, ask = Connection(bus.url), Connection.ask
+    monkeypatch.setattr(Connection, "ask", lambda one, asks: patient.append(asks[-1][1][1:]) or ask(one, asks))
+    line = Line(connection)
+    line.listen({"a", "b"})
+    line.listen({*"abcdef"})
+    assert patient == [[True], [False]]
+    assert line.heard == {*"abcdef"}
+    connection.close()
 
 
 def test_nobody_is_listened_for_who_has_gone(
@@ -906,7 +945,10 @@ def test_who_waits_often_does_not_connect_each_time(bus: Bus, postgres: str, mon
     assert len(made) <= postgres_async.WORKERS, "those that are given back are used again, and one listens for all"
 
 
-def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(bus: Bus, hand: Hand) -> None:
+@pytest.mark.parametrize("back", [False, True])
+def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(
+    bus: Bus, hand: Hand, back: bool
+) -> None:
     url = bus.url
     assert isinstance(url, Server)
     bus.send("boss", "a", TASK, {})
@@ -920,10 +962,18 @@ def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(b
                 "update agent_messages set status = 'leased', leased_by = 'b', delivery = delivery + 1,"
                 " due_at = now() + interval '1 hour'"
             )
+            if back:
+                hand.execute("update agent_messages set status = 'scheduled', leased_by = null, retry_count = 1")
             redriven = pool.submit(bus.redrive)
             until_they_wait_for_locks(bus, 1)
         assert redriven.result(20) == []
-    assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "b")
+    stands = bus.message(1)
+    assert (stands.status, stands.leased_by) == (("scheduled", None) if back else ("leased", "b"))
+
+
+def test_no_settings_are_truncated(bus: Bus, hand: Hand) -> None:
+    with pytest.raises(psycopg.Error, match="immutable"):
+        hand.execute(f"truncate {table(bus, 'agent_coordination_config')}")  # type: ignore[arg-type]  # ours
 
 
 def test_the_keeper_of_an_agent_holds_no_connection_while_it_rests(

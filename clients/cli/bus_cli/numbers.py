@@ -13,6 +13,7 @@ from bus import inputs
 
 _WHOLE = r"-?[0-9]+"
 _NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_NEGATIVE = r"-\.?[0-9]"  # how it begins
 
 
 class Whole(IntParamType):
@@ -38,9 +39,13 @@ class NumberLast(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         taking = {name for option in self.params for name in option.opts if not getattr(option, "is_flag", True)}
-        for place, (before, word) in enumerate(pairwise(["", *args])):
-            if re.match(r"-\.?[0-9]", word) and before not in taking and "--" not in args:
-                args = [*args[:place], *args[place + 1 :], "--", word]
+        given = [
+            place
+            for place, (before, word) in enumerate(pairwise(["", *args]))
+            if before not in taking and (not word.startswith("-") or word == "-" or re.match(_NEGATIVE, word))
+        ]
+        if given and re.match(_NEGATIVE, args[given[-1]]) and "--" not in args:
+            args = [*args[: given[-1]], *args[given[-1] + 1 :], "--", args[given[-1]]]
         return super().parse_args(ctx, args)
 
 

@@ -19,6 +19,7 @@ where id /*sqlite*/ in (/*end*/ /*postgres = any (array( */
       and status in ('scheduled', 'ready') and leased_by is null
     union all select cast(value as integer) from json_each(:ids)) /*postgres ) */
   -- PostgreSQL looks again at a row that another changed meanwhile.
-  and (:ids is not null or status = 'dead' or (status in ('scheduled', 'ready') and leased_by is null))
+  and (:ids is not null or status = 'dead'
+    or (due_at <= :now and expires_at <= :now and status in ('scheduled', 'ready') and leased_by is null))
   and (:session is null or session_id = :session)
 returning id, to_agent;
