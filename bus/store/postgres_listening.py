@@ -66,8 +66,8 @@ class Line:
             self._forget()
             with suppress(psycopg.Error, Lost, BusError):
                 self.connection.ask([(_LEAVE, [_listed(held)])])
-        if self.connection.generation != self.number:  # lost on the way: another one was told the rest
-            self._forget()
+        if self.connection.generation != self.number or not self.connection.sound():
+            self._forget()  # lost on the way; another one may have been told the rest
             self.connection.close()
             self.socket = -1
 

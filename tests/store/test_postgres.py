@@ -880,6 +880,17 @@ def test_a_line_that_is_lost_while_it_changes_hears_nothing(bus: Bus, monkeypatc
     assert not line.heard
     line.listen({"b", "c"})
     assert line.heard == {"b", "c"}
+
+    def broken(connection: Connection, asks: Sequence[Ask]) -> object:
+        connection._drop()
+        raise psycopg.OperationalError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "ask", broken)
+        waiting = connection.listen(["d"])  # by a socket that is closed already
+    assert list(waiting.rounds(0.01, [])) == []  # it has connected anew, and looks
+    assert list(waiting.rounds(0.01, [])) == [0.01]
+    waiting.close()
     connection.close()
 
 
