@@ -4,10 +4,10 @@ update trace_exports set message_id = :message_id, life_id = :life_id, exported 
 where target = :target;
 
 insert into trace_exports_pending (target, kind, id, delivery)
-select :target, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') from json_each(:pending)
-where true
+select :target, value ->> 0, cast(value ->> 1 as integer), cast(value ->> 2 as integer)
+from json_each(:pending /*postgres ::jsonb */) where true
 on conflict (target, kind, id) do update set delivery = excluded.delivery;
 
 delete from trace_exports_pending
 where target = :target
-  and (kind, id) in (select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:done));
+  and (kind, id) in (select value ->> 0, cast(value ->> 1 as integer) from json_each(:done /*postgres ::jsonb */));

@@ -1,11 +1,11 @@
 -- The artifacts that a session's operation type promises, in its order, each with who saved it and when, the latest
 -- first (null: nobody). What counts is state of the session's agents, or kept under the session's own id.
-select json_object('key', json_extract(a.value, '$.key'), 'weight', json_extract(a.value, '$.weight'),
+select json_object('key', a.value ->> 'key', 'weight', a.value -> 'weight',
   'saved_by', s.agent_id, 'updated_at', replace(s.updated_at, ' ', 'T') || 'Z')
 from coordination_sessions c
 join operation_types o on o.name = c.operation_type
-join json_each(o.artifacts) a
-left join agent_state s on s.state_key = json_extract(a.value, '$.key') and (s.expires_at is null or s.expires_at > :now)
+cross join json_each(o.artifacts /*postgres ::jsonb */) a
+left join agent_state s on s.state_key = a.value ->> 'key' and (s.expires_at is null or s.expires_at > :now)
   and (s.agent_id = c.session_id or s.agent_id in (select agent_id from agent_registry where session_id = :session))
 where c.session_id = :session
-order by a.id, s.updated_at desc, s.agent_id;
+order by cast(a.key as integer), s.updated_at desc, s.agent_id;
