@@ -114,19 +114,10 @@ as $$begin return datetime(moment_read(told), variadic changes); end$$;
 create function moment_text(timestamptz) returns text language sql stable
   as $$select to_char($1 at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')$$;
 
-create function json_each(document jsonb) returns table (key text, value jsonb, type text, atom text)
+-- Of arrays.
+create function json_each(document jsonb) returns table (key bigint, value jsonb)
 language sql immutable rows 10 as $$
-  select e.key, e.value,
-    case jsonb_typeof(e.value) when 'string' then 'text' when 'boolean' then e.value::text
-      when 'number' then case when strpos(e.value::text, '.') = 0 then 'integer' else 'real' end
-      else jsonb_typeof(e.value) end,
-    case when jsonb_typeof(e.value) not in ('object', 'array') then e.value #>> '{}' end
-  from (
-    select * from jsonb_each(case when jsonb_typeof(document) = 'object' then document else '{}' end)
-    union all
-    select (a.place - 1)::text, a.value
-    from jsonb_array_elements(case when jsonb_typeof(document) = 'array' then document else '[]' end)
-      with ordinality a (value, place)) e
+  select place - 1, value from jsonb_array_elements(document) with ordinality a (value, place)
 $$;
 create function json_each(document text) returns table (key bigint, value text)
 language sql immutable rows 10 as $$

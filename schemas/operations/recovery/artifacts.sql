@@ -8,4 +8,4 @@ cross join json_each(o.artifacts /*postgres ::jsonb */) a
 left join agent_state s on s.state_key = a.value ->> 'key' and (s.expires_at is null or s.expires_at > :now)
   and (s.agent_id = c.session_id or s.agent_id in (select agent_id from agent_registry where session_id = :session))
 where c.session_id = :session
-order by cast(a.key as integer), s.updated_at desc, s.agent_id;
+order by a.key, s.updated_at desc, s.agent_id;
