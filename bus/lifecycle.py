@@ -234,7 +234,7 @@ def _seen(row: Row, now: float) -> Seen:
 @writing
 def close(dead: Sequence[Seen], alive: Sequence[Seen] = ()) -> Steps[list[Lifecycle]]:
     """Close the records of the dead: killed, ended when last seen; and note that the others were seen now."""
-    lists = {"dead": json.dumps([seen[:2] for seen in dead]), "alive": json.dumps([seen[:2] for seen in alive])}
+    lists = {"dead": json.dumps([seen[:2] for seen in dead]), "alive": json.dumps([seen.id for seen in alive])}
     return salvage.records((yield Query("lifecycle/close", lists)), Lifecycle)
 
 

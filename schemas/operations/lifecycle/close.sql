@@ -1,8 +1,7 @@
 -- Close the records of processes that are gone, a JSON array of [record, pid]: killed, unseen, ended when last seen.
--- :alive, such an array too, is of those that were seen just now. Returns the closed records.
+-- :alive, an array of records, are those that were seen just now. Returns the closed records.
 update agent_lifecycle set last_seen_at = :now
-where agent_id in (select cast(value ->> 0 as integer) from json_each(:alive /*postgres ::jsonb */))
-  and status in ('spawned', 'running');
+where agent_id in (select cast(value as integer) from json_each(:alive)) and status in ('spawned', 'running');
 
 update agent_lifecycle set
   status = 'killed', unseen = 1, error_message = 'its process was found gone',
