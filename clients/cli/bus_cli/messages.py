@@ -180,7 +180,7 @@ def message(out: Output, id: str) -> None:
     """What became of a message. Stored, handed over (when; to whom while it is held), given back, acknowledged, or dead
     and why."""
     with out.open() as bus:
-        found = bus.wait_ended(id, wait=0)  # as it is, and dead when it expired, though nobody has looked since
+        found = bus.message(id)
     out.show(found, _story(found))
 
 
