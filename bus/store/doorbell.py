@@ -34,6 +34,7 @@ IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 PASSING = "message="  # the beginning of those bells that are waited at only once, and then taken down
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
+GLANCE = 0.05  # seconds between two looks where nothing can wake who waits
 SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet
 
 
@@ -249,10 +250,9 @@ class Listener:
 
 
 class Glance:
-    """Stands in for a `Listener` where there is no inotify, or none left: looks every 50 ms, or as often as is said."""
+    """Stands in for a `Listener` where there is no inotify, or none left: looks every 50 ms."""
 
-    def __init__(self, pause: float = 0.05) -> None:
-        self._pause = pause
+    def __init__(self) -> None:
         self._ends = os.pipe()
 
     def fileno(self) -> int:
@@ -260,7 +260,7 @@ class Glance:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `Listener.rounds`."""
-        yield self._pause if seconds is None else min(seconds, self._pause)
+        yield GLANCE if seconds is None else min(seconds, GLANCE)
         return False
 
     def close(self) -> None:
