@@ -206,12 +206,11 @@ def holder_has_died(agent: str, ends: Sequence[str]) -> Steps[bool]:
     return Life.DEAD in _glanced_at(rows).values()
 
 
-def relieve_the_dead(agent: str) -> Steps[bool]:
-    """Give back what holders that are known to be dead have leased of what an agent could take; whether any was."""
-    dead = [holder for holder, life in (yield from _holders(agent)).items() if life is Life.DEAD]
-    for holder in dead:
-        yield from relieve(holder)
-    return bool(dead)
+def relieve_the_dead(agent: str) -> Steps[None]:
+    """Give back what holders that are known to be dead have leased of what an agent could take."""
+    for holder, life in (yield from _holders(agent)).items():
+        if life is Life.DEAD:
+            yield from relieve(holder)
 
 
 def relieve(holder: Holder) -> Steps[Returned]:
