@@ -113,17 +113,14 @@ class Connection:
         return self._session is not None and not self._session.wire.gone()
 
     def rung(self) -> set[str]:
-        """The channels of which notifications have come in since this was last asked."""
+        """The channels of which notifications have come in since this was last asked. Raises the driver's errors."""
         channels = set()
-        while self._session and (notification := self._session.driver.pgconn.notifies()):
-            channels.add(notification.relname.decode())
-        return channels
-
-    def take_in(self) -> set[str]:
-        """Read what the server has to say unasked; `rung`. Raises the driver's errors."""
         if self._session:
-            self._session.driver.pgconn.consume_input()
-        return self.rung()
+            pgconn = self._session.driver.pgconn
+            pgconn.consume_input()
+            while notification := pgconn.notifies():
+                channels.add(notification.relname.decode())
+        return channels
 
     def driver(self) -> psycopg.Connection[Row]:
         """The driver's connection, made anew when it was lost. Raises `Lost`."""

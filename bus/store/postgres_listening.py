@@ -90,7 +90,7 @@ class Line:
     def rung(self) -> Set[str]:
         """The bells that were rung since this was last asked."""
         try:
-            channels = self.connection.take_in()
+            channels = self.connection.rung()
         except psycopg.Error:  # the connection was lost: `listen` replaces it
             return frozenset()
         return {bell for bell, channel in self._channels.items() if channel in channels}
