@@ -213,7 +213,7 @@ class Bus:
 
     def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
         """What is well and what is not: file, library, WAL, leases; `deep`: each payload, too."""
-        found = doctor.report(self.store.facts(), self.store.run(doctor.inside()))
+        found = doctor.report(self.store.connection().facts(), self.store.run(doctor.inside()))
         return [*found, self.store.run(doctor.deep())] if deep else found
 
     def copy_to(self, target: Bus) -> Copied:
@@ -392,7 +392,7 @@ class AsyncBus:
 
     async def doctor(self, *, deep: bool = False) -> list[doctor.Finding]:
         """As `Bus.doctor`."""
-        found = doctor.report(await self.store.facts(), await self.store.run(doctor.inside()))
+        found = doctor.report(await self.store.call(lambda bus: bus.facts()), await self.store.run(doctor.inside()))
         return [*found, await self.store.run(doctor.deep())] if deep else found
 
     async def backup(self, path: str) -> None:

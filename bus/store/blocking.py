@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bus.operation import Operation, Routine
-from bus.store.facts import Fact
 from bus.store.nap import Nap
 from bus.store.opening import Connection, connection
 from bus.store.routines import Listen, Sleep, carried_out
@@ -94,10 +93,6 @@ class Store:
         """This thread asks for nothing for a while: on a server, which has only so many, its connection goes back."""
         if isinstance(self.url, Server):
             self.close()
-
-    def facts(self) -> list[Fact]:
-        """What can be told of the bus from outside."""
-        return self.connection().facts()
 
     def close(self) -> None:
         """Close this thread's connection, in memory everybody's; those of other threads end with their threads."""

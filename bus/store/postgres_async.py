@@ -17,7 +17,6 @@ from bus.errors import TryAgain, of_system
 from bus.operation import Operation, Routine
 from bus.store import coroutines
 from bus.store.doorbell import Waiting
-from bus.store.facts import Fact
 from bus.store.postgres import TIMEOUT, Connection
 from bus.store.postgres_ear import Ear
 from bus.store.postgres_listening import LOOK
@@ -130,10 +129,6 @@ class Store:
             guest.close()
             raise
         return guest
-
-    async def facts(self) -> list[Fact]:
-        """What can be told of the bus from outside."""
-        return await self.call(lambda taken: taken.facts())
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with a connection, on a thread."""

@@ -18,7 +18,6 @@ from bus.errors import BusError
 from bus.operation import Operation, Routine, Steps
 from bus.store import coroutines
 from bus.store.doorbell import Waiting
-from bus.store.facts import Fact
 from bus.store.sqlite import Connection
 from bus.store.url import Url
 
@@ -162,11 +161,6 @@ class Store:
         """Carry out a routine: run its operations, sleep through its pauses."""
         with self._calls:
             return await coroutines.carry_out(routine, self._calls, self.run, self._listen)
-
-    async def facts(self) -> list[Fact]:
-        """What can be told of the bus from outside."""
-        with self._calls:
-            return self._bus.facts()
 
     async def call(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, on its thread."""
