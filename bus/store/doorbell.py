@@ -51,14 +51,6 @@ def lasting(seconds: float | None) -> Iterator[float | None]:
         yield None if end is None else _left(end)
 
 
-def ring(folder: str, bells: Sequence[str]) -> None:
-    """Wake whoever waits at these bells. Nobody there is no error."""
-    for bell in bells:
-        if os.access(path := f"{folder}/{bell}", os.F_OK):  # mostly there is none, and an exception would cost more
-            with contextlib.suppress(OSError):
-                os.utime(path, follow_symlinks=False)
-
-
 def sweep(folder: str) -> None:
     """Take down the bells at which nobody rang for a day: who waits there still hangs them up again."""
     with contextlib.suppress(OSError), _opened(folder) as descriptor, os.scandir(descriptor) as bells:
@@ -78,11 +70,6 @@ def _opened(folder: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _take_down(folder: str, bell: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(f"{folder}/{bell}")
 
 
 class Endings:
@@ -278,8 +265,12 @@ class Porch:
         self._closed = False
 
     def ring(self, bells: Sequence[str]) -> None:
-        """Wake whoever waits at these bells."""
-        ring(self._folder, bells)
+        """Wake whoever waits at these bells. Nobody there is no error."""
+        for bell in bells:
+            path = f"{self._folder}/{bell}"
+            if os.access(path, os.F_OK):  # mostly there is none, and an exception would cost more
+                with contextlib.suppress(OSError):
+                    os.utime(path, follow_symlinks=False)
 
     def listen(self, bells: Sequence[str]) -> Listener | Glance:
         """Wait at these bells, and for writes to the WAL, from now on."""
@@ -306,7 +297,8 @@ class Porch:
             self._resting.pop(0).end()  # the one that was not needed for the longest time
         for bell in listener.bells:
             if bell.startswith(PASSING):
-                _take_down(self._folder, bell)
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self._folder}/{bell}")
 
     def close(self) -> None:
         self._closed = True
