@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from tests.benchmarks import floor, ours, peers, servers
 from tests.benchmarks.contestant import Contestant
@@ -103,11 +102,3 @@ def percentile(samples: Sequence[float], share: float) -> float:
     """The value that `share` (0 to 1) of the samples do not exceed."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def by_subject(figures: Sequence[Figure], work: str) -> dict[tuple[str, str], Figure]:
-    """The figures of a work by subject and mode."""
-    return {(figure.subject, figure.mode): figure for figure in figures if figure.work == work}
-
-
-Parts = dict[str, Any]

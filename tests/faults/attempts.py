@@ -53,7 +53,6 @@ def number(value: Value) -> Value:
 
 
 MESSAGES, STATE, REGISTRY, SESSIONS = "agent_messages", "agent_state", "agent_registry", "coordination_sessions"
-SEND = ("send", "--from", "boss", "--", "one", "note", "{}")
 REGISTER = ("register", "--type", "validation", "--session", "s")
 NEW: dict[str, Any] = {"type": "validation", "session": "s"}
 JOINED = (REGISTRY, SESSIONS)

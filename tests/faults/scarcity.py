@@ -45,7 +45,7 @@ UNIT = "rounds of all scenes"
 SIZES = {"quick": 1, "nightly": 60, "release": 600}
 PATIENCE = 60  # seconds a process has
 BALLAST = "ballast"
-CLONE_NEWNS, MS_NOSUID, MS_REMOUNT, MS_RDONLY, MS_REC, MS_PRIVATE = 0x20000, 2, 32, 1, 16384, 1 << 18
+CLONE_NEWNS, MS_NOSUID, MS_REC, MS_PRIVATE = 0x20000, 2, 16384, 1 << 18
 CAPABILITIES = (1, 2)  # to pass over the permissions of files and folders
 STATUSES = {f"exit {number}" for number in (64, 65, 66, 70, 75, 76)}
 
