@@ -237,8 +237,7 @@ def _taking(name: str, table: Table) -> str:
     columns = ",\n  ".join(_taken(kind, column) for kind, column in table.pairs())
     keys = [column for _, column in table.pairs()[: table.keys]]
     start = [_put_value(kind, f"from_{KEYS[n]}") for n, (kind, _) in enumerate(table.pairs()[: table.keys])]
-    left, right = (", ".join(keys), ", ".join(start)) if table.keys > 1 else (keys[0], start[0])
-    behind = f"({left}) >= ({right})" if table.keys > 1 else f"{left} >= {right}"
+    behind = f"({', '.join(keys)}) >= ({', '.join(start)})" if table.keys > 1 else f"{keys[0]} >= {start[0]}"
     return (
         f"-- Made by bin/generate: the rows of {name} from a key on, by their keys; see bus/copying.py.\n"
         f"select\n  {columns}\nfrom {name}\nwhere {behind}\norder by {', '.join(keys)} limit :limit;\n"

@@ -175,12 +175,11 @@ def by_type(type: str | None = None, days: float | None = None) -> Steps[list[Ve
 def bottlenecks(*, limit: int = 20, type: str | None = None) -> Routine[list[Bottleneck]]:
     """The slowest completed agents, the slowest first, and what makes them so: `High Idle Time` when more than half of
     the time was idle, `Long Duration` over 30 minutes, else `Normal`."""
-    return _truthful(slowest(inputs.whole("limit", limit, most=100_000), type))
+    return _truthful(_bottlenecks(inputs.whole("limit", limit, most=100_000), type))
 
 
 @reading
-def slowest(limit: int, type: str | None = None) -> Steps[list[Bottleneck]]:
-    """As `bottlenecks`, of what is on record as it stands."""
+def _bottlenecks(limit: int, type: str | None) -> Steps[list[Bottleneck]]:
     rows = yield Query("lifecycle/bottlenecks", {"limit": limit, "type": inputs.words(type)})
     return [Bottleneck(*(*measured, bool(over))) for *measured, over in rows]
 
