@@ -66,7 +66,7 @@ def import_(text: str, *, zone: str | None = None, skip_invalid: bool = False) -
     """
     found = Imported()
     reader = Reader(_zone(zone))
-    entries = [entry for entry in _read(text, reader, found, skip_invalid) if entry]
+    entries = list(_read(text, reader, found, skip_invalid))
     return Operation(partial(_import, entries, found), True)
 
 
@@ -93,7 +93,7 @@ def _zone(name: str | None) -> tzinfo | None:
         raise error("usage", f"there is no time zone {name!r}", "name one such as Europe/Berlin or UTC") from problem
 
 
-def _read(text: str, reader: Reader, found: Imported, skip_invalid: bool) -> Iterator[Entry | None]:
+def _read(text: str, reader: Reader, found: Imported, skip_invalid: bool) -> Iterator[Entry]:
     for place, given, active in _entries(text):
         try:
             yield reader.entry(given, active)
