@@ -25,15 +25,7 @@ LAYERS = [
     {"bus.models"},
     {"bus.errors"},
 ]
-BELOW_ALL = {
-    "bus.clock",
-    "bus.schemas",
-    "bus.errors",
-    "bus.trace_context",
-    "bus.databases",
-    "bus.folders",
-}  # time, files and errors, which every layer may use
-HELP_OF_NOUNS = {"bus.inputs", "bus.liveness", "bus.payloads", "bus.models", "bus.operation"}
+BELOW_ALL = {"bus.clock", "bus.schemas", "bus.databases", "bus.folders"}  # time and files, which every layer may use
 LIBRARIES = {
     "sqlite3": {
         "bus.store.sqlite",
@@ -47,9 +39,9 @@ LIBRARIES = {
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
     "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
-    "opentelemetry": {"bus_cli.trace.exporting", "bus_cli.otlp"},
+    "opentelemetry": {"bus_cli.otlp"},
     "google": {"bus_cli.otlp"},
-    "yaml": {"bus.milestones", "bus_cli.milestones"},
+    "yaml": {"bus.milestones"},
 }
 
 
@@ -74,7 +66,7 @@ def layer(name: str) -> int | None:
     for number, members in enumerate(LAYERS):
         if any(name == member or name.startswith(f"{member}.") for member in members):
             return number
-    if name in BELOW_ALL | HELP_OF_NOUNS or name == "bus" or not name.startswith("bus."):
+    if name in BELOW_ALL or name == "bus" or not name.startswith("bus."):
         return None
     return next(number for number, members in enumerate(LAYERS) if "noun" in members)
 
