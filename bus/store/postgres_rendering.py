@@ -19,20 +19,16 @@ from typing import NamedTuple
 
 from bus import schemas
 
-TYPES = {
-    **dict.fromkeys(
-        ("limit", "id", "delivery", "reply_to", "if_version", "keep", "pid", "process_started_at", "priority"), "bigint"
-    ),
-    **dict.fromkeys(
-        ("delay", "expires", "lease", "ttl", "retention", "progress", "silence", "age"), "double precision"
-    ),
-    **dict.fromkeys(("capabilities", "resource_usage", "error_info", "artifacts", "schema"), "json"),
-    **dict.fromkeys(("payload", "snapshot", "files", "details", "configuration", "data"), "json"),
-    **dict.fromkeys(("traced", "exit_code", "unseen", "message_id", "life_id", "sent", "after", "last"), "bigint"),
-    **dict.fromkeys(("now", "at", "since", "started_at", "completed_at"), "timestamptz"),
-    "length": "integer",
-    **dict.fromkeys(("metadata", "state_snapshot", "file_references", "holder"), "json"),
+_NAMES = {
+    "bigint": "after delivery exit_code id if_version keep last life_id limit message_id pid priority"
+    " process_started_at reply_to sent traced unseen",
+    "integer": "length",
+    "double precision": "age delay expires lease progress retention silence ttl",
+    "json": "artifacts capabilities configuration data details error_info file_references files holder metadata payload"
+    " resource_usage schema snapshot state_snapshot",
+    "timestamptz": "at completed_at now since started_at",
 }
+TYPES = {name: kind for kind, names in _NAMES.items() for name in names.split()}  # of parameters; the others are text
 # Where a noun means something else by a name.
 OF_NOUN = {"lifecycle": {"priority": "text"}, "copying": {"id": "text"}}
 NOW = "now()::timestamptz(3)"
