@@ -104,8 +104,9 @@ class Connection:
 
     def _open(self) -> None:
         with border(self.url.path):
-            connection = _connect(self.url, self._read_only)
+            connection = _bare(self.url, self._read_only)
             try:
+                _configure(connection, self.url)
                 prepare(connection, self.url, TIMEOUT, self._read_only)
                 self._file = None if self.url.path == MEMORY else os.stat(self.url.path)
             except BaseException:
@@ -353,16 +354,6 @@ def _bare(url: Url, read_only: bool = False) -> sqlite3.Connection:
         cached_statements=256,
         check_same_thread=False,  # each has one thread (in memory they take turns), but may be closed by another
     )
-
-
-def _connect(url: Url, read_only: bool = False) -> sqlite3.Connection:
-    connection = _bare(url, read_only)
-    try:
-        _configure(connection, url)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _configure(connection: sqlite3.Connection, url: Url) -> None:
