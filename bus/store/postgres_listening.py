@@ -19,9 +19,8 @@ from bus.store.postgres_errors import Lost
 if TYPE_CHECKING:
     from bus.store.postgres import Connection
 
-FEW = (
-    2  # bells for which commits on their way are waited for: nobody who waits on the same connection is told meanwhile
-)
+# Bells for which commits on their way are waited for: nobody who waits on the same connection is told meanwhile.
+FEW = 2
 LOOK = 0.5  # seconds between two looks where no notification gets through
 _BELLS = "json_array_elements_text($1::json) bell"
 _LISTEN, _LEAVE = f"select bell_listen(bell) from {_BELLS}", f"select bell_leave(bell) from {_BELLS}"
