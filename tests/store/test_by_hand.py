@@ -274,36 +274,42 @@ def test_an_expiry_given_by_hand_is_kept(hand: sqlite3.Connection, url: str) -> 
         assert bus.message(id).dead_reason == "expired"
 
 
+# Messages that every store refuses, and the code.
+BAD_MESSAGES = [
+    ({"message_type": "gossip"}, "unknown_type"),
+    ({"to_agent": "@plumber"}, "unknown_type"),
+    ({"to_agent": "*"}, "invalid_address"),
+    ({"to_agent": "a b"}, "invalid_address"),
+    ({"from_agent": "-x"}, "invalid_id"),
+    ({"priority": 0}, "invalid_priority"),
+    ({"priority": 11}, "invalid_priority"),
+    ({"payload": "[]"}, "invalid_payload"),
+    ({"payload": '{"phase": 7}'}, "invalid_payload"),
+    ({"payload": '{"\\u0070hase": 7}'}, "invalid_payload"),
+    ({"payload": '{"requirements": ["a", 1]}'}, "invalid_payload"),
+    ({"payload": '{"weight": -0.5}'}, "invalid_payload"),
+    ({"payload": '{"a": 1, "\\u0061": 1}'}, "invalid_json"),
+    ({"payload": '{"a": 99999999999999999999}'}, "invalid_json"),
+    ({"payload": '{"a": -1e999}'}, "invalid_json"),
+    ({"payload": '{"a": "' + "x" * 1048576 + '"}'}, "payload_too_large"),
+    ({"session_id": None}, "unknown_agent"),
+    ({"status": "lost"}, "invalid_status"),
+    ({"status": "leased"}, "invalid_status"),
+    ({"status": "dead"}, "invalid_status"),
+    ({"dead_reason": "bored", "status": "dead"}, "invalid_dead_reason"),
+]
+
+
 @pytest.mark.parametrize(
     ("columns", "code"),
     [
-        ({"message_type": "gossip"}, "unknown_type"),
-        ({"to_agent": "@plumber"}, "unknown_type"),
-        ({"to_agent": "*"}, "invalid_address"),
-        ({"to_agent": "a b"}, "invalid_address"),
-        ({"from_agent": "-x"}, "invalid_id"),
-        ({"priority": 0}, "invalid_priority"),
-        ({"priority": 11}, "invalid_priority"),
+        *BAD_MESSAGES,
         ({"priority": "high"}, "TEXT value in INTEGER"),
         ({"priority": 1.5}, "REAL value in INTEGER"),
         ({"payload": "{broken"}, "invalid_json"),
-        ({"payload": "[]"}, "invalid_payload"),
-        ({"payload": '{"phase": 7}'}, "invalid_payload"),
-        ({"payload": '{"\\u0070hase": 7}'}, "invalid_payload"),
-        ({"payload": '{"requirements": ["a", 1]}'}, "invalid_payload"),
-        ({"payload": '{"weight": -0.5}'}, "invalid_payload"),
-        ({"payload": '{"a": 1, "\\u0061": 1}'}, "invalid_json"),
         ({"payload": '{"a": "\\u0000"}'}, "invalid_json"),
-        ({"payload": '{"a": 99999999999999999999}'}, "invalid_json"),
-        ({"payload": '{"a": -1e999}'}, "invalid_json"),
         ({"payload": "{}\0"}, "invalid_json"),
-        ({"payload": '{"a": "' + "x" * 1048576 + '"}'}, "payload_too_large"),
         ({"payload": None}, "NOT NULL|invalid_json"),
-        ({"session_id": None}, "unknown_agent"),
-        ({"status": "lost"}, "invalid_status"),
-        ({"status": "leased"}, "invalid_status"),
-        ({"status": "dead"}, "invalid_status"),
-        ({"dead_reason": "bored", "status": "dead"}, "invalid_dead_reason"),
         ({"payload": '{"a/": 1, "a\\/": 1}'}, "invalid_json"),
         ({"payload": '{"\U0001f600": 1, "\\ud83d\\ude00": 1}'}, "invalid_json"),
         ({"payload": '{"\\u0000": 1}'}, "invalid_json"),
@@ -324,21 +330,27 @@ def test_a_bad_row_is_refused(hand: sqlite3.Connection, columns: dict[str, objec
     assert hand.execute("select count(*) from agent_messages").fetchone() == (0,)
 
 
+# Rows of other tables that every store refuses.
+BAD_ROWS = [
+    ("agent_registry", {"agent_id": "x", "agent_type": "plumber", "session_id": "s"}),
+    ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "status": "asleep"}),
+    ("agent_registry", {"agent_id": "x y", "agent_type": "validation", "session_id": "s"}),
+    ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "capabilities": "{}"}),
+    ("agent_state", {"agent_id": "x", "state_key": "a b", "state_value": ""}),
+    ("agent_state", {"agent_id": "x", "state_key": "k", "state_value": "", "state_type": "gossip"}),
+    ("coordination_sessions", {"session_id": "x", "operation_type": "party"}),
+    ("coordination_sessions", {"session_id": "x", "progress": 101}),
+    ("agent_checkpoints", {"agent_id": "x", "session_id": "s", "state_snapshot": '{"a":1,"a":2}'}),
+    ("agent_health_log", {"agent_id": "x", "health_status": "fine"}),
+    ("milestones", {"id": "x", "priority": 11}),
+]
+
+
 @pytest.mark.parametrize(
     ("table", "columns"),
     [
-        ("agent_registry", {"agent_id": "x", "agent_type": "plumber", "session_id": "s"}),
-        ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "status": "asleep"}),
-        ("agent_registry", {"agent_id": "x y", "agent_type": "validation", "session_id": "s"}),
-        ("agent_registry", {"agent_id": "x", "agent_type": "validation", "session_id": "s", "capabilities": "{}"}),
-        ("agent_state", {"agent_id": "x", "state_key": "a b", "state_value": ""}),
-        ("agent_state", {"agent_id": "x", "state_key": "k", "state_value": "", "state_type": "gossip"}),
+        *BAD_ROWS,
         ("agent_state", {"agent_id": "x", "state_key": "k", "state_value": "a\0b"}),
-        ("coordination_sessions", {"session_id": "x", "operation_type": "party"}),
-        ("coordination_sessions", {"session_id": "x", "progress": 101}),
-        ("agent_checkpoints", {"agent_id": "x", "session_id": "s", "state_snapshot": '{"a":1,"a":2}'}),
-        ("agent_health_log", {"agent_id": "x", "health_status": "fine"}),
-        ("milestones", {"id": "x", "priority": 11}),
     ],
 )
 def test_the_other_tables_refuse_bad_rows_too(hand: sqlite3.Connection, table: str, columns: dict[str, object]) -> None:
