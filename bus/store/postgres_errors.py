@@ -33,14 +33,10 @@ class Lost(Exception):
     """The connection went away before anything could be committed."""
 
 
-def translate(problem: Exception, url: Server) -> BusError:
+def translate(problem: psycopg.Error | UnicodeEncodeError, url: Server) -> BusError:
     """The bus's error for the driver's."""
-    if isinstance(problem, BusError):
-        return problem
     if isinstance(problem, UnicodeEncodeError):
         return error("invalid_value", "the value can't be stored: it has a lone surrogate")
-    if not isinstance(problem, psycopg.Error):
-        return error("fault", f"PostgreSQL failed: {problem}")
     state = problem.sqlstate or ""
     words = problem.diag.message_primary or str(problem)
     if state == RAISED:

@@ -184,7 +184,7 @@ class Transaction:
         self._seldom[key] = seconds
         return False
 
-    def _translated(self, problem: Exception) -> BusError:
+    def _translated(self, problem: psycopg.Error | UnicodeEncodeError) -> BusError:
         if self._wire.closed() or getattr(problem, "sqlstate", None) in LOST:
             self._session.close()
             if self._committing:

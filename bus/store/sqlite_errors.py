@@ -24,8 +24,6 @@ _CONSTRAINT, _READ_ONLY, _CANT_OPEN = 19, 8, 14
 
 def translate(problem: Exception, path: str) -> BusError:
     """The bus's error for a driver's."""
-    if isinstance(problem, BusError):
-        return problem
     if isinstance(problem, OSError):
         return of_system(problem, path)
     if isinstance(problem, UnicodeEncodeError | OverflowError):
