@@ -46,7 +46,7 @@ def register(
         "command": inputs.words(command),
         **process._asdict(),
     }
-    return Operation(partial(_register, agent, parameters), True)
+    return Operation(partial(_register, inputs.name(agent), parameters), True)
 
 
 def _listed(capabilities: Sequence[str] | str | None) -> str | None:

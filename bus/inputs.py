@@ -74,7 +74,7 @@ def priority_text(given: str | float | None) -> str | None:
         raise error(
             "invalid_value", f"not a priority: {str(given)[:40]!r}", "give a number such as 7, 1.5 or 042, or a word"
         )
-    return text(str(given).strip())
+    return text((_plain(given) if isinstance(given, str) else str(given)).strip())
 
 
 def lease(given: Duration | None) -> float | None:
@@ -142,14 +142,14 @@ def name(given: str) -> str:
         raise error("invalid_id", f"an id is text, not {str(given)[:40]}")
     if "\0" in given:
         raise error("invalid_id", "an id with a NUL")
-    return given
+    return _plain(given)
 
 
 def address(given: str) -> str:
     """Where a message goes; the database judges its form. Raises `invalid_address` for anything but text."""
     if not isinstance(given, str):
         raise error("invalid_address", f"an address is text, not {str(given)[:40]}")
-    return given
+    return _plain(given)
 
 
 def chosen(given: str | None) -> str | None:
@@ -168,7 +168,7 @@ def key(given: str) -> str:
         raise error("invalid_key", f"a state key is text, not {str(given)[:40]}")
     if "\0" in given:
         raise error("invalid_key", "a state key with a NUL")
-    return given
+    return _plain(given)
 
 
 def text(given: str) -> str:
@@ -181,7 +181,13 @@ def text(given: str) -> str:
         given.encode()
     except UnicodeEncodeError as problem:
         raise error("invalid_value", "text with a lone surrogate", "a value is UTF-8 text") from problem
-    return given
+    return _plain(given)
+
+
+def _plain(given: str) -> str:
+    """Text that is nothing more: a member of `class Name(str, Enum)` is text, too, but `str` and f-strings make
+    `Name.MEMBER` of it."""
+    return given if type(given) is str else str.__str__(given)
 
 
 def words(given: str | None) -> str | None:
@@ -238,7 +244,7 @@ def document(given: object) -> str:
 
 def _decoded(given: str | bytes) -> str:
     try:
-        written = given.decode() if isinstance(given, bytes) else given
+        written = given.decode() if isinstance(given, bytes) else _plain(given)
         written.encode()
         if "\\" in written and ("\\ud" in written or "\\uD" in written):
             msgspec.json.decode(written)

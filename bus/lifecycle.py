@@ -80,7 +80,7 @@ def launch(
     record's id, and the agent's (default: its type and the record's id)."""
     spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
     registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
-    return Operation(partial(_launch, spawned, registered, agent, type), True)
+    return Operation(partial(_launch, spawned, registered, agent, inputs.text(type)), True)
 
 
 def _launch(

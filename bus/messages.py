@@ -157,7 +157,7 @@ def receive(
     transaction. What a dead process held comes back at once. `limit` ≤ 10,000. Raises `unknown_agent`, `unknown_type`.
     """
     claiming = claim(agent, limit=limit, lease=lease, type=type, ack=ack)
-    return _until_found(agent, claiming, claiming, inputs.duration(wait) or 0)
+    return _until_found(inputs.name(agent), claiming, claiming, inputs.duration(wait) or 0)
 
 
 def ack_and_receive(
@@ -176,7 +176,7 @@ def ack_and_receive(
     first = Operation(
         partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up, "messages/receive"
     )
-    return _until_found(agent, first, _claiming(parameters, False), inputs.duration(wait) or 0)
+    return _until_found(inputs.name(agent), first, _claiming(parameters, False), inputs.duration(wait) or 0)
 
 
 def _until_found(

@@ -95,7 +95,7 @@ def watch(agent: str, key: str, *, after: int | None = None, wait: Duration) -> 
         left = end - clock.monotonic()
         if (found[1] if found else 0) != seen or left <= 0:
             return found if found and found[1] != seen else None
-        yield Pause([changed(agent)], min(left, 1.0))
+        yield Pause([changed(inputs.name(agent))], min(left, 1.0))
 
 
 def changed(agent: str) -> str:

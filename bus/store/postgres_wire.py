@@ -197,8 +197,9 @@ def _dumped(value: object) -> bytes | None:
         return None
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, (bool, int, float)):
-        return repr(value).encode()
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind.__repr__(value).encode()  # its own: that of an enum's member, or of numpy's, is no number
     raise psycopg.DataError("a value is of a kind that can't be stored here")
 
 
