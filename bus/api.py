@@ -237,7 +237,7 @@ class Bus:
 
 
 class AsyncBus:
-    """A bus, for the coroutines of one event loop: `async with await AsyncBus.open() as bus: …`."""
+    """A bus, for the coroutines of one event loop in one process: `async with await AsyncBus.open() as bus: …`."""
 
     def __init__(self, store: sqlite_async.Store | postgres_async.Store) -> None:
         self.store = store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,9 +21,11 @@ Listen = Callable[[Sequence[str]], Awaitable[Waiting]]
 
 
 class Calls:
-    """The calls of one store that have begun and not ended, each in a `with` block; none begins once it is closed."""
+    """The calls of one store that have begun and not ended, each in a `with` block; none begins once it is closed, nor
+    after a fork in the child: there the store has no threads, and its connections are the parent's."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._closed = False
         self._begun = 0
         self._all_ended = asyncio.Event()
@@ -44,6 +47,10 @@ class Calls:
             scope.cancel()
         if self._begun:
             await self._all_ended.wait()
+
+    def inherited(self) -> bool:
+        """Whether it was the parent of this process that opened the store."""
+        return self._process != os.getpid()
 
     async def sleep(self, need: routines.Sleep) -> bool:
         """Sleep until there is something to look at; see `doorbell.Listener.rounds`. Raises `closed`."""
@@ -69,6 +76,8 @@ class Calls:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise error("closed")
+        if self.inherited():
+            raise error("closed", "an AsyncBus belongs to the process that opened it", "open one in this process, too")
 
 
 async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen) -> T:

@@ -137,6 +137,8 @@ class Store:
 
     async def close(self) -> None:
         """Close it, after what was begun has ended. Idempotent."""
+        if self._calls.inherited():
+            return
         await self._calls.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._workers.shutdown)

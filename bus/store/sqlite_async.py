@@ -172,6 +172,8 @@ class Store:
 
     async def close(self) -> None:
         """Close it, after what was begun has ended. Idempotent. Cancelled, it is closed all the same."""
+        if self._calls.inherited():
+            return
         if self._end is None:
             self._end = asyncio.ensure_future(self._close())
         await asyncio.shield(self._end)

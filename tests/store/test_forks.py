@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bus import Bus
 
 
@@ -184,3 +186,27 @@ for how in (Operation(steps, False), Operation(steps, False, single=True), Opera
     print(*bus.store.run(how)[0])
 """
     assert output(code, url) == "ok\nok\nok\n"
+
+
+@pytest.mark.parametrize("place", ["url", "postgres"])
+def test_a_child_is_refused_the_async_bus_of_its_parent(request: pytest.FixtureRequest, place: str) -> None:
+    """It has not the threads on which that works, and two processes can't use one connection to a server."""
+    code = """
+import asyncio, os, sys
+from bus import AsyncBus, Bus
+
+def told(call):
+    try:
+        return asyncio.run(asyncio.wait_for(call(), 5))
+    except Exception as problem:
+        return getattr(problem, "code", problem)
+
+Bus.open(sys.argv[1], create=True).close()
+bus = asyncio.run(AsyncBus.open(sys.argv[1]))
+if not (child := os.fork()):
+    print(told(bus.agents), told(bus.agents), told(lambda: bus.receive("a", wait=1)), told(bus.close), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(told(bus.agents), told(bus.agents), told(bus.close))
+"""
+    assert output(code, request.getfixturevalue(place)) == "closed closed closed None\n[] [] None\n"
