@@ -342,7 +342,8 @@ def border(path: str) -> Iterator[None]:
 
 
 def _target(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(file(path, "rw"), uri=True, isolation_level=None)
+    # The class itself: what traces calls puts a proxy in the place of `connect`, and SQLite takes none for a target.
+    return sqlite3.Connection(file(path, "rw"), uri=True, isolation_level=None)
 
 
 def _bare(url: Url, read_only: bool = False) -> sqlite3.Connection:

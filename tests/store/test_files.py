@@ -308,6 +308,25 @@ def test_a_copy_may_be_named_as_seen_from_here(url: str, path: str, tmp_path: Pa
         assert copy.state_load("a", "k") == "v"
 
 
+def test_a_copy_is_made_where_connections_are_traced(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenTelemetry's instrumentation of sqlite3 does it."""
+
+    class Proxy:
+        def __init__(self, *given: Any, **named: Any) -> None:
+            self.__dict__["traced"] = sqlite3.Connection(*given, **named)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.traced, name)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            setattr(self.traced, name, value)
+
+    monkeypatch.setattr(sqlite3, "connect", Proxy)
+    with Bus.open(url) as bus:
+        bus.backup(str(tmp_path / "copy.db"))
+        assert Bus.restore(str(tmp_path / "copy.db"), str(tmp_path / "restored.db")) is None
+
+
 def test_a_copy_that_fails_leaves_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: str) -> sqlite3.Connection:
         raise sqlite3.OperationalError("the disk has gone")
