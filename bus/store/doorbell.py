@@ -10,7 +10,8 @@ The bell of a message is taken down by who leaves it: else there would be a file
 for. Who waits there still hears that, hangs it up again, and looks before it sleeps: so it sees what was rung for
 meanwhile. What killed waiters leave `sweep` takes down.
 
-Linux only, also in memory; elsewhere a `Glance` stands in, which ends every 50 ms, so that the waiter looks by itself.
+Linux only, also in memory; elsewhere, and under gevent, which takes epoll away, a `Glance` stands in, which ends every
+50 ms, so that the waiter looks by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import os
 import select
 import stat
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -280,7 +280,7 @@ class Porch:
                 listener.resume()
                 return listener
         try:
-            return Listener(self._folder, self._wal, bells, self._dismiss) if sys.platform == "linux" else Glance()
+            return Listener(self._folder, self._wal, bells, self._dismiss) if hasattr(select, "epoll") else Glance()
         except OSError:
             return self._glance()  # no more instances or watches for this user: see /proc/sys/fs/inotify
 

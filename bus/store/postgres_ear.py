@@ -118,7 +118,7 @@ class Guest:
 
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """See `doorbell.Listener.rounds`."""
-        if pids and not self._poll and sys.platform == "linux":
+        if pids and not self._poll and hasattr(select, "epoll"):
             self._poll = select.epoll()
             self._poll.register(self.bell, select.EPOLLIN)
             self._endings = Endings(self._poll)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import select
-import sys
 from collections.abc import Generator, Sequence, Set
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -106,7 +105,7 @@ class Listening:
         self._line = Line(connection)
         self._bells = frozenset(bells)
         self._socket = -1
-        self._poll = select.epoll() if sys.platform == "linux" else None
+        self._poll = select.epoll() if hasattr(select, "epoll") else None
         self._endings = Endings(self._poll) if self._poll else None
         self._heard_on = self._listen()
 

@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from bus import AsyncBus, Bus, clock, messages
 from bus.store import doorbell
 from bus.store.doorbell import FOREIGN, Endings, Glance, Listener, Porch, Room
-from tests.conftest import Process
+from tests.conftest import Process, listening
 from tests.descriptors import descriptors
 
 
@@ -380,3 +381,17 @@ def test_one_may_wait_for_a_century(place: str, url: str, request: pytest.Fixtur
 
         bus.store.before_sleep = cancel_elsewhere
         assert bus.wait_ended(1, wait="36600d").status == "dead"
+
+
+@pytest.mark.parametrize("place", ["url", "postgres"])
+def test_where_there_is_no_epoll_a_receiver_is_woken_too(
+    request: pytest.FixtureRequest, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(select, "epoll")  # as gevent does
+    with Bus.open(request.getfixturevalue(place), create=True) as bus, ThreadPoolExecutor(1) as thread:
+        bus.register("a", type="validation", session="s")
+        with listening() as listens:
+            waiting = thread.submit(bus.receive, "a", wait=30)
+            assert listens.wait(20)
+            id = bus.send("a", "a", "task_assignment", {})
+        assert [message.id for message in waiting.result(20)] == [id]
