@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 import aiosqlite
@@ -57,8 +58,9 @@ class Database(aiosqlite.Connection):
 
     def answer(self, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
         """Tell those who wait what came of it, from the database's thread."""
-        with contextlib.suppress(RuntimeError):  # their loop has ended, and they with it
-            outcomes[0][0].get_loop().call_soon_threadsafe(_answer, outcomes)
+        for loop, its in groupby(outcomes, _loop):
+            with contextlib.suppress(RuntimeError):  # it has ended, and they with it
+                loop.call_soon_threadsafe(_answer, list(its))
 
     async def close(self) -> None:
         """Close the bus, after all that was begun, and end the thread."""
@@ -237,6 +239,10 @@ class _Job(Generic[T]):
         with self._lock:
             self.abandoned = True
             return self._succeeded
+
+
+def _loop(outcome: tuple[asyncio.Future[Any], Any]) -> asyncio.AbstractEventLoop:
+    return outcome[0].get_loop()
 
 
 def _answer(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bus import AsyncBus, Bus
 from bus.errors import BusError, error
 from bus.store.sqlite import Connection
+from bus.store.sqlite_async import Database
 
 
 @asynccontextmanager
@@ -173,3 +174,18 @@ def test_what_waits_when_the_bus_is_closed_is_done(tmp_path: Path) -> None:
     asyncio.run(run())
     with Bus.open(str(tmp_path / "bus.db")) as bus:
         assert bus.state_load("agent-0", "key") == "value"
+
+
+def test_each_hears_of_a_shared_commit_on_its_own_loop_also_where_anothers_has_ended() -> None:
+    async def future() -> asyncio.Future[int]:
+        return asyncio.get_running_loop().create_future()
+
+    async def answered(future: asyncio.Future[int]) -> int:
+        return await asyncio.wait_for(future, 20)
+
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        with asyncio.Runner() as ended:
+            waiting = [runner.run(future()) for runner in (ended, one, other, one)]
+        Database.answer(None, list(zip(waiting, range(4), strict=True)))  # type: ignore[arg-type]
+        assert one.run(answered(waiting[1])) + one.run(answered(waiting[3])) == 4
+        assert other.run(answered(waiting[2])) == 2
