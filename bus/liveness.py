@@ -1,7 +1,8 @@
 """Whether the process that an agent registered still runs. Worked out when asked, never stored.
 
 A process is told by its pid, its start time, the boot and the pid namespace together: a pid alone is used again, and a
-zombie answers to signals. Another host or another namespace counts as elsewhere, where only heartbeats tell.
+zombie answers to signals. Another host or another namespace counts as elsewhere, where only heartbeats tell. So does
+everything where there is no /proc, or one that gives these numbers to other processes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 PROC = "/proc"
 JITTER = 2.0  # seconds: the boot is told in whole ones, and a clock may have been set since
+OWN_TIME = "time:[4026531834]"  # the time namespace that the system begins with
 
 
 class Life(StrEnum):
@@ -38,20 +40,26 @@ class Identity(NamedTuple):
 
 @functools.cache
 def boot_id() -> str | None:
-    """This boot's id, or None where the system has none."""
+    """This boot's id; None where the system has none, or shows the processes of another pid namespace."""
     try:
-        return read("sys/kernel/random/boot_id").decode().strip()
+        mine = os.readlink(f"{PROC}/self") == str(os.getpid())
+        return read("sys/kernel/random/boot_id").decode().strip() if mine else None
     except OSError:
         return None
 
 
 @functools.cache
 def pid_namespace() -> str | None:
-    """This process's pid namespace, such as `pid:[4026531836]`."""
+    """This process's pid namespace, such as `pid:[4026531836]`; and the time namespace, where that is another than the
+    system's own: start times are told by its clock."""
     try:
-        return os.readlink(f"{PROC}/self/ns/pid")
+        namespace = os.readlink(f"{PROC}/self/ns/pid")
     except OSError:
         return None
+    with contextlib.suppress(OSError):  # there are none before Linux 5.6
+        if (time := os.readlink(f"{PROC}/self/ns/time")) != OWN_TIME:
+            return namespace + time
+    return namespace
 
 
 def read(path: str) -> bytes:
@@ -97,13 +105,28 @@ def glance(agent: Identity) -> Life:
 
 
 def _life(agent: Identity, runs: Callable[[Identity], bool]) -> Life:
-    if agent.pid is None or agent.host != os.uname().nodename or agent.boot_id is None:
+    if agent.pid is None or agent.host != os.uname().nodename or agent.boot_id is None or boot_id() is None:
         return Life.UNKNOWN
     if agent.boot_id != boot_id():
         return Life.DEAD
     if agent.pid_namespace != pid_namespace():
         return Life.UNKNOWN
-    return Life.ALIVE if runs(agent) else Life.DEAD
+    if runs(agent):
+        return Life.ALIVE
+    return Life.UNKNOWN if _is_hidden(agent.pid) else Life.DEAD
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process, and /proc does not show it to us (hidepid, see proc(5))."""
+    if os.path.exists(f"{PROC}/{pid}/stat"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid > 0  # others are groups of processes, and only a hand can have written them
 
 
 def _is_there(agent: Identity) -> bool:

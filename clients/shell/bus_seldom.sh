@@ -158,10 +158,14 @@ _bus_process() {
   [[ -n ${_fields[19]:-} && ${_fields[0]} != [ZX] ]] && REPLY=${_fields[19]}
 }
 
-# _bus_place: this host, boot and pid namespace, in `_host`, `_boot` and `_namespace`.
+# _bus_place: this host, boot and namespace, in `_host`, `_boot` and `_namespace`, as bus/liveness.py tells them; fails where
+# nothing can be told of processes.
 _bus_place() {
-  read -r _host </proc/sys/kernel/hostname && read -r _boot </proc/sys/kernel/random/boot_id &&
-    _namespace=$(readlink /proc/self/ns/pid) || _host='' _boot='' _namespace=''
+  [[ /proc/self -ef /proc/$BASHPID ]] && read -r _host </proc/sys/kernel/hostname &&
+    read -r _boot </proc/sys/kernel/random/boot_id && _namespace=$(readlink /proc/self/ns/pid /proc/self/ns/time || :) &&
+    [[ -n $_namespace ]] || return
+  _namespace=${_namespace%$'\n''time:[4026531834]'}
+  _namespace=${_namespace/$'\n'}
 } 2>/dev/null
 
 # _bus_is_dead "AGENT|HOST|PID|NAMESPACE|START|BOOT": whether that process is known to be gone.
@@ -171,7 +175,14 @@ _bus_is_dead() {
   [[ -n $_its_pid && -n $_its_boot ]] && _bus_place && [[ $_its_host == "$_host" ]] || return
   [[ $_its_boot == "$_boot" ]] || return 0
   [[ $_its_namespace == "$_namespace" ]] || return
-  ! _bus_process "$_its_pid" || [[ $REPLY != "$_its_start" ]]
+  ! _bus_process "$_its_pid" || [[ $REPLY != "$_its_start" ]] && ! _bus_is_hidden "$_its_pid"
+}
+
+# _bus_is_hidden PID: whether there is such a process, and /proc does not show it to us (hidepid, see proc(5)).
+_bus_is_hidden() {
+  local REPLY
+  [[ ! -e /proc/$1/stat ]] || return
+  REPLY=$(LC_ALL=C kill -0 "$1" 2>&1) || [[ $REPLY == *"not permitted"* ]]
 }
 
 # What a dead holder had leased goes back, unless it was started again since it was found dead (:was): then :agent is
@@ -210,9 +221,11 @@ register_agent() {
   if [[ -n ${6:-} ]]; then
     _bus_number "$6" || return
     _new+=(pid# "$REPLY")
-    _bus_place && _bus_process "$REPLY" ||
-      { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
-    _new+=(host "$_host" pid_namespace "$_namespace" process_started_at# "$REPLY" boot_id "$_boot")
+    if _bus_place; then
+      _bus_process "$REPLY" ||
+        { _bus_fail usage "there is no process $6" "give the pid of the agent itself, or none"; return; }
+      _new+=(host "$_host" pid_namespace "$_namespace" process_started_at# "$REPLY" boot_id "$_boot")
+    fi
   fi
   if _bus_sql read '.read agents/identity.sql' agent "$1"; then
     _former=${REPLY%$'\n'}

@@ -321,6 +321,22 @@ def test_a_receiver_takes_over_from_the_dead(shell: Shell, bus: Bus) -> None:
     assert shell("get_agent_messages two true | jq -r '.[].receipt'") == "1.2\n"
 
 
+@pytest.mark.parametrize("how", ["-p", "-T --boottime 1000"])
+def test_a_holder_is_not_judged_by_what_another_namespace_tells(shell: Shell, bus: Bus, how: str) -> None:
+    """`unshare -p` alone leaves the /proc of the processes outside; start times are moved by a time namespace."""
+    if subprocess.run(["unshare", "-Ur", "-f", *how.split(), "true"], capture_output=True, check=False).returncode:
+        return  # this kernel, or its administrator, lets nobody have one
+    bus.register("one", type="milestone-executor", session="s", pid=os.getpid())
+    bus.send("boss", "@milestone-executor", "task_assignment", {})
+    bus.receive("one", lease="1h")
+    inside = f"""source "{FUNCTIONS}"; receive_agent_message two && exit
+    [[ "{how}" != -p ]] || register_agent two milestone-executor m s '[]' $$"""
+    shell(f"unshare -Ur -f {how} bash -c '{inside.replace(chr(39), chr(34))}'")
+    assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "one")
+    (two,) = [agent for agent in bus.agents() if agent.agent_id == "two"]
+    assert two.boot_id is None  # so that nobody takes another process for it
+
+
 @pytest.mark.parametrize("name", ["it's here", 'a "quoted" one', "$(exit 9)", "back\\slash", "é", "semi;colon & more"])
 def test_a_bus_may_lie_in_any_folder(shell: Shell, tmp_path: Path, name: str) -> None:
     tree = tmp_path / name
