@@ -18,8 +18,9 @@ from bus_cli import monitor
 from bus_cli.output import Output
 from bus_client.respawn import respawn
 
-from bus import Bus, clock
+from bus import Bus, clock, liveness
 from bus.errors import error
+from bus.store.url import parse
 from tests.clients.conftest import Shell
 from tests.conformance.refusal import refused
 from tests.conftest import Process
@@ -349,6 +350,18 @@ def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, u
     command("monitor", "--stop", status=1)
     assert not Path(f"{url}.monitor").exists()
     assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
+
+
+def test_no_process_is_taken_for_a_monitor_of_another_namespace(
+    command: Command, url: str, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has pids of its own: of the same number there is somebody else here."""
+    monkeypatch.setattr(liveness, "pid_namespace", lambda: "pid:[1]")
+    monkeypatch.setattr(os, "getpid", lambda: process.pid)
+    with monitor._only(parse(url)):
+        assert "of another pid namespace" in command("monitor", "--stop", status=65).stderr
+        assert "of another pid namespace" in command("monitor", status=76).stderr
+    assert process.poll() is None
 
 
 def test_a_monitor_that_is_started_by_one_who_ignores_signals_can_be_stopped(command: Command) -> None:

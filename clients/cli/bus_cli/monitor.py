@@ -17,7 +17,7 @@ from typing import IO, NoReturn
 
 import click
 
-from bus import clock, folders, inputs
+from bus import clock, folders, inputs, liveness
 from bus.api import Bus
 from bus.errors import BusError, TryAgain, error
 from bus.models import Check
@@ -134,32 +134,48 @@ def _pid_file(url: Place) -> str:
 
 @contextmanager
 def _only(url: Place) -> Iterator[None]:
-    """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid. Raises
-    `already_running`."""
+    """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid, and in which
+    namespace that is its pid. Raises `already_running`."""
     path = _pid_file(url)
     folders.make(os.path.dirname(path))
     with os.fdopen(folders.own(path, os.O_RDWR | os.O_CREAT), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
-            raise error("already_running", f"a monitor of this bus runs already, as process {file.read()}") from taken
+            pid, elsewhere = _told(file)
+            hint = "end it where it runs" if elsewhere else ""
+            words = f"a monitor of this bus runs already, as process {pid}{elsewhere}"
+            raise error("already_running", words, hint) from taken
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} {liveness.pid_namespace() or ''}")
         file.flush()
         yield
         file.truncate(0)
 
 
+def _told(file: IO[str]) -> tuple[str, str]:
+    """The pid of the monitor whose file this is, and words for where it runs, if that is another namespace: there is
+    another process of that pid here, or none."""
+    pid, _, namespace = file.read().partition(" ")
+    ours = namespace in ("", liveness.pid_namespace() or "")
+    return pid, "" if ours else " of another pid namespace, a container's say"
+
+
 def _running(url: Place) -> int | None:
-    """The process of the monitor that holds the lock, if any; what a dead one left in the file does not count."""
+    """The process of the monitor that holds the lock, if any; what a dead one left in the file does not count. Raises
+    `not_allowed` when it is none of this pid namespace."""
     path = _pid_file(url)
     if not os.path.lexists(path):
         return None
     with suppress(ValueError), os.fdopen(folders.own(path, os.O_RDWR), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(file.read())
+        except BlockingIOError as taken:
+            pid, elsewhere = _told(file)
+            if elsewhere:
+                words = f"the monitor is process {pid}{elsewhere}"
+                raise error("not_allowed", words, "end it where it runs") from taken
+            return int(pid)
     return None
 
 
