@@ -361,6 +361,7 @@ def _configure(connection: sqlite3.Connection, url: Url) -> None:
     connection.execute("pragma wal_autocheckpoint = 0")
     connection.execute(f"pragma journal_size_limit = {WAL_LIMIT}")  # it is overwritten, not made anew
     connection.execute(f"pragma synchronous = {url.synchronous}")
+    connection.execute("pragma temp_store = memory")  # there may be no place where it could write files
     if sqlite3.sqlite_version_info >= (3, 41, 0):
         connection.execute("pragma trusted_schema = off")
 

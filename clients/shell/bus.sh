@@ -202,7 +202,7 @@ _bus_sql() {
     umask 077
     export LC_ALL=C
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
-    [[ -z $_big ]] || exec 3<<<"$_big" || exit
+    [[ -z $_big ]] || { exec 3<<<"$_big" || exit; } 2>&1
     [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
     [[ $_begin != .read* || -L $_bus_file.turn ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
     exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
@@ -210,6 +210,7 @@ _bus_sql() {
 .output /dev/null
 .dbconfig no_ckpt_on_close on
 $_names
+pragma temp_store = memory;
 pragma wal_autocheckpoint = 0;
 pragma journal_size_limit = 524288;
 pragma synchronous = $_bus_synchronous;

@@ -120,7 +120,8 @@ _bus_has_sqlite3() {
 # _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
   [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
-  [[ $1 != *"malformed JSON"* ]] && _bus_has_sqlite3 || return "$_bus_elsewhere"
+  [[ $1 != *"malformed JSON"* && ($1 != *"temp file for here-document: "* || $1 == *"No space left on device") ]] &&
+    _bus_has_sqlite3 || return "$_bus_elsewhere"
   _bus_explain "$1"
 }
 

@@ -680,6 +680,19 @@ def test_what_flock_says_is_no_result(shell: Shell, queued: Path, tmp_path: Path
     assert shell("_bus_queue=1; send_agent_message boss one task_assignment '{}'") == "1\n"
 
 
+def test_no_room_outside_the_folder_of_the_bus_is_needed(shell: Shell, tmp_path: Path) -> None:
+    """As in a container whose root can only be read, without a /tmp: SQLite and bash would put large things there."""
+    alone = f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro / && cd /'
+    if subprocess.run(["unshare", "-Urm", "bash", "-c", alone], capture_output=True, check=False).returncode:
+        return  # this kernel, or its administrator, lets nobody do so
+    inside = f"""{alone}; unset TMPDIR; source "{FUNCTIONS}"; export BUS_URL="{tmp_path}/{FILE}"
+    value=$(printf %0250000d 7)
+    save_agent_state one k "$value" && [[ $(load_agent_state one k) == "$value" ]] || exit
+    for _ in 1 2 3; do send_agent_message boss one task_assignment "{{\\"title\\": \\"$value\\"}}" || exit; done
+    get_agent_messages one true | jq length"""
+    assert shell('unshare -Urm bash -c "$1"', inside) == "1\n2\n3\n3\n"
+
+
 @only_sqlite3
 def test_the_wal_stays_small(shell: Shell) -> None:
     shell(

@@ -511,6 +511,7 @@ def pragma(url: str, name: str) -> object:
 KEPT = {
     "wal_autocheckpoint": 0,
     "mmap_size": 0,
+    "temp_store": 2,
     "journal_mode": "wal",
     "auto_vacuum": 2,
     "journal_size_limit": 4 << 20,

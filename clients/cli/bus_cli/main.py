@@ -44,6 +44,8 @@ class Interruption:
 def _of_system(problem: OSError) -> BusError:
     """The error for what the operating system refused, with the file's name."""
     if problem.filename is None and problem.errno == errno.ENOENT:  # only the working directory goes unnamed
+        if problem.strerror != os.strerror(errno.ENOENT):  # but for the folders that `tempfile` has tried
+            return error("fault", "there is no folder for temporary files", "name one with TMPDIR")
         return error("usage", "the working directory is gone", "go to one that is there")
     named = "a file or a stream" if problem.filename is None else os.fsdecode(problem.filename)
     words = f"{named} can't be read or written: {problem.strerror or problem}"
