@@ -21,12 +21,14 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 from bus_cli import top
-from bus_cli.child import TAIL, Child
+from bus_cli.child import TAIL, Child, Copy
+from bus_cli.main import cli
 from bus_client import Agent, AsyncAgent
 from prometheus_client.openmetrics import parser
 from rich.console import Console
 
 from bus import Bus, clock, trace_context
+from bus.errors import TryAgain
 from tests.clients.test_command_line import BUS, bus
 
 Run = subprocess.CompletedProcess[bytes]
@@ -233,6 +235,39 @@ def test_ctrl_c_at_a_terminal_reaches_the_command_once(here: str) -> None:
     assert b"n=1" in seen
     os.waitpid(pid, 0)
     os.close(terminal)
+
+
+def test_a_terminal_that_hangs_up_ends_the_command(here: str) -> None:
+    """It tells only the leader of its session: `bus run`, where ssh or tmux started it."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvp(BUS[0], [*BUS, "run", "--type", "x", "--task", "t", "--", "sh", "-c", "echo ready; exec sleep 600"])
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(terminal, 1024)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert record()["error_message"] == "killed by SIGHUP"
+
+
+def test_in_a_container_of_its_own_it_leaves_no_zombies(here: str) -> None:
+    inside = ["unshare", "-Ur", "-p", "-f", "--mount-proc"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        return  # this kernel, or its administrator, lets nobody have one
+    count = "for _ in 1 2 3; do (sleep 0.1 &); done; sleep 0.5; grep -l '^State:.Z' /proc/[0-9]*/status || echo none"
+    command = [*inside, *BUS, "run", "--type", "x", "--task", "t", "--", "sh", "-c", count]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"none\n"
+
+
+def test_where_no_thread_can_be_started_nobody_is_left_at_work(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: Copy) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Copy, "start", none)
+    with pytest.raises(TryAgain, match="no thread can be started"):
+        cli.main(["run", "--type", "validation", "--task", "t", "--session", "s", "--", "true"], standalone_mode=False)
+    assert [agent["status"] for agent in json.loads(bus("agents", "--json"))] == ["failed"]
+    assert record()["status"] == "failed"
 
 
 def test_killed_with_its_runner_it_is_found_dead(here: str) -> None:

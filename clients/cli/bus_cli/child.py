@@ -12,6 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from bus.errors import error
+
 PASSED_ON = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -25,6 +27,7 @@ PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)  # what Python itself ignores
 FROM_KERNEL = 128  # si_code of what a terminal sends: to the whole foreground group, the child too
 TAIL = 4096  # bytes
 CHUNK = 65536
+MORE = "try again, or let this user have more of them: see ulimit -u"
 
 
 class Child:
@@ -42,7 +45,10 @@ class Child:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError as problem:
+            raise error("busy", f"no process can be started: {problem.strerror}", MORE) from problem
         if not self.pid:
             self._become()
         for descriptor in (self._start[0], self._problem[1], *(write for _, write in self._streams)):
@@ -76,8 +82,11 @@ class Child:
     def release(self, environment: Mapping[str, str]) -> int | None:
         """Let it become the command, in this environment; the error number when it can't."""
         self._copying = [Copy(self, read, target) for target, (read, _) in enumerate(self._streams, start=1)]
-        for copy in self._copying:
-            copy.start()
+        try:
+            for copy in self._copying:
+                copy.start()
+        except RuntimeError as problem:
+            raise error("busy", f"no thread can be started: {problem}", MORE) from problem
         with contextlib.suppress(BrokenPipeError), open(self._start[1], "wb", closefd=False) as pipe:
             pipe.write(b"".join(os.fsencode(f"{key}={value}") + b"\0" for key, value in environment.items()))
         os.close(self._start[1])
@@ -94,7 +103,7 @@ class Child:
             told = signal.sigwaitinfo(self._watched)
             if told.si_signo == signal.SIGCHLD:
                 self._reap(os.WNOHANG)
-            elif told.si_code != FROM_KERNEL:
+            elif told.si_code != FROM_KERNEL or _is_for_the_leader(told.si_signo):
                 os.kill(self.pid, told.si_signo)
         for copy in self._copying:
             copy.drain()
@@ -104,6 +113,13 @@ class Child:
         pid, status = os.waitpid(self.pid, options)
         if pid:
             self._status = os.waitstatus_to_exitcode(status)
+        elif os.getpid() == 1:
+            self._reap_others()
+
+    def _reap_others(self) -> None:
+        """Process 1 of a container is left the children of those who ended: nobody else hears of them."""
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != self.pid:
+            os.waitpid(ended.si_pid, 0)
 
     def keep(self, data: bytes) -> None:
         """These are its last words so far."""
@@ -121,6 +137,11 @@ class Child:
             os.close(self._start[1])
             self._reap(0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
+def _is_for_the_leader(number: int) -> bool:
+    """Whether a terminal sends this signal to us alone: when it hangs up, to the leader of its session."""
+    return number == signal.SIGHUP and os.getsid(0) == os.getpid()
 
 
 class Copy(threading.Thread):

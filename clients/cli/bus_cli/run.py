@@ -66,7 +66,7 @@ class Run:
         try:
             problem = self.child.release(self._environment())
         except BaseException as unforeseen:
-            self.bus.trace_abort(self.id, error=str(unforeseen) or type(unforeseen).__name__)
+            self._abort(str(unforeseen) or type(unforeseen).__name__)
             raise
         if problem:
             return self._not_started(out, problem)
@@ -92,11 +92,15 @@ class Run:
     def _not_started(self, out: Output, number: int) -> int:
         missing = number in (errno.ENOENT, errno.ENOTDIR)
         words = f"{self.name} can't be run: {os.strerror(number)}"
-        self.bus.trace_abort(self.id, error=words, exit_code=127 if missing else 126)
-        if self.session:
-            self.bus.retire(self.agent, status="failed")
+        self._abort(words, exit_code=127 if missing else 126)
         fail(error("usage", words, "name a command that is there"), out.as_json)
         return 127 if missing else 126
+
+    def _abort(self, words: str, exit_code: int | None = None) -> None:
+        """Record that the command never ran."""
+        self.bus.trace_abort(self.id, error=words, exit_code=exit_code)
+        if self.session:
+            self.bus.retire(self.agent, status="failed")
 
     def _ending(self, status: int) -> list[Operation[Any]]:
         killed, exit_code = status < 0, lifecycle.KILLED - status if status < 0 else status
