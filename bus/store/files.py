@@ -39,7 +39,7 @@ def has_room(path: str) -> bool:
 
 
 def check(path: str, read_only: bool = False) -> None:
-    """Refuse a file that is missing, not ours alone, under two names, or on a network."""
+    """Refuse a file that is missing, not ours alone, under two names, mounted without its folder, or on a network."""
     try:
         found = os.lstat(path)
     except FileNotFoundError as problem:
@@ -59,6 +59,10 @@ def check(path: str, read_only: bool = False) -> None:
     needed = (os.R_OK, os.X_OK) if read_only else (os.R_OK | os.W_OK, os.W_OK | os.X_OK)
     if not os.access(path, needed[0]) or not os.access(os.path.dirname(path), needed[1]):
         raise error("unsafe_file", f"{path} can't be read and written here", "check the permissions of file and folder")
+    if _is_mounted_alone(path):
+        raise error(
+            "unsafe_file", f"{path} is mounted without its folder", "mount the folder: the -wal file belongs to the bus"
+        )
     if os.major(found.st_dev) == 0 and (kind := _file_system(found.st_dev)) in NETWORK:
         raise error("unsafe_file", f"{path} is on a network file system ({kind})", "put the bus on a local disk")
 
@@ -87,6 +91,25 @@ def exchange(path: str, fresh: str) -> str | None:
             found |= not suffix
     os.rename(fresh, path)
     return aside if found else None
+
+
+def _is_mounted_alone(path: str) -> bool:
+    """Whether the file is a mount of its own, as of `docker run -v FILE:FILE`. By its other name it has another WAL,
+    and what is written through one of the two is lost."""
+    try:
+        return _mount(path) != _mount(os.path.dirname(path))
+    except (OSError, AttributeError, StopIteration):  # nobody can tell
+        return False
+
+
+def _mount(path: str) -> str:
+    """The mount through which a path leads. A descriptor that is only a path takes no locks along when it is closed."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:
+            return next(line for line in info if line.startswith("mnt_id:"))
+    finally:
+        os.close(descriptor)
 
 
 def _file_system(device: int) -> str:

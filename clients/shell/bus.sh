@@ -110,8 +110,17 @@ _bus_locate() {
   [[ $_file != */../* ]] || _bus_upward
   [[ $_file == /* ]] || _file=$PWD/$_file
   _bus_file=$_file
-  [[ -f $_file && ! -L $_file && -O $_file && -r $_file && -w $_file && -w ${_file%/*}/ ]] || _bus_unsafe
+  [[ -f $_file && ! -L $_file && -O $_file && -r $_file && -w $_file && -w ${_file%/*}/ ]] && ! _bus_is_mounted ||
+    _bus_unsafe
 }
+
+# Whether the file is mounted without its folder; see bus/store/files.py. Bash has no locks that closing it could drop.
+_bus_is_mounted() {
+  local -a _of_file=() _of_folder=()
+  { mapfile -t _of_file </proc/self/fdinfo/9; } 9<"$_bus_file"
+  { mapfile -t _of_folder </proc/self/fdinfo/9; } 9<"${_bus_file%/*}/"
+  [[ ${_of_file[*]:2:1} != "${_of_folder[*]:2:1}" ]] # mnt_id
+} 2>/dev/null
 
 # --- values as SQL ----------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ _bus_unsafe() {
   [[ -f $_bus_file ]] || { _bus_fail not_a_bus "$_bus_file is not a file"; return; }
   [[ -O $_bus_file && -r $_bus_file && -w $_bus_file && -w ${_bus_file%/*}/ ]] ||
     { _bus_fail unsafe_file "$_bus_file can't be read and written here" "check owner and permissions of file and folder"; return; }
-  _bus_fail unsafe_file "$_bus_file has several names (hard links)" "SQLite would lose data"
+  _bus_fail unsafe_file "$_bus_file is mounted without its folder" "mount the folder: the -wal file belongs to the bus"
 }
 
 # The moment that BUS_NOW gives, or moves by seconds, in `_rows`.

@@ -680,6 +680,20 @@ def test_what_flock_says_is_no_result(shell: Shell, queued: Path, tmp_path: Path
     assert shell("_bus_queue=1; send_agent_message boss one task_assignment '{}'") == "1\n"
 
 
+def test_a_file_that_is_mounted_without_its_folder_is_refused(shell: Shell, tmp_path: Path) -> None:
+    """As by `docker run -v FILE:FILE`: the -wal file would be another one than that of those outside."""
+    other = tmp_path / "a b" / "coordination.db"
+    other.parent.mkdir()
+    other.touch(0o600)
+    mount = f'mount --bind "{tmp_path / FILE}" "{other}"'
+    if subprocess.run(["unshare", "-Urm", "bash", "-c", mount], capture_output=True, check=False).returncode:
+        return  # this kernel, or its administrator, lets nobody do so
+    inside = f"""{mount}; source "{FUNCTIONS}"; send_agent_message boss one task_assignment '{{}}'
+    BUS_URL="{other}" send_agent_message boss one task_assignment '{{}}' 2>&1"""
+    told = shell('unshare -Urm bash -c "$1" || echo $?', inside)
+    assert re.fullmatch(r"1\nbus: .*/a b/coordination.db is mounted without its folder; .*\n66\n", told), told
+
+
 def test_no_room_outside_the_folder_of_the_bus_is_needed(shell: Shell, tmp_path: Path) -> None:
     """As in a container whose root can only be read, without a /tmp: SQLite and bash would put large things there."""
     alone = f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro / && cd /'
