@@ -120,6 +120,11 @@ _bus_has_sqlite3() {
 # _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
   [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
+  if ((${_status:-0} > 128)); then # by ulimit -f or for want of memory; nobody else tells
+    [[ $_begin != 'begin;' ]] || { _bus_fail fault "sqlite3 was ended by SIG$(kill -l "$_status")"; return; }
+    _bus_fail outcome_unknown "sqlite3 was ended by SIG$(kill -l "$_status"), and it may or may not have happened"
+    return
+  fi
   [[ $1 != *"malformed JSON"* && ($1 != *"temp file for here-document: "* || $1 == *"No space left on device") ]] &&
     _bus_has_sqlite3 || return "$_bus_elsewhere"
   _bus_explain "$1"

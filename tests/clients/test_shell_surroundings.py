@@ -680,6 +680,20 @@ def test_what_flock_says_is_no_result(shell: Shell, queued: Path, tmp_path: Path
     assert shell("_bus_queue=1; send_agent_message boss one task_assignment '{}'") == "1\n"
 
 
+@only_sqlite3
+@pytest.mark.parametrize(
+    ("call", "words"), [("save_agent_state one k v", "may or may not"), ("load_agent_state one k", "")]
+)
+def test_that_sqlite3_was_killed_is_said(shell: Shell, tmp_path: Path, call: str, words: str) -> None:
+    """By who ran out of memory, or of the size that a file may have. Nobody knows how far a writer came."""
+    (tmp_path / "sqlite3").write_text("#!/bin/sh\nkill -KILL $$\n")
+    (tmp_path / "sqlite3").chmod(0o700)
+    told = shell(f'export PATH="{tmp_path}:$PATH"; {call} 2>&1 || echo $?')
+    assert told.startswith("bus: sqlite3 was ended by SIGKILL")
+    assert words in told
+    assert told.endswith("\n70\n")
+
+
 def test_a_file_that_is_mounted_without_its_folder_is_refused(shell: Shell, tmp_path: Path) -> None:
     """As by `docker run -v FILE:FILE`: the -wal file would be another one than that of those outside."""
     other = tmp_path / "a b" / "coordination.db"
