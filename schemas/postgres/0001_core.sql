@@ -401,7 +401,8 @@ end $$;
 create trigger agent_registry_type before insert or update of agent_type on agent_registry
 for each row execute function agent_registry_type();
 
--- A session counts its agents, and is as active as the most active of them. Its activity is a hint that nobody waits
+-- A session counts its agents, and is as active as the most active of them. One that was given up in a silence
+-- (sessions/fail.sql) lives again when one of them is heard of. Its activity is a hint that nobody waits
 -- for: who finds the row locked leaves it, which also keeps agents and sessions from waiting for each other.
 create function session_activity(session text, at timestamptz) returns void language plpgsql
 set search_path from current as $$
@@ -417,7 +418,9 @@ begin
   end if;
   if tg_op <> 'DELETE' then
     update coordination_sessions set agent_count = agent_count + 1,
-      last_activity = greatest(last_activity, new.last_heartbeat)
+      last_activity = greatest(last_activity, new.last_heartbeat),
+      status = case when status = 'failed' and completed_at < new.last_heartbeat then 'active' else status end,
+      completed_at = case when status = 'failed' and completed_at < new.last_heartbeat then null else completed_at end
     where session_id = new.session_id;
   end if;
   return null;
@@ -438,6 +441,10 @@ for each row execute function coordination_sessions_counts();
 create function agent_registry_beats() returns trigger language plpgsql set search_path from current as $$
 begin
   perform session_activity(new.session_id, new.last_heartbeat);
+  update coordination_sessions set status = 'active', completed_at = null where session_id = (
+    select session_id from coordination_sessions
+    where session_id = new.session_id and status = 'failed' and completed_at < new.last_heartbeat
+    for update skip locked);
   return null;
 end $$;
 -- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how

@@ -269,10 +269,14 @@ begin
   insert into agent_notes values (new.capabilities), (new.resource_usage), (new.error_info);
 end;
 
--- A session counts its agents, and is as active as the most active of them.
+-- A session counts its agents, and is as active as the most active of them. One that was given up in a silence
+-- (sessions/fail.sql) lives again when one of them is heard of. (That is said twice: a trigger of its own would cost each
+-- message a temporary table.)
 create trigger agent_registry_joins after insert on agent_registry
 begin
   update coordination_sessions set last_activity = max(last_activity, new.last_heartbeat),
+    status = iif(status = 'failed' and completed_at < new.last_heartbeat, 'active', status),
+    completed_at = iif(status = 'failed' and completed_at < new.last_heartbeat, null, completed_at),
     agent_count = (select count(*) from agent_registry where session_id = new.session_id)
   where session_id = new.session_id;
 end;
@@ -295,7 +299,9 @@ begin
 end;
 create trigger agent_registry_beats after update of last_heartbeat on agent_registry
 begin
-  update coordination_sessions set last_activity = new.last_heartbeat
+  update coordination_sessions set last_activity = new.last_heartbeat,
+    status = iif(status = 'failed' and completed_at < new.last_heartbeat, 'active', status),
+    completed_at = iif(status = 'failed' and completed_at < new.last_heartbeat, null, completed_at)
   where session_id = new.session_id and last_activity < new.last_heartbeat;
 end;
 

@@ -528,6 +528,20 @@ def test_a_session_is_abandoned_a_day_after_it_was_found_failed(team: Bus) -> No
         assert team.clean(failed="24h").abandoned_sessions == ["s"]
 
 
+def test_a_session_that_was_taken_for_dead_lives_when_an_agent_of_it_is_heard_of(team: Bus) -> None:
+    team.register("single", type="validation", session="other")
+    with clock.moved(1900):
+        assert team.clean(stale="30m").failed_sessions == ["other", "s"]
+    with clock.moved(2000):
+        team.heartbeat("one")
+        team.register("new", type="validation", session="other")
+        found = [team.session_show(session) for session in ("s", "other")]
+        assert [(session.status, session.completed_at) for session in found] == [("active", None)] * 2
+    with clock.moved(1900 + 86401):
+        assert team.clean(failed="24h").abandoned_sessions == []
+        assert {session.session_id for session in team.interrupted()} == {"s", "other"}
+
+
 def test_cleanup_and_counts_go_by_the_silence_they_are_told(team: Bus) -> None:
     with clock.moved(700):
         assert team.clean(stale="20m").failed_agents == []
