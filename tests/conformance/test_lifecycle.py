@@ -356,6 +356,16 @@ def test_started_again_the_earlier_record_ends_when_it_was_last_seen(bus: Bus) -
     assert bus.trace_show(first).duration_ms == 60000
 
 
+def test_started_again_the_earlier_record_ends_when_it_was_last_heard_of(bus: Bus) -> None:
+    with at(0):
+        first = bus.trace_enter("one", type="validation", session="s")
+    with at(3600):
+        bus.heartbeat("one")
+    with at(3700):
+        bus.trace_enter("one", type="validation", session="s")
+    assert bus.trace_show(first).duration_ms == 3600000
+
+
 def test_one_that_leaves_after_it_was_found_gone_has_ended_as_it_says(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

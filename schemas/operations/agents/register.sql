@@ -14,6 +14,14 @@ select c.session_id from agent_registry r join coordination_sessions c on c.sess
 where r.agent_id = :agent and r.session_id <> :session order by c.session_id for update of c;
 */
 
+-- What is overwritten here is when its former process was last heard of: that process's record, if it is open, is to end
+-- then (lifecycle/enter.sql, lifecycle/close.sql).
+/*postgres select agent_id from agent_registry where agent_id = :agent for update; */
+update agent_lifecycle indexed by agent_lifecycle_open set last_seen_at = max(coalesce(last_seen_at, '0001-01-01'), (
+  select last_heartbeat from agent_registry r where r.agent_id = :agent))
+where status in ('spawned', 'running') and registry_id = :agent
+  and pid = (select pid from agent_registry r where r.agent_id = :agent);
+
 insert into agent_registry (agent_id, agent_type, milestone_id, session_id, capabilities, spawn_time, last_heartbeat,
   host, pid, pid_namespace, process_started_at, boot_id, command)
 values (:agent, :type, coalesce(:milestone, ''), :session, coalesce(:capabilities, '[]'), :now, :now,
