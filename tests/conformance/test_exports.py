@@ -96,6 +96,27 @@ def test_a_message_stands_below_the_life_its_sender_had_then(team: Bus) -> None:
         assert [sent.parent for sent in told(team).processed] == expected
 
 
+def test_what_one_sent_last_that_was_found_gone_stands_below_it(team: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.export_claim(TARGET)
+    monkeypatch.setenv("TRACEPARENT", CONTEXT)
+    with clock.moved(0):
+        team.trace_enter("worker", type="validation", session="s")
+    with clock.moved(4):
+        team.send("worker", "one", "task_assignment", {})
+        (first,) = told(team).sent
+    with clock.moved(5), monkeypatch.context() as gone:
+        gone.setattr(liveness, "started_at", lambda pid: None)
+        (life,) = team.trace_close_the_dead()
+    with clock.moved(20):
+        team.send("worker", "two", "task_assignment", {})
+        team.ack([message.receipt or "" for message in team.receive("one")])
+        batch = told(team)
+    assert life.completed_at
+    assert life.completed_at < first.message.created_at
+    assert [sent.context for sent in batch.processed] == [first.context], "the consumer's link is the producer's span"
+    assert [sent.parent is None for sent in (first, *batch.sent, *batch.processed)] == [False, True, False]
+
+
 def test_what_is_gone_is_pending_no_more(team: Bus) -> None:
     team.export_claim(TARGET)
     team.send("boss", "one", "task_assignment", {})
