@@ -104,6 +104,15 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
     return Operation(partial(_changed, "agents/retire", parameters), True)
 
 
+def has_successor(agent: str, pid: int) -> Steps[bool]:
+    """Whether an agent was started again meanwhile, as another process than this one that is not known to be dead."""
+    yield Query("recovery/hold", {"session": None, "agent": agent})
+    rows = yield Query("agents/identity", {"agent": agent})
+    found = Holder.of(rows[0]).identity if rows else Identity()
+    another = found[1:] != liveness.identity(pid)[1:]  # a host may be renamed
+    return found.pid is not None and another and liveness.life(found) is not Life.DEAD
+
+
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     if parameters.get("status") in TERMINAL:
         yield from give_back(str(parameters["agent"]))

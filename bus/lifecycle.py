@@ -197,13 +197,15 @@ def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> St
 
 
 def leave(agent: str, id: int, *, status: str = "completed", error: str | None = None) -> Operation[None]:
-    """Retire a registered agent, completed or failed, as `agents.retire`, and end its record."""
+    """Retire a registered agent, completed or failed, as `agents.retire`, and end its record. An agent that was started
+    again as another process meanwhile is that process's: only the record ends."""
     parameters = {"id": id, "status": status, "error": inputs.words(error), "traced": traced()}
-    return Operation(partial(_leave, agents.retire(agent, status=status), parameters), True)
+    return Operation(partial(_leave, agent, agents.retire(agent, status=status), parameters), True)
 
 
-def _leave(retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:
-    yield from retired.steps()
+def _leave(agent: str, retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:
+    if not (yield from agents.has_successor(agent, os.getpid())):
+        yield from retired.steps()
     yield Query("lifecycle/leave", parameters)
 
 

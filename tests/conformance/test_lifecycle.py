@@ -366,6 +366,22 @@ def test_started_again_the_earlier_record_ends_when_it_was_last_heard_of(bus: Bu
     assert bus.trace_show(first).duration_ms == 3600000
 
 
+def test_who_was_replaced_by_another_process_ends_its_own_record_alone(team: Bus, process: Process) -> None:
+    first = team.trace_enter("worker", type="validation", session="s")
+    team.register("worker", type="validation", session="s", pid=process.pid)
+    team.send("boss", "worker", "task_assignment", {})
+    (message,) = team.receive("worker")
+    team.trace_leave("worker", first)
+    assert team.trace_show(first).status == "completed"
+    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
+    assert (worker.status, team.message(message.id).status) == ("active", "leased")
+    process.kill()
+    process.wait()
+    team.trace_leave("worker", first)
+    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
+    assert (worker.status, team.message(message.id).status) == ("completed", "ready")
+
+
 def test_one_that_leaves_after_it_was_found_gone_has_ended_as_it_says(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
