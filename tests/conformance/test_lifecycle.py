@@ -366,6 +366,20 @@ def test_started_again_the_earlier_record_ends_when_it_was_last_heard_of(bus: Bu
     assert bus.trace_show(first).duration_ms == 3600000
 
 
+def test_respawned_the_earlier_record_ends_when_it_was_last_heard_of(bus: Bus, process: Process) -> None:
+    with at(0):
+        first, _ = bus.trace_launch("validation", "t", pid=process.pid, session="s", command="work", agent="one")
+        bus.trace_start(first)
+    with at(3600):
+        bus.heartbeat("one")
+    process.kill()
+    process.wait()
+    with at(3700):
+        bus.recovery_apply("s", "resume", by="me")
+        assert [agent.agent_id for agent in bus.recovery_respawn("s")] == ["one"]
+        assert [life.duration_ms for life in bus.trace_close_the_dead()] == [3600000]
+
+
 def test_who_was_replaced_by_another_process_ends_its_own_record_alone(team: Bus, process: Process) -> None:
     first = team.trace_enter("worker", type="validation", session="s")
     team.register("worker", type="validation", session="s", pid=process.pid)
