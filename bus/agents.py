@@ -104,13 +104,24 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
     return Operation(partial(_changed, "agents/retire", parameters), True)
 
 
-def has_successor(agent: str, pid: int) -> Steps[bool]:
-    """Whether an agent was started again meanwhile, as another process than this one that is not known to be dead."""
+def retire_process(agent: str, *, pid: int, status: str) -> Operation[None]:
+    """End an agent that was process `pid`, as `retire`; one that was started again as another, which runs, is left."""
+    return Operation(partial(_retire_process, agent, pid, retire(agent, status=status)), True)
+
+
+def _retire_process(agent: str, pid: int, retired: Operation[Agent]) -> Steps[None]:
+    if (yield from successor(agent, pid)) is not Life.ALIVE:
+        yield from retired.steps()
+
+
+def successor(agent: str, pid: int) -> Steps[Life]:
+    """Whether the process lives as which an agent that was `pid` was started again; dead if there is none."""
     yield Query("recovery/hold", {"session": None, "agent": agent})
     rows = yield Query("agents/identity", {"agent": agent})
     found = Holder.of(rows[0]).identity if rows else Identity()
-    another = found[1:] != liveness.identity(pid)[1:]  # a host may be renamed
-    return found.pid is not None and another and liveness.life(found) is not Life.DEAD
+    if found.pid is None or found[1:] == liveness.identity(pid)[1:]:  # a host may be renamed
+        return Life.DEAD
+    return liveness.life(found)
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:

@@ -204,7 +204,7 @@ def leave(agent: str, id: int, *, status: str = "completed", error: str | None =
 
 
 def _leave(agent: str, retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:
-    if not (yield from agents.has_successor(agent, os.getpid())):
+    if (yield from agents.successor(agent, os.getpid())) is Life.DEAD:
         yield from retired.steps()
     yield Query("lifecycle/leave", parameters)
 

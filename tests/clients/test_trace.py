@@ -254,9 +254,9 @@ def test_in_a_container_of_its_own_it_leaves_no_zombies(here: str) -> None:
     inside = ["unshare", "-Ur", "-p", "-f", "--mount-proc"]
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
         return  # this kernel, or its administrator, lets nobody have one
-    count = "for _ in 1 2 3; do (sleep 0.1 &); done; sleep 0.5; grep -l '^State:.Z' /proc/[0-9]*/status || echo none"
-    command = [*inside, *BUS, "run", "--type", "x", "--task", "t", "--", "sh", "-c", count]
-    assert subprocess.run(command, capture_output=True, check=True).stdout == b"none\n"
+    alone = "(true &); (true &); until set -- /proc/[0-9]*; [ $# = 2 ]; do sleep 0.01; done; echo alone"
+    command = [*inside, *BUS, "run", "--type", "x", "--task", "t", "--", "sh", "-c", alone]
+    assert subprocess.run(command, capture_output=True, check=True, timeout=60).stdout == b"alone\n"
 
 
 def test_where_no_thread_can_be_started_nobody_is_left_at_work(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +268,14 @@ def test_where_no_thread_can_be_started_nobody_is_left_at_work(here: str, monkey
         cli.main(["run", "--type", "validation", "--task", "t", "--session", "s", "--", "true"], standalone_mode=False)
     assert [agent["status"] for agent in json.loads(bus("agents", "--json"))] == ["failed"]
     assert record()["status"] == "failed"
+
+
+def test_an_agent_that_was_started_again_elsewhere_does_not_end_with_the_command(here: str) -> None:
+    again = f'bus register "$BUS_AGENT" --type execute-phase --session s --pid {os.getpid()}; exit 3'
+    assert run("--session", "s", "--agent", "worker", script=again).returncode == 3
+    assert record()["status"] == "failed"
+    (agent,) = json.loads(bus("agents", "--json"))
+    assert (agent["status"], agent["pid"]) == ("active", os.getpid())
 
 
 def test_killed_with_its_runner_it_is_found_dead(here: str) -> None:

@@ -111,7 +111,8 @@ class Run:
         )
         if not self.session:
             return [ended]
-        return [ended, agents.retire(self.agent, status={"killed": "terminated"}.get(state, state))]
+        status_then = {"killed": "terminated"}.get(state, state)
+        return [ended, agents.retire_process(self.agent, pid=self.child.pid, status=status_then)]
 
     def _record(self, out: Output, operations: list[Operation[Any]]) -> None:
         """Write to the bus while the command runs, or after it: what fails then is told, and stops nothing."""
