@@ -50,8 +50,8 @@ def _advice(load: Mapping[str, float], settings: Mapping[str, str]) -> list[str]
 
 def prune() -> Routine[int]:
     """Remove acknowledged messages past cleanup_retention_days, health records past health_retention_days, records of
-    ended agents past lifecycle_retention_days, and state whose time is over; how many messages went. Freed pages go
-    back to the disk in small steps. It is done in many transactions, so that nobody waits for long."""
+    ended agents past lifecycle_retention_days, and state whose time was over a day ago; how many messages went. Freed
+    pages go back to the disk in small steps. It is done in many transactions, so that nobody waits for long."""
     for name in ("bus/prune_state", "bus/prune_health", "bus/prune_lives"):
         while (yield _rows_removed(name)) == BATCH:
             pass

@@ -83,7 +83,7 @@ def _told(value: Any) -> Any:
 @command
 def prune(out: Output) -> None:
     """Remove what is past its retention. That is acknowledged messages, health records and agents' lives on record, and
-    state whose time is over; and the doorbells of who waits no more. Dead messages stay."""
+    state whose time was over a day ago; and the doorbells of who waits no more. Dead messages stay."""
     with out.open() as bus:
         gone = bus.prune()
         bus.store.connection().tidy()
