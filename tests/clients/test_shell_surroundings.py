@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ import pytest
 from bus import Bus
 from tests.clients.conftest import FUNCTIONS, Shell
 from tests.conformance.test_digests import damage
+from tests.namespaces import unshared
 
 FILE = Path(".milestones/coordination.db")
 FLOCK = shutil.which("flock")
@@ -324,14 +326,13 @@ def test_a_receiver_takes_over_from_the_dead(shell: Shell, bus: Bus) -> None:
 @pytest.mark.parametrize("how", ["-p", "-T --boottime 1000"])
 def test_a_holder_is_not_judged_by_what_another_namespace_tells(shell: Shell, bus: Bus, how: str) -> None:
     """`unshare -p` alone leaves the /proc of the processes outside; start times are moved by a time namespace."""
-    if subprocess.run(["unshare", "-Ur", "-f", *how.split(), "true"], capture_output=True, check=False).returncode:
-        return  # this kernel, or its administrator, lets nobody have one
+    elsewhere = shlex.join(unshared("-f", *how.split()))
     bus.register("one", type="milestone-executor", session="s", pid=os.getpid())
     bus.send("boss", "@milestone-executor", "task_assignment", {})
     bus.receive("one", lease="1h")
     inside = f"""source "{FUNCTIONS}"; receive_agent_message two && exit
     [[ "{how}" != -p ]] || register_agent two milestone-executor m s '[]' $$"""
-    shell(f"unshare -Ur -f {how} bash -c '{inside.replace(chr(39), chr(34))}'")
+    shell(f'{elsewhere} bash -c "$1"', inside)
     assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "one")
     (two,) = [agent for agent in bus.agents() if agent.agent_id == "two"]
     assert two.boot_id is None  # so that nobody takes another process for it
@@ -699,26 +700,24 @@ def test_a_file_that_is_mounted_without_its_folder_is_refused(shell: Shell, tmp_
     other = tmp_path / "a b" / "coordination.db"
     other.parent.mkdir()
     other.touch(0o600)
-    mount = f'mount --bind "{tmp_path / FILE}" "{other}"'
-    if subprocess.run(["unshare", "-Urm", "bash", "-c", mount], capture_output=True, check=False).returncode:
-        return  # this kernel, or its administrator, lets nobody do so
-    inside = f"""{mount}; source "{FUNCTIONS}"; send_agent_message boss one task_assignment '{{}}'
+    mount = f'mount --bind "{tmp_path / FILE}" "{other}" && exec "$@"'
+    container = shlex.join(unshared("-m", "bash", "-c", mount, "x"))
+    inside = f"""source "{FUNCTIONS}"; send_agent_message boss one task_assignment '{{}}'
     BUS_URL="{other}" send_agent_message boss one task_assignment '{{}}' 2>&1"""
-    told = shell('unshare -Urm bash -c "$1" || echo $?', inside)
+    told = shell(f'{container} bash -c "$1" || echo $?', inside)
     assert re.fullmatch(r"1\nbus: .*/a b/coordination.db is mounted without its folder; .*\n66\n", told), told
 
 
 def test_no_room_outside_the_folder_of_the_bus_is_needed(shell: Shell, tmp_path: Path) -> None:
     """As in a container whose root can only be read, without a /tmp: SQLite and bash would put large things there."""
-    alone = f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro / && cd /'
-    if subprocess.run(["unshare", "-Urm", "bash", "-c", alone], capture_output=True, check=False).returncode:
-        return  # this kernel, or its administrator, lets nobody do so
-    inside = f"""{alone}; unset TMPDIR; source "{FUNCTIONS}"; export BUS_URL="{tmp_path}/{FILE}"
+    alone = f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro / && cd / && exec "$@"'
+    container = shlex.join(unshared("-m", "bash", "-c", alone, "x"))
+    inside = f"""unset TMPDIR; source "{FUNCTIONS}"; export BUS_URL="{tmp_path}/{FILE}"
     value=$(printf %0250000d 7)
     save_agent_state one k "$value" && [[ $(load_agent_state one k) == "$value" ]] || exit
     for _ in 1 2 3; do send_agent_message boss one task_assignment "{{\\"title\\": \\"$value\\"}}" || exit; done
     get_agent_messages one true | jq length"""
-    assert shell('unshare -Urm bash -c "$1"', inside) == "1\n2\n3\n3\n"
+    assert shell(f'{container} bash -c "$1"', inside) == "1\n2\n3\n3\n"
 
 
 @only_sqlite3
