@@ -254,7 +254,7 @@ def test_a_terminal_that_hangs_up_ends_the_command(here: str) -> None:
 def test_in_a_container_of_its_own_it_leaves_no_zombies(here: str) -> None:
     alone = "(true &); (true &); until set -- /proc/[0-9]*; [ $# = 2 ]; do sleep 0.01; done; echo alone"
     command = [
-        *unshared("-p", "-f", "--mount-proc"),
+        *unshared("-p", "-f", "--kill-child", "--mount-proc"),
         *BUS,
         "run",
         "--type",
