@@ -20,6 +20,8 @@ def make(path: str) -> None:
     """Make an empty file (0600) and its folders (0700) where there is none."""
     try:
         folders.make(os.path.dirname(path))
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"{path}-journal")  # the longest of the names beside it must find room, too
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o600))
     except FileExistsError:
         pass

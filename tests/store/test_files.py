@@ -56,6 +56,14 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
         os.umask(before)
 
 
+@pytest.mark.parametrize("length", [248, 255, 256])
+def test_a_name_that_is_too_long_for_the_files_beside_it_makes_none(tmp_path: Path, length: int) -> None:
+    with refused("no_bus", 66):
+        Bus.open(str(tmp_path / ("x" * length)), create=True)
+    assert list(tmp_path.iterdir()) == []
+    Bus.open(str(tmp_path / ("x" * 247)), create=True).close()
+
+
 def test_many_processes_may_make_the_same_bus(tmp_path: Path) -> None:
     code = "bus = Bus.open(url, create=True); bus.register(sys.argv[2], type='validation', session='s')"
     processes = [python(code, tmp_path / "x" / "coordination.db", f"agent-{n}") for n in range(6)]
