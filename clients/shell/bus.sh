@@ -116,10 +116,10 @@ _bus_locate() {
 
 # Whether the file is mounted without its folder; see bus/store/files.py. Bash has no locks that closing it could drop.
 _bus_is_mounted() {
-  local -a _of_file=('' '' '') _of_folder=('' '' '')
+  local -a _of_file=() _of_folder=()
   { mapfile -t _of_file </proc/self/fdinfo/9; } 9<"$_bus_file"
   { mapfile -t _of_folder </proc/self/fdinfo/9; } 9<"${_bus_file%/*}/"
-  [[ ${_of_file[*]:2:1} != "${_of_folder[*]:2:1}" ]] # mnt_id
+  [[ -n ${_of_file[2]:-} && -n ${_of_folder[2]:-} && ${_of_file[2]} != "${_of_folder[2]}" ]] # mnt_id, if it can be told
 } 2>/dev/null
 
 # --- values as SQL ----------------------------------------------------------------------------------------------------

@@ -120,9 +120,9 @@ _bus_has_sqlite3() {
 # _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
   [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
-  if ((${_status:-0} > 128)); then # by ulimit -f or for want of memory; nobody else tells
-    [[ $_begin != 'begin;' ]] || { _bus_fail fault "sqlite3 was ended by SIG$(kill -l "$_status")"; return; }
-    _bus_fail outcome_unknown "sqlite3 was ended by SIG$(kill -l "$_status"), and it may or may not have happened"
+  if ((${_status:-0} > 128)) && REPLY=$(kill -l "$_status" 2>/dev/null); then # by ulimit -f or for want of memory
+    [[ $_begin != 'begin;' ]] || { _bus_fail fault "sqlite3 was ended by SIG$REPLY"; return; }
+    _bus_fail outcome_unknown "sqlite3 was ended by SIG$REPLY, and it may or may not have happened"
     return
   fi
   [[ $1 != *"malformed JSON"* && ($1 != *"temp file for here-document: "* || $1 == *"No space left on device") ]] &&
@@ -168,8 +168,8 @@ _bus_process() {
 # nothing can be told of processes.
 _bus_place() {
   [[ /proc/self -ef /proc/$BASHPID ]] && read -r _host </proc/sys/kernel/hostname &&
-    read -r _boot </proc/sys/kernel/random/boot_id && _namespace=$(readlink /proc/self/ns/pid /proc/self/ns/time || :) &&
-    [[ -n $_namespace ]] || return
+    read -r _boot </proc/sys/kernel/random/boot_id &&
+    _namespace=$(readlink /proc/self/ns/pid && { readlink /proc/self/ns/time || :; }) || return
   _namespace=${_namespace%$'\n''time:[4026531834]'}
   _namespace=${_namespace/$'\n'}
 } 2>/dev/null

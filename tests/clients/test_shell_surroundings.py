@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus
+from bus import Bus, liveness
 from tests.clients.conftest import FUNCTIONS, Shell
 from tests.conformance.test_digests import damage
 from tests.namespaces import unshared
@@ -706,6 +706,30 @@ def test_a_file_that_is_mounted_without_its_folder_is_refused(shell: Shell, tmp_
     BUS_URL="{other}" send_agent_message boss one task_assignment '{{}}' 2>&1"""
     told = shell(f'{container} bash -c "$1" || echo $?', inside)
     assert re.fullmatch(r"1\nbus: .*/a b/coordination.db is mounted without its folder; .*\n66\n", told), told
+
+
+def test_a_folder_that_can_not_be_listed_is_no_mount(shell: Shell, tmp_path: Path) -> None:
+    weak = "setpriv --bounding-set -dac_override,-dac_read_search" if not os.geteuid() else ""
+    folder = (tmp_path / FILE).parent
+    folder.chmod(0o300)
+    try:
+        assert (
+            shell(f"""{weak} bash -c 'source "{FUNCTIONS}"; send_agent_message boss one task_assignment "{{}}"'""")
+            == "1\n"
+        )
+    finally:
+        folder.chmod(0o700)
+
+
+@only_sqlite3
+def test_a_readlink_that_takes_one_name_will_do(shell: Shell, bus: Bus, tmp_path: Path) -> None:
+    """BusyBox's prints how it is used when it is given two."""
+    (tmp_path / "readlink").write_text(f'#!/bin/sh\n[ $# = 1 ] || exit 1\nexec {shutil.which("readlink")} "$1"\n')
+    (tmp_path / "readlink").chmod(0o700)
+    shell(f'PATH="{tmp_path}:$PATH"; register_agent three validation m s "[]" $$')
+    (three,) = [agent for agent in bus.agents() if agent.agent_id == "three"]
+    assert three.boot_id == liveness.boot_id()
+    assert three.pid_namespace == liveness.pid_namespace()
 
 
 def test_no_room_outside_the_folder_of_the_bus_is_needed(shell: Shell, tmp_path: Path) -> None:
