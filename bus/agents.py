@@ -115,11 +115,14 @@ def _retire_process(agent: str, pid: int, retired: Operation[Agent]) -> Steps[No
 
 
 def successor(agent: str, pid: int) -> Steps[Life]:
-    """Whether the process lives as which an agent that was `pid` was started again; dead if there is none."""
+    """Whether the process lives as which an agent that was `pid` was started again; dead if there is none. Of one that
+    was started again without a pid, as short-lived shells are, nobody can tell."""
     yield Query("recovery/hold", {"session": None, "agent": agent})
     rows = yield Query("agents/identity", {"agent": agent})
-    found = Holder.of(rows[0]).identity if rows else Identity()
-    if found.pid is None or found[1:] == liveness.identity(pid)[1:]:  # a host may be renamed
+    if not rows:
+        return Life.DEAD
+    found = Holder.of(rows[0]).identity
+    if found[1:] == liveness.identity(pid)[1:]:  # a host may be renamed
         return Life.DEAD
     return liveness.life(found)
 

@@ -396,6 +396,17 @@ def test_who_was_replaced_by_another_process_ends_its_own_record_alone(team: Bus
     assert (worker.status, team.message(message.id).status) == ("completed", "ready")
 
 
+def test_who_was_replaced_by_a_script_without_a_pid_ends_its_own_record_alone(team: Bus) -> None:
+    first = team.trace_enter("worker", type="validation", session="s")
+    team.register("worker", type="validation", session="s")
+    team.send("boss", "worker", "task_assignment", {})
+    (message,) = team.receive("worker")
+    team.trace_leave("worker", first)
+    assert team.trace_show(first).status == "completed"
+    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
+    assert (worker.status, team.message(message.id).status) == ("active", "leased")
+
+
 def test_one_that_leaves_after_it_was_found_gone_has_ended_as_it_says(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
