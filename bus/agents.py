@@ -105,23 +105,26 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
 
 
 def retire_process(agent: str, *, pid: int, status: str) -> Operation[None]:
-    """End an agent that was process `pid`, as `retire`; one that was started again as another, which runs, is left."""
+    """End an agent that was process `pid`, as `retire`; one that was started again as another, which runs, or of which
+    nobody here can tell, is left. One without a pid is its own script's, that registered itself."""
     return Operation(partial(_retire_process, agent, pid, retire(agent, status=status)), True)
 
 
 def _retire_process(agent: str, pid: int, retired: Operation[Agent]) -> Steps[None]:
-    if (yield from successor(agent, pid)) is not Life.ALIVE:
+    if (yield from successor(agent, pid, unnamed=Life.DEAD)) is Life.DEAD:
         yield from retired.steps()
 
 
-def successor(agent: str, pid: int) -> Steps[Life]:
+def successor(agent: str, pid: int, unnamed: Life = Life.UNKNOWN) -> Steps[Life]:
     """Whether the process lives as which an agent that was `pid` was started again; dead if there is none. Of one that
-    was started again without a pid, as short-lived shells are, nobody can tell."""
+    was started again without a pid, as short-lived shells are, nobody can tell: it counts as `unnamed`."""
     yield Query("recovery/hold", {"session": None, "agent": agent})
     rows = yield Query("agents/identity", {"agent": agent})
     if not rows:
         return Life.DEAD
     found = Holder.of(rows[0]).identity
+    if found.pid is None:
+        return unnamed
     if found[1:] == liveness.identity(pid)[1:]:  # a host may be renamed
         return Life.DEAD
     return liveness.life(found)

@@ -288,6 +288,21 @@ def test_an_agent_that_was_started_again_elsewhere_does_not_end_with_the_command
     assert (agent["status"], agent["pid"]) == ("active", os.getpid())
 
 
+def test_an_agent_that_was_started_again_on_another_host_does_not_end_with_the_command(here: str) -> None:
+    again = f'bus register $BUS_AGENT --type execute-phase --session s --pid {os.getpid()}; sqlite3 "$BUS_URL" "$MOVE"'
+    move = "update agent_registry set host = 'elsewhere', boot_id = 'another', pid_namespace = 'pid:[1]'"
+    assert run("--session", "s", "--agent", "worker", script=again, MOVE=move).returncode == 0
+    (agent,) = json.loads(bus("agents", "--json"))
+    assert (agent["status"], agent["host"]) == ("active", "elsewhere")
+
+
+def test_a_script_that_registers_itself_without_a_pid_ends_with_the_command(here: str) -> None:
+    again = 'bus register "$BUS_AGENT" --type execute-phase --session s'
+    assert run("--session", "s", "--agent", "worker", script=again).returncode == 0
+    (agent,) = json.loads(bus("agents", "--json"))
+    assert (agent["status"], agent["pid"]) == ("completed", None)
+
+
 def test_killed_with_its_runner_it_is_found_dead(here: str) -> None:
     with started(script="echo ready; exec sleep 600") as process:
         pid = record()["pid"]
