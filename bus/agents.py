@@ -104,20 +104,20 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
     return Operation(partial(_changed, "agents/retire", parameters), True)
 
 
-def retire_process(agent: str, *, pid: int, status: str) -> Operation[None]:
-    """End an agent that was process `pid`, as `retire`; one that was started again as another, which runs, or of which
+def retire_process(agent: str, *, process: Identity, status: str) -> Operation[None]:
+    """End an agent that was this process, as `retire`; one that was started again as another, which runs, or of which
     nobody here can tell, is left. One without a pid is its own script's, that registered itself."""
-    return Operation(partial(_retire_process, agent, pid, retire(agent, status=status)), True)
+    return Operation(partial(_retire_process, agent, process, retire(agent, status=status)), True)
 
 
-def _retire_process(agent: str, pid: int, retired: Operation[Agent]) -> Steps[None]:
-    if (yield from successor(agent, pid, unnamed=Life.DEAD)) is Life.DEAD:
+def _retire_process(agent: str, process: Identity, retired: Operation[Agent]) -> Steps[None]:
+    if (yield from successor(agent, process, unnamed=Life.DEAD)) is Life.DEAD:
         yield from retired.steps()
 
 
-def successor(agent: str, pid: int, unnamed: Life = Life.UNKNOWN) -> Steps[Life]:
-    """Whether the process lives as which an agent that was `pid` was started again; dead if there is none. Of one that
-    was started again without a pid, as short-lived shells are, nobody can tell: it counts as `unnamed`."""
+def successor(agent: str, process: Identity, unnamed: Life = Life.UNKNOWN) -> Steps[Life]:
+    """Whether the process lives as which an agent that was `process` was started again; dead if there is none. Of one
+    that was started again without a pid, as short-lived shells are, nobody can tell: it counts as `unnamed`."""
     yield Query("recovery/hold", {"session": None, "agent": agent})
     rows = yield Query("agents/identity", {"agent": agent})
     if not rows:
@@ -125,7 +125,7 @@ def successor(agent: str, pid: int, unnamed: Life = Life.UNKNOWN) -> Steps[Life]
     found = Holder.of(rows[0]).identity
     if found.pid is None:
         return unnamed
-    if found[1:] == liveness.identity(pid)[1:]:  # a host may be renamed
+    if found[1:] == process[1:]:  # a host may be renamed
         return Life.DEAD
     return liveness.life(found)
 

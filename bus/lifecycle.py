@@ -204,7 +204,7 @@ def leave(agent: str, id: int, *, status: str = "completed", error: str | None =
 
 
 def _leave(agent: str, retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:
-    if (yield from agents.successor(agent, os.getpid())) is Life.DEAD:
+    if (yield from agents.successor(agent, liveness.identity(os.getpid()))) is Life.DEAD:
         yield from retired.steps()
     yield Query("lifecycle/leave", parameters)
 

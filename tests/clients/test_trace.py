@@ -296,6 +296,13 @@ def test_an_agent_that_was_started_again_on_another_host_does_not_end_with_the_c
     assert (agent["status"], agent["host"]) == ("active", "elsewhere")
 
 
+def test_an_agent_whose_host_was_renamed_ends_with_the_command(here: str) -> None:
+    renamed = """sqlite3 "$BUS_URL" "update agent_registry set host = 'renamed'\""""
+    assert run("--session", "s", "--agent", "worker", script=renamed).returncode == 0
+    (agent,) = json.loads(bus("agents", "--json"))
+    assert (agent["status"], agent["host"]) == ("completed", "renamed")
+
+
 def test_a_script_that_registers_itself_without_a_pid_ends_with_the_command(here: str) -> None:
     again = 'bus register "$BUS_AGENT" --type execute-phase --session s'
     assert run("--session", "s", "--agent", "worker", script=again).returncode == 0

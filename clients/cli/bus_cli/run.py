@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from bus import Bus, agents, lifecycle, trace_context
+from bus import Bus, agents, lifecycle, liveness, trace_context
 from bus.errors import BusError, error
 from bus.operation import Operation
 from bus_cli.child import Child
@@ -53,6 +53,7 @@ class Run:
     def __init__(self, bus: Bus, child: Child, words: Sequence[str], options: dict[str, Any]) -> None:
         self.bus = bus
         self.child = child
+        self.process = liveness.identity(child.pid)
         self.session, self.type = options["session"], options["type"]
         self.name, self.words = lifecycle.shown(words[:1]), lifecycle.shown(words)
         self.parent = trace_context.parse(trace_context.surrounding())
@@ -112,7 +113,7 @@ class Run:
         if not self.session:
             return [ended]
         status_then = {"killed": "terminated"}.get(state, state)
-        return [ended, agents.retire_process(self.agent, pid=self.child.pid, status=status_then)]
+        return [ended, agents.retire_process(self.agent, process=self.process, status=status_then)]
 
     def _record(self, out: Output, operations: list[Operation[Any]]) -> None:
         """Write to the bus while the command runs, or after it: what fails then is told, and stops nothing."""
