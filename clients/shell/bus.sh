@@ -14,7 +14,7 @@
 # come from bus_mailbox.sh and bus_seldom.sh, read when one of them is first called.
 
 case ${BASH_VERSION-} in
-  [4-9]* | [1-9][0-9]*) ;;
+  4.[2-9]* | [5-9]* | [1-9][0-9].*) ;;
   *) echo "bus: these functions need bash 4.2 or newer; source them there" >&2; return 64 ;;
 esac
 _bus_here=${BASH_SOURCE[0]}
@@ -212,7 +212,7 @@ _bus_sql() {
     export LC_ALL=C
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
     [[ -z $_big ]] || { exec 3<<<"$_big" || exit; } 2>&1
-    [[ -z $_names ]] || exec 4< <(exec stat -c "select iif(%h = 1, 1, json('names'));" -- "$_bus_file" 2>/dev/null)
+    [[ -z $_names ]] || _bus_links
     [[ $_begin != .read* || -L $_bus_file.turn ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null
     exec sqlite3 -batch -bail -init /dev/null ${_bus_options[@]+"${_bus_options[@]}"} "file://$_bus_file?mode=rw" 2>&1 <<END
 .timeout 5000
@@ -240,6 +240,13 @@ END
   ((_status == 3)) || { _bus_failed "$_output" || return; _bus_sql "$@"; return; }
   [[ -z $_ring ]] || _bus_bell=''
   REPLY=${_output%'#'*}
+}
+
+# Begins a look at how many names the file has, to be read from descriptor 4. Before bash 5.1 posix mode knows no <(…), nor
+# reads a file that has one.
+_bus_links() {
+  set +o posix
+  eval $'exec 4< <(exec stat -c "select iif(%h = 1, 1, json(\'names\'));" -- "$_bus_file" 2>/dev/null)'
 }
 
 # _bus_hangs BELL: whether it hangs there, in a folder of ours, and is no link that somebody put there

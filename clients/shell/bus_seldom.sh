@@ -80,7 +80,8 @@ _bus_else() {
     { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
   (
     export BUS_URL BUS_NOW TRACEPARENT BUS_ERRORS=text
-    exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)
+    set +o posix # which knows no <(…) before bash 5.1
+    eval 'exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)'
   )
 }
 

@@ -91,7 +91,8 @@ def test_what_can_be_no_receipt_is_refused(shell: Shell, receipt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "version"), [("dash", ""), ("bash", "unset BASH_VERSION;"), ("bash", "BASH_VERSION=3.2.57;")]
+    ("other", "version"),
+    [("dash", ""), ("bash", "unset BASH_VERSION;"), ("bash", "BASH_VERSION=3.2.57;"), ("bash", "BASH_VERSION=4.1.2;")],
 )
 def test_another_shell_is_told_that_bash_is_needed(other: str, version: str) -> None:
     script = f'{version} . "{FUNCTIONS}"; echo $?'
@@ -639,6 +640,13 @@ def test_a_turnstile_that_cant_be_opened_is_passed_by(shell: Shell, option: str)
     turn.unlink()
     turn.mkdir()
     shell(f"set -o {option}; _bus_queue=1; save_agent_state one k v")
+
+
+def test_posix_mode_of_bash_before_5_1_reads_the_functions() -> None:
+    """It knows no process substitution: where one is not in words that are read later, the whole file is refused."""
+    for file in FUNCTIONS.parent.glob("*.sh"):
+        lines = (line.partition("#")[0] for line in file.read_text().splitlines())
+        assert not [line for line in lines if re.search("[<>][(]", line) and "eval" not in line]
 
 
 @only_sqlite3
