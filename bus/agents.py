@@ -105,33 +105,34 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
 
 
 def retire_process(agent: str, *, process: Identity, status: str) -> Operation[None]:
-    """End an agent that was this process, as `retire`; one that was started again as another, which runs, or of which
-    nobody here can tell, is left. One without a pid is its own script's, that registered itself."""
+    """End an agent that was this process, as `retire`, unless it was `replaced`. One that was started again without a
+    pid is its own script's, that registered itself."""
     return Operation(partial(_retire_process, agent, process, retire(agent, status=status)), True)
 
 
 def _retire_process(agent: str, process: Identity, retired: Operation[Agent]) -> Steps[None]:
-    if (yield from successor(agent, process, unnamed=Life.DEAD)) is Life.DEAD:
+    if not (yield from replaced(agent, process, unnamed=False)):
         yield from retired.steps()
 
 
-def successor(agent: str, process: Identity, unnamed: Life = Life.UNKNOWN) -> Steps[Life]:
-    """Whether the process lives as which an agent that was `process` was started again; dead if there is none. Of one
-    that was started again without a pid, as short-lived shells are, nobody can tell: it counts as `unnamed`."""
+def replaced(agent: str, process: Identity, unnamed: bool = True) -> Steps[bool]:
+    """Whether an agent that was this process was started again as another, which has ended by itself, or runs, or of
+    which nobody here can tell. `unnamed`: whether one is another that gave no pid, as short-lived shells do."""
     yield Query("recovery/hold", {"session": None, "agent": agent})
-    rows = yield Query("agents/identity", {"agent": agent})
+    rows = yield Query("agents/process", {"agent": agent})
     if not rows:
-        return Life.DEAD
-    found = Holder.of(rows[0]).identity
+        return False
+    found, ended = Identity(*rows[0][:-1]), rows[0][-1]
     if found.pid is None:
         return unnamed
     if found[1:] == process[1:]:  # a host may be renamed
-        return Life.DEAD
-    return liveness.life(found)
+        return False
+    return bool(ended) or liveness.life(found) is not Life.DEAD
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Agent]:
     if parameters.get("status") in TERMINAL:
+        yield Query("recovery/hold", {"session": None, "agent": parameters["agent"]})
         yield from give_back(str(parameters["agent"]))
     return salvage.records((yield Query(name, parameters)), Agent)[0]
 

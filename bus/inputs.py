@@ -70,11 +70,11 @@ def priority_text(given: str | float | None) -> str | None:
     """A priority that stays as it was written, such as 7, 1.5, 042 or a word. Raises `invalid_value`."""
     if given is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, int | float | str) or not str(given).strip():
+    if isinstance(given, bool) or not isinstance(given, int | float | str) or not _plain(given).strip():
         raise error(
             "invalid_value", f"not a priority: {str(given)[:40]!r}", "give a number such as 7, 1.5 or 042, or a word"
         )
-    return text((_plain(given) if isinstance(given, str) else str(given)).strip())
+    return text(_plain(given).strip())
 
 
 def lease(given: Duration | None) -> float | None:
@@ -128,7 +128,7 @@ def message_ids(given: int | str | Iterable[int | str]) -> list[int]:
 
 def number_of(what: str, given: int | str) -> int:
     """The id of what has a number for one. Raises `usage`."""
-    text = str(given)
+    text = _plain(given)
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
         raise error("usage", f"not a {what} id: {text[:40]!r}", "an id is a whole number")
     return int(text)
@@ -184,10 +184,15 @@ def text(given: str) -> str:
     return _plain(given)
 
 
-def _plain(given: str) -> str:
-    """Text that is nothing more: a member of `class Name(str, Enum)` is text, too, but `str` and f-strings make
-    `Name.MEMBER` of it."""
-    return given if type(given) is str else str.__str__(given)
+def _plain(given: object) -> str:
+    """What is given, as text that is nothing more: a member of `class Name(str, Enum)` is text, too, and one of
+    `class Level(int, Enum)` a number, but `str` and f-strings make `Name.MEMBER` of them."""
+    if isinstance(given, str):
+        return given if type(given) is str else str.__str__(given)
+    for kind in (bool, int, float):
+        if isinstance(given, kind):
+            return kind.__repr__(given)
+    return str(given)
 
 
 def words(given: str | None) -> str | None:

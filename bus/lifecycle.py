@@ -198,13 +198,13 @@ def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> St
 
 def leave(agent: str, id: int, *, status: str = "completed", error: str | None = None) -> Operation[None]:
     """Retire a registered agent, completed or failed, as `agents.retire`, and end its record. An agent that was started
-    again as another process meanwhile is that process's: only the record ends."""
+    again as another process meanwhile is that process's, unless it died: only the record ends."""
     parameters = {"id": id, "status": status, "error": inputs.words(error), "traced": traced()}
     return Operation(partial(_leave, agent, agents.retire(agent, status=status), parameters), True)
 
 
 def _leave(agent: str, retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:
-    if (yield from agents.successor(agent, liveness.identity(os.getpid()))) is Life.DEAD:
+    if not (yield from agents.replaced(agent, liveness.identity(os.getpid()))):
         yield from retired.steps()
     yield Query("lifecycle/leave", parameters)
 

@@ -20,6 +20,7 @@ from bus import Bus
 from bus.errors import error
 from bus.store.url import Server, Url, parse
 from tests.clients.test_command_line import BUS, bus
+from tests.namespaces import unshared
 from tests.store.test_files import read_only
 
 ECHO = [sys.executable, "-c", "import os; print(os.environ['BUS_URL'])"]
@@ -268,6 +269,16 @@ def monitored(act: Callable[[], object]) -> tuple[int, str]:
         act()
         _, errors = one.communicate(timeout=20)
     return one.returncode, errors.decode()
+
+
+def test_where_there_is_no_folder_for_temporary_files_one_is_told_so(tmp_path: Path) -> None:
+    """As in a container whose root can only be read, without a /tmp."""
+    alone = f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro / && cd / && exec "$@"'
+    container = unshared("-m", "bash", "-c", alone, "x")
+    environment = {key: value for key, value in os.environ.items() if key != "TMPDIR"}
+    done = subprocess.run([*container, *BUS, "demo"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert done.stderr == "bus: there is no folder for temporary files; name one with TMPDIR\n"
 
 
 @pytest.mark.parametrize("again", [True, False])

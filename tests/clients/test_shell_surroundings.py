@@ -22,6 +22,7 @@ import pytest
 from bus import Bus, liveness
 from tests.clients.conftest import FUNCTIONS, Shell
 from tests.conformance.test_digests import damage
+from tests.conftest import Process
 from tests.namespaces import unshared
 
 FILE = Path(".milestones/coordination.db")
@@ -337,6 +338,23 @@ def test_a_holder_is_not_judged_by_what_another_namespace_tells(shell: Shell, bu
     assert (bus.message(1).status, bus.message(1).leased_by) == ("leased", "one")
     (two,) = [agent for agent in bus.agents() if agent.agent_id == "two"]
     assert two.boot_id is None  # so that nobody takes another process for it
+
+
+def test_a_holder_that_proc_does_not_show_is_not_dead(shell: Shell, bus: Bus, process: Process, tmp_path: Path) -> None:
+    """As where it is mounted with hidepid."""
+    bus.register("one", type="milestone-executor", session="s", pid=process.pid)
+    bus.send("boss", "@milestone-executor", "task_assignment", {})
+    bus.receive("one", lease="1h")
+    (tmp_path / "nothing").mkdir()
+    hiding = f'mount --bind "{tmp_path}/nothing" /proc/{process.pid} && exec "$@"'
+    container = shlex.join(unshared("-m", "bash", "-c", hiding, "x"))
+    inside = f"""source "{FUNCTIONS}"; receive_agent_message two; echo $?"""
+    assert shell(f'{container} bash -c "$1"', inside) == "1\n"
+    assert bus.message(1).leased_by == "one"
+    process.kill()
+    process.wait()
+    shell("receive_agent_message two")
+    assert bus.message(1).leased_by == "two"
 
 
 @pytest.mark.parametrize("name", ["it's here", 'a "quoted" one', "$(exit 9)", "back\\slash", "é", "semi;colon & more"])

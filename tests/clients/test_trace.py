@@ -33,6 +33,7 @@ from tests.clients.test_command_line import BUS, bus
 from tests.namespaces import unshared
 
 Run = subprocess.CompletedProcess[bytes]
+SQLITE = """sqlite3 -cmd '.timeout 5000' "$BUS_URL\""""
 
 
 @pytest.fixture
@@ -242,7 +243,7 @@ def test_a_terminal_that_hangs_up_ends_the_command(here: str) -> None:
     """It tells only the leader of its session: `bus run`, where ssh or tmux started it."""
     pid, terminal = pty.fork()
     if not pid:
-        os.execvp(BUS[0], [*BUS, "run", "--type", "x", "--task", "t", "--", "sh", "-c", "echo ready; exec sleep 600"])
+        os.execvp(BUS[0], [*BUS, "run", "--type", "x", "--task", "t", "--", "sh", "-c", "echo ready; exec sleep 20"])
     seen = b""
     while b"ready" not in seen:
         seen += os.read(terminal, 1024)
@@ -280,6 +281,33 @@ def test_where_no_thread_can_be_started_nobody_is_left_at_work(here: str, monkey
     assert record()["status"] == "failed"
 
 
+def test_where_no_process_can_be_started_nothing_is_on_record(here: str) -> None:
+    script = """import errno, os
+def none():
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+os.fork = none
+from bus_cli.main import main
+main()"""
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "run",
+        "--type",
+        "validation",
+        "--task",
+        "t",
+        "--session",
+        "s",
+        "--",
+        "true",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.startswith("bus: no process can be started: Resource temporarily unavailable; ")
+    assert json.loads(bus("agents", "--json")) == []
+
+
 def test_an_agent_that_was_started_again_elsewhere_does_not_end_with_the_command(here: str) -> None:
     again = f'bus register "$BUS_AGENT" --type execute-phase --session s --pid {os.getpid()}; exit 3'
     assert run("--session", "s", "--agent", "worker", script=again).returncode == 3
@@ -289,7 +317,7 @@ def test_an_agent_that_was_started_again_elsewhere_does_not_end_with_the_command
 
 
 def test_an_agent_that_was_started_again_on_another_host_does_not_end_with_the_command(here: str) -> None:
-    again = f'bus register $BUS_AGENT --type execute-phase --session s --pid {os.getpid()}; sqlite3 "$BUS_URL" "$MOVE"'
+    again = f'bus register $BUS_AGENT --type execute-phase --session s --pid {os.getpid()}; {SQLITE} "$MOVE"'
     move = "update agent_registry set host = 'elsewhere', boot_id = 'another', pid_namespace = 'pid:[1]'"
     assert run("--session", "s", "--agent", "worker", script=again, MOVE=move).returncode == 0
     (agent,) = json.loads(bus("agents", "--json"))
@@ -297,7 +325,7 @@ def test_an_agent_that_was_started_again_on_another_host_does_not_end_with_the_c
 
 
 def test_an_agent_whose_host_was_renamed_ends_with_the_command(here: str) -> None:
-    renamed = """sqlite3 "$BUS_URL" "update agent_registry set host = 'renamed'\""""
+    renamed = f"""{SQLITE} "update agent_registry set host = 'renamed'\""""
     assert run("--session", "s", "--agent", "worker", script=renamed).returncode == 0
     (agent,) = json.loads(bus("agents", "--json"))
     assert (agent["status"], agent["host"]) == ("completed", "renamed")

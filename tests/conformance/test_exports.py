@@ -117,6 +117,25 @@ def test_what_one_sent_last_that_was_found_gone_stands_below_it(team: Bus, monke
     assert [sent.parent is None for sent in (first, *batch.sent, *batch.processed)] == [False, True, False]
 
 
+@pytest.mark.parametrize(("unseen", "sent"), [(True, 4), (True, 11), (False, 4)])
+def test_what_was_sent_after_a_record_ended_is_its_own_where_that_was_found_gone_lately(
+    team: Bus, monkeypatch: pytest.MonkeyPatch, unseen: bool, sent: int
+) -> None:
+    team.export_claim(TARGET)
+    with clock.moved(0):
+        life = team.trace_enter("worker", type="validation", session="s")
+    with clock.moved(0 if unseen else 1), monkeypatch.context() as gone:
+        if unseen:
+            gone.setattr(liveness, "started_at", lambda pid: None)
+            team.trace_close_the_dead()
+        else:
+            team.trace_leave("worker", life)
+    with clock.moved(sent):
+        team.send("worker", "one", "task_assignment", {})
+        (first,) = told(team).sent
+    assert (first.parent is not None) == (unseen and sent <= 10)
+
+
 def test_what_is_gone_is_pending_no_more(team: Bus) -> None:
     team.export_claim(TARGET)
     team.send("boss", "one", "task_assignment", {})

@@ -396,6 +396,18 @@ def test_who_was_replaced_by_another_process_ends_its_own_record_alone(team: Bus
     assert (worker.status, team.message(message.id).status) == ("completed", "ready")
 
 
+def test_what_a_successor_said_of_its_end_stands(team: Bus, process: Process) -> None:
+    first = team.trace_enter("worker", type="validation", session="s")
+    team.register("worker", type="validation", session="s", pid=process.pid)
+    team.retire("worker")
+    process.kill()
+    process.wait()
+    team.trace_leave("worker", first, status="failed", error="it was replaced")
+    assert team.trace_show(first).status == "failed"
+    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
+    assert worker.status == "completed"
+
+
 def test_who_was_replaced_by_a_script_without_a_pid_ends_its_own_record_alone(team: Bus) -> None:
     first = team.trace_enter("worker", type="validation", session="s")
     team.register("worker", type="validation", session="s")

@@ -8,6 +8,8 @@ import os
 import re
 import select
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -519,6 +521,75 @@ def test_agents_that_move_between_sessions_do_not_wait_in_a_circle(bus: Bus, han
             hand.execute(f"select 1 from {agents} where agent_id = 'a' for update nowait")  # type: ignore[arg-type]
         assert moving.result().session_id == "s"
     assert [bus.session_show(name).agent_count for name in "st"] == [3, 0]
+
+
+def hold_up(bus: Bus, hand: Hand, act: Callable[[], object], locked: str, free: str) -> None:
+    """Let one act who has to wait for what is locked; what is to be locked after that is free then."""
+    with ThreadPoolExecutor(1) as pool:
+        with hand.transaction():
+            hand.execute(f"select 1 from {table(bus, locked)} for update")  # type: ignore[arg-type]
+            acting = pool.submit(act)
+            until_they_wait_for_locks(bus, 1)
+            found = hand.execute(f"select 1 from {table(bus, free)} for update nowait")  # type: ignore[arg-type]
+            assert found.fetchone()
+        acting.result()
+
+
+AGENT, RECORD, MESSAGE = "agent_registry where agent_id = 'a'", "agent_lifecycle", "agent_messages where id = 1"
+
+
+@pytest.mark.parametrize("act", ["register", "enter", "leave", "respawn"])
+def test_an_agent_is_locked_before_its_record(bus: Bus, hand: Hand, act: str) -> None:
+    """By all, or who starts it again and who ends it would wait in a circle."""
+    life = bus.trace_enter("a", type="milestone-executor", session="s")
+    if act == "respawn":
+        hand.execute(f"update {table(bus, 'agent_registry')} set status = 'failed', command = 'true'")  # type: ignore[arg-type]
+    acts: dict[str, Callable[[], object]] = {
+        "register": lambda: bus.register("a", type="milestone-executor", session="s", pid=os.getpid()),
+        "enter": lambda: bus.trace_enter("a", type="milestone-executor", session="s"),
+        "leave": lambda: bus.trace_leave("a", life),
+        "respawn": lambda: bus.recovery_respawn("s"),
+    }
+    hold_up(bus, hand, acts[act], AGENT, RECORD)
+
+
+def test_bus_run_too_locks_its_agent_before_its_record(bus: Bus, hand: Hand) -> None:
+    script = 'until "$0" -m bus_cli trace show "$BUS_TRACE" --json | grep -q running; do :; done; echo; read line'
+    command = [sys.executable, "-m", "bus_cli", "run", "--type", "milestone-executor", "--task", "t", "--session", "s"]
+    with subprocess.Popen(
+        [*command, "--agent", "a", "--", "sh", "-c", script, sys.executable],
+        env={**os.environ, "BUS_URL": bus.url.address()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        hold_up(bus, hand, lambda: process.communicate(timeout=20), AGENT, RECORD)
+    assert process.returncode == 1  # that of `read` at the end of its input
+    assert bus.trace_show(1).status == "failed"
+
+
+@pytest.mark.parametrize("act", ["retire", "heartbeat", "leave", "abandon"])
+def test_an_agent_is_locked_before_the_messages_it_gives_back(bus: Bus, hand: Hand, act: str) -> None:
+    life = bus.trace_enter("a", type="milestone-executor", session="s")
+    bus.send("boss", "a", TASK, {})
+    bus.receive("a")
+    acts: dict[str, Callable[[], object]] = {
+        "retire": lambda: bus.retire("a"),
+        "heartbeat": lambda: bus.heartbeat("a", status="failed"),
+        "leave": lambda: bus.trace_leave("a", life),
+        "abandon": lambda: bus.recovery_apply("s", "abandon", by="me"),
+    }
+    hold_up(bus, hand, acts[act], AGENT, MESSAGE)
+
+
+def test_what_is_given_back_is_locked_in_the_order_of_its_ids(bus: Bus, hand: Hand) -> None:
+    """As what is acknowledged."""
+    for _ in range(2):
+        bus.send("boss", "a", TASK, {})
+    first, _ = bus.receive("a", limit=2, lease=30)
+    bus.extend(first.receipt or "", lease=60)  # it comes later now, in its table and by its timer
+    hold_up(bus, hand, lambda: bus.retire("a"), MESSAGE, "agent_messages where id = 2")
 
 
 def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, hand: Hand) -> None:

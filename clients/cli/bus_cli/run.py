@@ -113,7 +113,8 @@ class Run:
         if not self.session:
             return [ended]
         status_then = {"killed": "terminated"}.get(state, state)
-        return [ended, agents.retire_process(self.agent, process=self.process, status=status_then)]
+        # In this order, as everybody takes their locks: the registry's row before the record's.
+        return [agents.retire_process(self.agent, process=self.process, status=status_then), ended]
 
     def _record(self, out: Output, operations: list[Operation[Any]]) -> None:
         """Write to the bus while the command runs, or after it: what fails then is told, and stops nothing."""

@@ -1,5 +1,8 @@
 -- Give back at once everything that an agent has leased, because it is dead or retired; returns id, address and status.
 -- Past the retry limit a message is dead instead, and tells who had it.
+/*postgres
+select id from agent_messages where due_at is not null and leased_by = :agent and status = 'leased' order by id for update;
+*/
 update agent_messages set
   status = iif(retry_count
     >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 'dead', 'ready'),

@@ -1,5 +1,9 @@
 -- The failed agents of a session that can be started again are taken to be started, once: by whoever runs this.
 -- When they were last heard of stays on the records of their processes, as in agents/register.sql.
+/*postgres
+select agent_id from agent_registry
+where session_id = :session and status = 'failed' and command is not null order by agent_id for update;
+*/
 update agent_lifecycle indexed by agent_lifecycle_open set last_seen_at = max(coalesce(last_seen_at, '0001-01-01'), (
   select last_heartbeat from agent_registry r where r.agent_id = registry_id))
 where status in ('spawned', 'running') and (registry_id, pid) in (
