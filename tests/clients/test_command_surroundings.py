@@ -281,6 +281,15 @@ def test_where_there_is_no_folder_for_temporary_files_one_is_told_so(tmp_path: P
     assert done.stderr == "bus: there is no folder for temporary files; name one with TMPDIR\n"
 
 
+def test_a_bus_needs_no_proc() -> None:
+    """There nobody can tell a mount, a process or a file system from another."""
+    bus("init")
+    container = unshared("-m", "bash", "-c", 'mount -t tmpfs none /proc && exec "$@"', "x")
+    register = ["register", "one", "--type", "validation", "--session", "s"]
+    done = subprocess.run([*container, *BUS, *register], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_a_monitor_ends_with_its_bus(tmp_path: Path, again: bool) -> None:
     def act() -> None:
