@@ -116,8 +116,8 @@ def _retire_process(agent: str, process: Identity, retired: Operation[Agent]) ->
 
 
 def replaced(agent: str, process: Identity, unnamed: bool = True) -> Steps[bool]:
-    """Whether an agent that was this process was started again as another, which has ended by itself, or runs, or of
-    which nobody here can tell. `unnamed`: whether one is another that gave no pid, as short-lived shells do."""
+    """Whether an agent that was this process was started again as another, which is not known to have died: it runs,
+    has ended by its own word, or nobody here can tell. `unnamed` is the answer for one without a pid, as of scripts."""
     yield Query("recovery/hold", {"session": None, "agent": agent})
     rows = yield Query("agents/process", {"agent": agent})
     if not rows:
