@@ -569,16 +569,21 @@ def test_bus_run_too_locks_its_agent_before_its_record(bus: Bus, hand: Hand) -> 
     assert bus.trace_show(1).status == "failed"
 
 
-@pytest.mark.parametrize("act", ["retire", "heartbeat", "leave", "abandon"])
-def test_an_agent_is_locked_before_the_messages_it_gives_back(bus: Bus, hand: Hand, act: str) -> None:
+@pytest.mark.parametrize("act", ["retire", "heartbeat", "leave", "abandon", "release", "reject", "extend"])
+def test_an_agent_is_locked_before_its_messages(bus: Bus, hand: Hand, act: str) -> None:
     life = bus.trace_enter("a", type="milestone-executor", session="s")
     bus.send("boss", "a", TASK, {})
-    bus.receive("a")
+    (message,) = bus.receive("a")
+    receipt = message.receipt or ""
+    hand.execute(f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval '10 s'")  # type: ignore[arg-type]
     acts: dict[str, Callable[[], object]] = {
         "retire": lambda: bus.retire("a"),
         "heartbeat": lambda: bus.heartbeat("a", status="failed"),
         "leave": lambda: bus.trace_leave("a", life),
         "abandon": lambda: bus.recovery_apply("s", "abandon", by="me"),
+        "release": lambda: bus.release(receipt),
+        "reject": lambda: bus.reject(receipt, reason="bad"),
+        "extend": lambda: bus.extend(receipt),
     }
     hold_up(bus, hand, acts[act], AGENT, MESSAGE)
 

@@ -1,6 +1,11 @@
 -- Give messages back by their receipts, all or none, at once or after :delay seconds; returns id, address and status.
 --
 -- Past the retry limit a message is dead instead, and tells who had it. Else clearing `leased_by` ends the receipt.
+update agent_registry set last_heartbeat = :now
+where agent_id in (select leased_by from agent_messages where id in (
+    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
+  and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
+
 /*postgres
 select id from agent_messages
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
@@ -14,11 +19,6 @@ from json_each(:receipts) r
 left join agent_messages m on m.id = cast(substr(r.value, 1, instr(r.value, '.') - 1) as integer)
 where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1) as integer)
   or m.status not in ('leased', 'ready') or m.leased_by is null;
-
-update agent_registry set last_heartbeat = :now
-where agent_id in (select leased_by from agent_messages where id in (
-    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
-  and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
 -- One whose lease ran out was counted when it came back; leased again, it is counted below, once. (`status || ''`: rows
 -- are found by their ids, not by the index of those that are ready.)
