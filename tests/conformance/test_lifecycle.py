@@ -12,7 +12,7 @@ import pytest
 from bus import Bus, clock, lifecycle, liveness
 from bus.liveness import Life
 from bus.metrics import Sample
-from bus.models import Lifecycle
+from bus.models import Agent, Lifecycle
 from tests.conformance.refusal import refused
 from tests.conftest import Process
 
@@ -380,20 +380,25 @@ def test_respawned_the_earlier_record_ends_when_it_was_last_heard_of(bus: Bus, p
         assert [life.duration_ms for life in bus.trace_close_the_dead()] == [3600000]
 
 
-def test_who_was_replaced_by_another_process_ends_its_own_record_alone(team: Bus, process: Process) -> None:
+def worker_of(team: Bus) -> Agent:
+    return next(agent for agent in team.agents() if agent.agent_id == "worker")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_who_was_replaced_ends_its_own_record_alone(team: Bus, process: Process, named: bool) -> None:
+    """By another process, or by a script that gives no pid."""
     first = team.trace_enter("worker", type="validation", session="s")
-    team.register("worker", type="validation", session="s", pid=process.pid)
+    team.register("worker", type="validation", session="s", pid=process.pid if named else None)
     team.send("boss", "worker", "task_assignment", {})
     (message,) = team.receive("worker")
     team.trace_leave("worker", first)
     assert team.trace_show(first).status == "completed"
-    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
-    assert (worker.status, team.message(message.id).status) == ("active", "leased")
+    assert (worker_of(team).status, team.message(message.id).status) == ("active", "leased")
     process.kill()
     process.wait()
     team.trace_leave("worker", first)
-    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
-    assert (worker.status, team.message(message.id).status) == ("completed", "ready")
+    ended = ("completed", "ready") if named else ("active", "leased")
+    assert (worker_of(team).status, team.message(message.id).status) == ended
 
 
 def test_what_a_successor_said_of_its_end_stands(team: Bus, process: Process) -> None:
@@ -404,19 +409,7 @@ def test_what_a_successor_said_of_its_end_stands(team: Bus, process: Process) ->
     process.wait()
     team.trace_leave("worker", first, status="failed", error="it was replaced")
     assert team.trace_show(first).status == "failed"
-    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
-    assert worker.status == "completed"
-
-
-def test_who_was_replaced_by_a_script_without_a_pid_ends_its_own_record_alone(team: Bus) -> None:
-    first = team.trace_enter("worker", type="validation", session="s")
-    team.register("worker", type="validation", session="s")
-    team.send("boss", "worker", "task_assignment", {})
-    (message,) = team.receive("worker")
-    team.trace_leave("worker", first)
-    assert team.trace_show(first).status == "completed"
-    (worker,) = (agent for agent in team.agents() if agent.agent_id == "worker")
-    assert (worker.status, team.message(message.id).status) == ("active", "leased")
+    assert worker_of(team).status == "completed"
 
 
 def test_one_that_leaves_after_it_was_found_gone_has_ended_as_it_says(
