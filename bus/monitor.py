@@ -134,9 +134,12 @@ def clean(*, stale: Duration | None = None, failed: Duration | None = None, by: 
 
 
 def _clean_stale(silence: float, by: str) -> Steps[Cleaned]:
+    stale = yield from _stale(silence)
+    for session in stale:  # before agents, as whoever recovers one does
+        yield Query("recovery/hold", {"session": session.session_id, "agent": None})
     failed, given_back, buried = yield from _fail_silent(silence, by).steps()
     sessions_failed = []
-    for session in (yield from _stale(silence)):
+    for session in stale:
         rows = yield Query("sessions/fail", {"session": session.session_id, "silence": silence})
         sessions_failed += [name for (name,) in rows]
     return Cleaned(failed_agents=failed, failed_sessions=sessions_failed, given_back=given_back, buried=buried)

@@ -1,6 +1,7 @@
 """Commands in namespaces of their own, as containers run them."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,3 +14,13 @@ def unshared(*how: str) -> list[str]:
     if tried.returncode:
         pytest.skip(f"there are no such namespaces here: {tried.stderr.strip()}")
     return command
+
+
+def after(script: str, *how: str) -> list[str]:
+    """The beginning of a command that runs in such namespaces, when a shell script has prepared them."""
+    return unshared(*how, "sh", "-c", f'{script} && exec "$@"', "sh")
+
+
+def read_only_but_for(folder: Path) -> list[str]:
+    """The beginning of a command that runs where nothing but a folder can be written to: there is no /tmp, either."""
+    return after(f'mount --bind "{folder}" "{folder}" && mount -o remount,bind,ro / && cd /', "-m")

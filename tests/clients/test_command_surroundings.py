@@ -20,7 +20,7 @@ from bus import Bus
 from bus.errors import error
 from bus.store.url import Server, Url, parse
 from tests.clients.test_command_line import BUS, bus
-from tests.namespaces import unshared
+from tests.namespaces import after, read_only_but_for
 from tests.store.test_files import read_only
 
 ECHO = [sys.executable, "-c", "import os; print(os.environ['BUS_URL'])"]
@@ -272,11 +272,10 @@ def monitored(act: Callable[[], object]) -> tuple[int, str]:
 
 
 def test_where_there_is_no_folder_for_temporary_files_one_is_told_so(tmp_path: Path) -> None:
-    """As in a container whose root can only be read, without a /tmp."""
-    alone = f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro / && cd / && exec "$@"'
-    container = unshared("-m", "bash", "-c", alone, "x")
+    """As in a container whose root can only be read."""
+    command = [*read_only_but_for(tmp_path), *BUS, "demo"]
     environment = {key: value for key, value in os.environ.items() if key != "TMPDIR"}
-    done = subprocess.run([*container, *BUS, "demo"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 70
     assert done.stderr == "bus: there is no folder for temporary files; name one with TMPDIR\n"
 
@@ -284,9 +283,17 @@ def test_where_there_is_no_folder_for_temporary_files_one_is_told_so(tmp_path: P
 def test_a_bus_needs_no_proc() -> None:
     """There nobody can tell a mount, a process or a file system from another."""
     bus("init")
-    container = unshared("-m", "bash", "-c", 'mount -t tmpfs none /proc && exec "$@"', "x")
-    register = ["register", "one", "--type", "validation", "--session", "s"]
-    done = subprocess.run([*container, *BUS, *register], capture_output=True, text=True, check=False)
+    command = [
+        *after("mount -t tmpfs none /proc", "-m"),
+        *BUS,
+        "register",
+        "one",
+        "--type",
+        "validation",
+        "--session",
+        "s",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

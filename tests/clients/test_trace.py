@@ -288,21 +288,8 @@ def none():
 os.fork = none
 from bus_cli.main import main
 main()"""
-    command = [
-        sys.executable,
-        "-c",
-        script,
-        "run",
-        "--type",
-        "validation",
-        "--task",
-        "t",
-        "--session",
-        "s",
-        "--",
-        "true",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    arguments = ["run", "--type", "validation", "--task", "t", "--session", "s", "--", "true"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (75, "")
     assert done.stderr.startswith("bus: no process can be started: Resource temporarily unavailable; ")
     assert json.loads(bus("agents", "--json")) == []

@@ -10,11 +10,12 @@ from bus.operation import Pause, Ring, Routine
 from tests.conformance.test_messages import TASK
 from tests.conftest import Meanwhile
 
-Mixed = Enum("Mixed", {"BOSS": "boss", "ONE": "one", "TASK": TASK, "KEY": "key"}, type=str)
+Mixed = Enum("Mixed", {"BOSS": "boss", "ONE": "one", "TASK": TASK, "KEY": "key", "TYPE": "validation"}, type=str)
 Modern = StrEnum("Modern", {member.name: member.value for member in Mixed})
 Level = IntEnum("Level", {"FEW": 2, "HIGH": 8})
 Weight = Enum("Weight", {"ONE": 1, "HIGH": 8}, type=int)
 Part = Enum("Part", {"HALF": 0.5}, type=float)
+Written = Enum("Written", {"PAYLOAD": '{"phase": "one"}', "ID": "1"}, type=str)
 
 
 @pytest.mark.parametrize("names", [Mixed, Modern])
@@ -61,21 +62,19 @@ def test_who_waits_listens_for_what_an_enum_means(team: Bus) -> None:
 
 
 def test_an_agent_is_named_after_its_type_by_what_an_enum_means(team: Bus) -> None:
-    kind = Enum("Kind", {"CHECK": "validation"}, type=str).CHECK  # type: ignore[attr-defined]
-    id, name = team.trace_launch(kind, "t", pid=os.getpid(), session="s", command="work")
+    id, name = team.trace_launch(Mixed.TYPE, "t", pid=os.getpid(), session="s", command="work")
     assert name == f"validation-{id}"
 
 
 @pytest.mark.parametrize(
     ("given", "written"), [(Weight.HIGH, "8"), (Level.HIGH, "8"), (Part.HALF, "0.5"), (Mixed.ONE, "one")]
 )
-def test_a_priority_on_record_is_what_an_enum_means(team: Bus, given: Weight, written: str) -> None:
-    id = team.trace_spawn("validation", "t", pid=os.getpid(), priority=given)  # type: ignore[arg-type]
+def test_a_priority_on_record_is_what_an_enum_means(team: Bus, given: str | float, written: str) -> None:
+    id = team.trace_spawn("validation", "t", pid=os.getpid(), priority=given)
     assert team.trace_show(id).priority_number == written
 
 
-def test_an_id_and_json_are_what_an_enum_means(team: Bus) -> None:
-    written = Enum("Written", {"EMPTY": '{"phase": "one"}', "FIRST": "1"}, type=str)
-    assert team.send("boss", "one", TASK, written.EMPTY) == Weight.ONE.value  # type: ignore[attr-defined]
-    for id in (Weight.ONE, written.FIRST):  # type: ignore[attr-defined]
-        assert team.message(id).payload == {"phase": "one"}  # type: ignore[arg-type]
+@pytest.mark.parametrize("id", [Weight.ONE, Written.ID])
+def test_an_id_and_json_are_what_an_enum_means(team: Bus, id: int | str) -> None:
+    assert team.send("boss", "one", TASK, Written.PAYLOAD) == 1
+    assert team.message(id).payload == {"phase": "one"}

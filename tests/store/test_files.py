@@ -29,7 +29,7 @@ from bus.store.url import parse
 from tests.conformance.refusal import refused
 from tests.conftest import listening
 from tests.descriptors import descriptors
-from tests.namespaces import unshared
+from tests.namespaces import after
 
 
 def python(code: str, *arguments: object, before: Sequence[str] = (), **options: object) -> "subprocess.Popen[str]":
@@ -686,8 +686,8 @@ def send():
 threading.Thread(target=send).start()
 print(len(bus.receive("a", wait=20)))
 """
-    lower = f'echo 0 >/proc/sys/user/max_inotify_{what} && exec "$@"'
-    assert output(python(code, url, before=unshared("bash", "-c", lower, "x"))).split() == ["1", "1"]
+    lower = after(f"echo 0 >/proc/sys/user/max_inotify_{what}")
+    assert output(python(code, url, before=lower)).split() == ["1", "1"]
 
 
 def test_a_child_that_ends_in_order_takes_nothing_from_its_parent(url: str) -> None:

@@ -48,7 +48,13 @@ from tests.store import test_payload_types as payload_types
 from tests.store.test_by_hand import BAD_MESSAGES, BAD_ROWS, COLUMNS, LEGAL, STATUSES
 
 TASK = "task_assignment"
-Hand = psycopg.Connection[tuple[object, ...]]
+
+
+class Hand(psycopg.Connection[tuple[object, ...]]):
+    """A plain connection, for SQL that names the schema of a bus, and so is no literal."""
+
+    def execute(self, query: Any, *arguments: Any, **options: Any) -> psycopg.Cursor[tuple[object, ...]]:
+        return super().execute(query.encode(), *arguments, **options)
 
 
 @pytest.fixture(params=["server", "older_server"])
@@ -73,7 +79,7 @@ def hand(bus: Bus) -> Iterator[Hand]:
     """A plain connection, whose search path is not the bus's."""
     url = bus.url
     assert isinstance(url, Server)
-    with psycopg.connect(url.conninfo, autocommit=True) as connection:
+    with Hand.connect(url.conninfo, autocommit=True) as connection:
         connection.execute("set search_path = public")
         yield connection
 
@@ -89,7 +95,7 @@ def insert(bus: Bus, hand: Hand, name: str = "agent_messages", **columns: object
     marks = ", ".join(["%s"] * len(values))
     key = "id" if name == "agent_messages" else "1"
     text = f"insert into {table(bus, name)} ({', '.join(values)}) values ({marks}) returning {key}"
-    found = hand.execute(text, list(values.values())).fetchone()  # type: ignore[arg-type]
+    found = hand.execute(text, list(values.values())).fetchone()
     assert found
     return int(str(found[0]))
 
@@ -194,7 +200,7 @@ def test_schemas_of_one_database_are_apart(bus: Bus, server: str) -> None:
 
 
 def test_a_bus_of_a_newer_version_is_refused(bus: Bus, hand: Hand, postgres: str) -> None:
-    hand.execute(f"insert into {table(bus, 'bus_migrations')} (number) values (9999)")  # type: ignore[arg-type]
+    hand.execute(f"insert into {table(bus, 'bus_migrations')} (number) values (9999)")
     with refused("newer_bus", 66):
         Bus.open(postgres)
 
@@ -292,7 +298,7 @@ def test_an_hour_that_ends_a_day_begins_the_next(bus: Bus, hand: Hand) -> None:
 
 
 def test_date_functions_of_a_file_read_its_moments_here_too(bus: Bus, hand: Hand) -> None:
-    hand.execute(f"set search_path = {table(bus, 'x').partition('.')[0]}; set timezone = 'America/New_York'")  # type: ignore[arg-type]
+    hand.execute(f"set search_path = {table(bus, 'x').partition('.')[0]}; set timezone = 'America/New_York'")
     bus.trace_spawn("validation", "t", pid=1)
     old = {"pid": 1, "agent_type": "a", "task_id": "t", "command": "", "spawned_at": "2020-01-01 01:30:00+00"}
     insert(bus, hand, "agent_lifecycle", **old)
@@ -331,11 +337,11 @@ def test_strftime_and_datetime_tell_what_those_of_a_file_tell(
     for form in FORMATS:
         ((told,),) = file.execute(f"select strftime(?, ?{more.replace('%s', '?')})", [form, *given])
         for kind in ("text", "timestamptz"):
-            found = dates.execute(f"select strftime(%s, (%s)::text::{kind}{more})", [form, *given])  # type: ignore[arg-type]
+            found = dates.execute(f"select strftime(%s, (%s)::text::{kind}{more})", [form, *given])
             if kind == "text" or zone:
                 assert found.fetchone() == (told,), (form, kind)
     ((told,),) = file.execute(f"select datetime(?{more.replace('%s', '?')})", given)
-    found = dates.execute(f"select datetime(%s{more})::text", given)  # type: ignore[arg-type]
+    found = dates.execute(f"select datetime(%s{more})::text", given)
     assert found.fetchone() == (f"{told}+00",)
     file.close()
 
@@ -345,15 +351,15 @@ def dates(server: str) -> Iterator[Hand]:
     """A connection whose search path is a bus's."""
     with servers.schema(server) as address, Bus.open(address, create=True) as opened:
         assert isinstance(opened.url, Server)
-        with psycopg.connect(opened.url.conninfo, autocommit=True) as connection:
-            connection.execute(f"set search_path = {opened.url.schema}; set timezone = 'UTC'")  # type: ignore[arg-type]
+        with Hand.connect(opened.url.conninfo, autocommit=True) as connection:
+            connection.execute(f"set search_path = {opened.url.schema}; set timezone = 'UTC'")
             yield connection
 
 
 @pytest.mark.parametrize("call", ["strftime('%Q', 'now')", "strftime('50%', 'now')", "datetime('now', '+1 fortnight')"])
 def test_a_format_or_a_change_that_there_is_not_is_refused(dates: Hand, call: str) -> None:
     with pytest.raises(psycopg.Error, match="invalid_value: "):
-        dates.execute(f"select {call}")  # type: ignore[arg-type]
+        dates.execute(f"select {call}")
     assert dates.execute("select strftime('%Y', null::text), datetime(null::timestamptz, '1 day')").fetchone() == (
         None, None,
     )  # fmt: skip
@@ -368,7 +374,7 @@ def test_only_the_drawn_edges_can_be_walked(bus: Bus, hand: Hand) -> None:
             text = f"update {table(bus)} set {', '.join(f'{key} = %s' for key in values)} where id = {id}"
             legal = (before, after) in LEGAL
             with contextlib.nullcontext() if legal else pytest.raises(psycopg.Error, match="illegal_transition"):
-                hand.execute(text, list(values.values()))  # type: ignore[arg-type]
+                hand.execute(text, list(values.values()))
 
 
 @pytest.mark.parametrize(
@@ -377,9 +383,9 @@ def test_only_the_drawn_edges_can_be_walked(bus: Bus, hand: Hand) -> None:
 def test_what_was_sent_does_not_change(bus: Bus, hand: Hand, change: str) -> None:
     insert(bus, hand, status="leased", **COLUMNS["leased"])
     with pytest.raises(psycopg.Error, match=r"immutable|GENERATED ALWAYS|DEFAULT"):
-        hand.execute(f"update {table(bus)} set {change}")  # type: ignore[arg-type]
+        hand.execute(f"update {table(bus)} set {change}")
     with pytest.raises(psycopg.Error, match="never used again"):
-        hand.execute(f"delete from {table(bus)}")  # type: ignore[arg-type]
+        hand.execute(f"delete from {table(bus)}")
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +438,7 @@ def test_an_agent_needs_a_role_that_owns_nothing(bus: Bus, hand: Hand, postgres:
     schema, role = table(bus, "x").partition(".")[0], f"agent_{os.urandom(4).hex()}"
     grants = re.search(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text("utf-8"), re.S)
     assert grants
-    hand.execute(grants[1].replace("agent_bus", schema).replace("some_agent", role))  # type: ignore[arg-type]
+    hand.execute(grants[1].replace("agent_bus", schema).replace("some_agent", role))
     try:
         with Bus.open(postgres.replace("//postgres@", f"//{role}@").replace("//postgres:", f"//{role}:")) as agent:
             agent.register("c", type="validation", session="s")
@@ -448,7 +454,7 @@ def test_an_agent_needs_a_role_that_owns_nothing(bus: Bus, hand: Hand, postgres:
                 agent.types_add("message", "own", schema={})
             assert "own" not in {kind.name for kind in agent.types_list()}
     finally:
-        hand.execute(f"drop owned by {role}; drop role {role}")  # type: ignore[arg-type]
+        hand.execute(f"drop owned by {role}; drop role {role}")
 
 
 # --- time is the server's
@@ -501,7 +507,7 @@ def test_two_who_recover_at_once_have_one_effect(bus: Bus, hand: Hand, process: 
     process.kill()
     process.wait()
     with ThreadPoolExecutor(2) as pool, hand.transaction():
-        hand.execute(f"select 1 from {table(bus, 'agent_registry')} for update")  # type: ignore[arg-type]
+        hand.execute(f"select 1 from {table(bus, 'agent_registry')} for update")
         told = [pool.submit(bus.recovery_apply, "s", "resume", by=name) for name in ("me", "you")]
         until_they_wait_for_locks(bus, 2)
     assert sorted(one.result().changed for one in told) == [False, True]
@@ -514,11 +520,11 @@ def test_agents_that_move_between_sessions_do_not_wait_in_a_circle(bus: Bus, han
     agents, sessions = table(bus, "agent_registry"), table(bus, "coordination_sessions")
     with ThreadPoolExecutor(1) as pool:
         with hand.transaction():
-            hand.execute(f"select 1 from {sessions} where session_id = 's' for update")  # type: ignore[arg-type]
+            hand.execute(f"select 1 from {sessions} where session_id = 's' for update")
             moving = pool.submit(bus.register, "a", type="milestone-executor", session="s")
             until_they_wait_for_locks(bus, 1)
-            hand.execute(f"select 1 from {sessions} where session_id = 't' for update nowait")  # type: ignore[arg-type]
-            hand.execute(f"select 1 from {agents} where agent_id = 'a' for update nowait")  # type: ignore[arg-type]
+            hand.execute(f"select 1 from {sessions} where session_id = 't' for update nowait")
+            hand.execute(f"select 1 from {agents} where agent_id = 'a' for update nowait")
         assert moving.result().session_id == "s"
     assert [bus.session_show(name).agent_count for name in "st"] == [3, 0]
 
@@ -527,10 +533,10 @@ def hold_up(bus: Bus, hand: Hand, act: Callable[[], object], locked: str, free: 
     """Let one act who has to wait for what is locked; what is to be locked after that is free then."""
     with ThreadPoolExecutor(1) as pool:
         with hand.transaction():
-            hand.execute(f"select 1 from {table(bus, locked)} for update")  # type: ignore[arg-type]
+            hand.execute(f"select 1 from {table(bus, locked)} for update")
             acting = pool.submit(act)
             until_they_wait_for_locks(bus, 1)
-            found = hand.execute(f"select 1 from {table(bus, free)} for update nowait")  # type: ignore[arg-type]
+            found = hand.execute(f"select 1 from {table(bus, free)} for update nowait")
             assert found.fetchone()
         acting.result()
 
@@ -543,7 +549,7 @@ def test_an_agent_is_locked_before_its_record(bus: Bus, hand: Hand, act: str) ->
     """By all, or who starts it again and who ends it would wait in a circle."""
     life = bus.trace_enter("a", type="milestone-executor", session="s")
     if act == "respawn":
-        hand.execute(f"update {table(bus, 'agent_registry')} set status = 'failed', command = 'true'")  # type: ignore[arg-type]
+        hand.execute(f"update {table(bus, 'agent_registry')} set status = 'failed', command = 'true'")
     acts: dict[str, Callable[[], object]] = {
         "register": lambda: bus.register("a", type="milestone-executor", session="s", pid=os.getpid()),
         "enter": lambda: bus.trace_enter("a", type="milestone-executor", session="s"),
@@ -575,7 +581,7 @@ def test_an_agent_is_locked_before_its_messages(bus: Bus, hand: Hand, act: str) 
     bus.send("boss", "a", TASK, {})
     (message,) = bus.receive("a")
     receipt = message.receipt or ""
-    hand.execute(f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval '10 s'")  # type: ignore[arg-type]
+    hand.execute(f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval '10 s'")
     acts: dict[str, Callable[[], object]] = {
         "retire": lambda: bus.retire("a"),
         "heartbeat": lambda: bus.heartbeat("a", status="failed"),
@@ -586,6 +592,13 @@ def test_an_agent_is_locked_before_its_messages(bus: Bus, hand: Hand, act: str) 
         "extend": lambda: bus.extend(receipt),
     }
     hold_up(bus, hand, acts[act], AGENT, MESSAGE)
+
+
+def test_a_session_is_locked_before_its_agents_also_by_who_cleans_up(bus: Bus, hand: Hand) -> None:
+    hand.execute(f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval '1 hour'")
+    hand.execute(f"update {table(bus, 'coordination_sessions')} set last_activity = now() - interval '1 hour'")
+    hold_up(bus, hand, lambda: bus.clean(stale=60), "coordination_sessions", AGENT)
+    assert bus.session_show("s").status == "failed"
 
 
 def test_what_is_given_back_is_locked_in_the_order_of_its_ids(bus: Bus, hand: Hand) -> None:
@@ -601,10 +614,10 @@ def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, ha
     bus.send("boss", "a", TASK, {})
     bus.receive("a", lease=3600)
     beat = f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval"
-    hand.execute(f"{beat} '1 hour' where agent_id = 'a'")  # type: ignore[arg-type]
+    hand.execute(f"{beat} '1 hour' where agent_id = 'a'")
     with ThreadPoolExecutor(1) as pool:
         with hand.transaction():
-            hand.execute(f"{beat} '1 second' where agent_id = 'a'")  # type: ignore[arg-type]
+            hand.execute(f"{beat} '1 second' where agent_id = 'a'")
             check = pool.submit(bus.monitor_check)
             until_they_wait_for_locks(bus, 1)
         assert check.result().failed == []
@@ -614,11 +627,11 @@ def test_who_is_heard_of_while_a_monitor_looks_is_not_marked_failed(bus: Bus, ha
 def test_a_session_in_which_something_happens_while_one_cleans_up_has_not_failed(bus: Bus, hand: Hand) -> None:
     silent = f"update {table(bus, 'agent_registry')} set last_heartbeat = now() - interval '1 hour'"
     active = f"update {table(bus, 'coordination_sessions')} set last_activity = now() - interval"
-    hand.execute(silent)  # type: ignore[arg-type]
-    hand.execute(f"{active} '1 hour'")  # type: ignore[arg-type]
+    hand.execute(silent)
+    hand.execute(f"{active} '1 hour'")
     with ThreadPoolExecutor(1) as pool:
         with hand.transaction():
-            hand.execute(f"{active} '1 second'")  # type: ignore[arg-type]
+            hand.execute(f"{active} '1 second'")
             cleaning = pool.submit(bus.clean, stale=60)
             until_they_wait_for_locks(bus, 1)
         assert cleaning.result().failed_sessions == []
@@ -797,18 +810,18 @@ def test_who_can_not_connect_anew_is_told_what_the_server_says(
     """A password that was changed, or a server without a connection to spare, is not a network that is down."""
     monkeypatch.setattr(store, "TIMEOUT", 0.0)
     schema, role = table(bus, "x").partition(".")[0], f"agent_{os.getpid()}"
-    hand.execute(f"create role {role} login; grant all on schema {schema} to {role}")  # type: ignore[arg-type]
-    hand.execute(f"grant all on all tables in schema {schema} to {role}")  # type: ignore[arg-type]
+    hand.execute(f"create role {role} login; grant all on schema {schema} to {role}")
+    hand.execute(f"grant all on all tables in schema {schema} to {role}")
     try:
         with Bus.open(f"{postgres}&user={role}") as mine:
             mine.agents()
-            hand.execute(f"alter role {role} nologin")  # type: ignore[arg-type]
+            hand.execute(f"alter role {role} nologin")
             hand.execute("select pg_terminate_backend(%s, 5000)", [backend(mine)])
             with pytest.raises(BusError, match="not permitted to log in") as caught:
                 call(mine)
             assert caught.value.code == "unreachable"
     finally:
-        hand.execute(f"drop owned by {role}; drop role {role}")  # type: ignore[arg-type]
+        hand.execute(f"drop owned by {role}; drop role {role}")
 
 
 def test_a_connection_that_the_server_ends_is_not_asked(bus: Bus, hand: Hand) -> None:
@@ -890,7 +903,7 @@ def test_a_task_that_begins_to_wait_while_a_commit_is_on_its_way_hears_it(bus: B
     async def main() -> list[Message]:
         async with await AsyncBus.open(postgres) as waiting:
             with hand.transaction():
-                hand.execute(f"set local search_path = {url.schema}")  # type: ignore[arg-type]  # no literal, but ours
+                hand.execute(f"set local search_path = {url.schema}")
                 hand.execute(
                     "insert into agent_messages (session_id, from_agent, to_agent, message_type, payload)"
                     " values ('s', 'boss', 'a', 'task_assignment', '{}')"
@@ -963,7 +976,7 @@ def test_nobody_is_listened_for_who_has_gone(
     asked = f"select count(*) {WAITERS} and query ~ 'bell_'"
 
     def count(text: str) -> int:
-        return int(str(hand.execute(text).fetchall()[0][0]))  # type: ignore[arg-type]  # no literal, but ours
+        return int(str(hand.execute(text).fetchall()[0][0]))
 
     async def main() -> None:
         async with await AsyncBus.open(f"{postgres}&application_name=waiter") as waiting:
@@ -1012,7 +1025,7 @@ def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(
     (message,) = bus.receive("a")
     bus.reject(message.receipt or "", reason="no")
     with ThreadPoolExecutor(1) as pool:
-        hand.execute(f"set search_path = {url.schema}")  # type: ignore[arg-type]  # no literal, but ours
+        hand.execute(f"set search_path = {url.schema}")
         with hand.transaction():
             hand.execute("update agent_messages set status = 'ready', dead_reason = null, leased_by = null")
             hand.execute(
@@ -1030,7 +1043,7 @@ def test_a_message_that_was_redriven_and_taken_meanwhile_is_not_redriven_again(
 
 def test_no_settings_are_truncated(bus: Bus, hand: Hand) -> None:
     with pytest.raises(psycopg.Error, match="immutable"):
-        hand.execute(f"truncate {table(bus, 'agent_coordination_config')}")  # type: ignore[arg-type]  # ours
+        hand.execute(f"truncate {table(bus, 'agent_coordination_config')}")
 
 
 def test_the_keeper_of_an_agent_holds_no_connection_while_it_rests(
@@ -1045,7 +1058,7 @@ def test_the_keeper_of_an_agent_holds_no_connection_while_it_rests(
         worker.held.take(worker.receive(lease=0.2)[0])  # now the keeper has something to do
         worker.held.drop("1.1")
         assert rested.wait(20)
-        while hand.execute(f"select count(*) {WAITERS}").fetchone() != (1,):  # type: ignore[arg-type]
+        while hand.execute(f"select count(*) {WAITERS}").fetchone() != (1,):
             time.sleep(0.01)
         assert worker.state.list() == []
 
@@ -1240,13 +1253,13 @@ def receive(bus: Bus, taken: list[Message], limit: int) -> None:
 
 def quiet(bus: Bus, hand: Hand) -> None:
     """Leave what vacuums and analyzes to the test."""
-    hand.execute(f"alter table {table(bus)} set (autovacuum_enabled = off)")  # type: ignore[arg-type]
+    hand.execute(f"alter table {table(bus)} set (autovacuum_enabled = off)")
 
 
 def fill(hand: Hand, rows: str) -> None:
     """Write many rows at once, without the rules (which would take long) and without a sign to make plans anew."""
     hand.execute("set session_replication_role = replica")
-    hand.execute(rows)  # type: ignore[arg-type]
+    hand.execute(rows)
     hand.execute("reset session_replication_role")
 
 
@@ -1282,7 +1295,7 @@ def test_what_an_operation_looks_at_does_not_grow_with_what_waits(bus: Bus, hand
     few = costs(bus, hand)
     crowd(bus, hand, 5000)
     many = costs(bus, hand)
-    hand.execute(f"analyze {table(bus)}")  # type: ignore[arg-type]
+    hand.execute(f"analyze {table(bus)}")
     costs(bus, hand)
     known = costs(bus, hand)
     for name, pages in few.items():
@@ -1315,7 +1328,7 @@ def test_after_many_messages_a_claim_is_as_fast_as_on_an_empty_table(bus: Bus, h
         ):
             fill(hand, f"update {name} set {change}")
         until_nobody_looks_back(hand)
-        hand.execute(f"vacuum {name}")  # type: ignore[arg-type]
+        hand.execute(f"vacuum {name}")
     after = costs(bus, hand)
     for call, pages in before.items():
         assert after[call] <= pages + 40, (call, pages, after[call])
