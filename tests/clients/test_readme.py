@@ -1,5 +1,6 @@
 """README's tours, as they are typed."""
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def block(section: str, language: str, number: int = 0) -> str:
-    """A block of code of a section."""
+    """A block of code of a section of README."""
     found = re.findall(
         rf"```{language}\n(.*?)```", README.partition(f"\n## {section}\n")[2].partition("\n## ")[0], re.S
     )
@@ -73,3 +74,15 @@ def test_each_command_that_is_named_is_one() -> None:
 
     named = set(re.findall(r"^\$ bus ([a-z]+)", README, re.M)) | set(re.findall(r"`bus ([a-z]+)[ `]", README))
     assert named <= set(COMMANDS)
+
+
+def test_a_client_needs_the_files_of_schemas_alone(typed: Path) -> None:
+    with Bus.open(create=True) as bus:
+        for agent in ("ann", "bob"):
+            bus.register(agent, type="validation", session="s")
+        (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "schemas/README.md").read_text("utf-8"), re.S)
+        place = typed / ".milestones/coordination.db"
+        sent, taken, acknowledged = bash(f"export BUS_URL={place}; cd {ROOT}/schemas; {script}").splitlines()
+        assert (sent, acknowledged) == ("1|bob", "1")
+        assert json.loads(taken.split("|", 2)[2])["receipt"] == "1.1"
+        assert bus.message(1).status == "acknowledged"
