@@ -202,11 +202,16 @@ def words(given: str | None) -> str | None:
 
 def notes(given: object) -> str:
     """As `document`, for what stands beside payloads: also what the database would refuse of it, so that an import can
-    name the entry, numbers beyond 64 bits, keys that stand twice and NULs (`invalid_json`); and more than a MiB
-    (`payload_too_large`)."""
+    name the entry, and more than a MiB (`payload_too_large`). Raises as `legal`."""
     written = document(given)
     if len(written.encode()) > LARGEST:
         raise error("payload_too_large", "the JSON is too large", "keep it in a file, and give its path")
+    return legal(written)
+
+
+def legal(written: str) -> str:
+    """JSON as it is. Raises `invalid_json` for what only the database would refuse of a `document`: numbers beyond 64
+    bits, keys that stand twice and NULs."""
     import json  # not by every command: it is the slowest to load of what this file needs
 
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from bus import clock, folders, inputs, salvage
-from bus.errors import about, error
+from bus.errors import BusError, about, error
 from bus.models import Milestone, Session
 from bus.operation import Query, Steps, reading
 
@@ -43,11 +43,7 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
 
     Without an `id` the plan's own is taken, else the session's milestone, else one that names the session.
     """
-    try:
-        given = msgspec.json.decode(plan)
-    except (msgspec.DecodeError, RecursionError):  # any text is a plan
-        given = plan
-    known = given if isinstance(given, dict) else {"plan": given}
+    known = _known(plan)
     weights = {phase["key"].removesuffix("-phase-results"): phase["weight"] for phase in json.loads(phases)}
     wanted = (id, known.get("id"), known.get("milestone_id"), session.milestone_id, f"milestone-{session.session_id}")
     title = known.get("title") or known.get("name")
@@ -66,6 +62,17 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
         "priority": priority if type(priority) is int and 1 <= priority <= 10 else 5,
         "data": inputs.document(data),
     }
+
+
+def _known(plan: str) -> dict[str, Any]:
+    """What a plan says; one that is no JSON, or none that a bus takes, is text."""
+    try:
+        given = msgspec.json.decode(plan)
+        known = given if isinstance(given, dict) else {"plan": given}
+        inputs.legal(inputs.document(known))
+    except (msgspec.DecodeError, RecursionError, BusError):
+        return {"plan": plan}
+    return known
 
 
 def document(milestone: Milestone) -> dict[str, Any]:

@@ -320,8 +320,12 @@ def planned(bus: Bus) -> Bus:
     return bus
 
 
-def test_any_text_is_a_plan(planned: Bus) -> None:
-    plan = "[" * 5000 + "]" * 5000
+@pytest.mark.parametrize(
+    "plan",
+    ["[" * 5000 + "]" * 5000, "[" * 64 + "]" * 64, f'{{"tasks": {2**63}}}', r'{"title": "Ship\u0000it"}', "{,}"],
+    ids=["deep", "deep-for-a-bus", "large", "nul", "no-json"],
+)  # fmt: skip
+def test_any_text_is_a_plan(planned: Bus, plan: str) -> None:
     planned.state_save("p", "milestone-plan", plan)
     made = planned.recovery_apply("p", "create-milestone", by="me").milestone_id
     assert planned.milestone_show(made or "").data["plan"] == plan
