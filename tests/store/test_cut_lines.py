@@ -26,11 +26,13 @@ class Proxy:
         self.cut = ""
         self.cuts = 0
         self._end = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._doorman = threading.Thread(target=self._accept, daemon=True)
+        self._doorman.start()
 
     def close(self) -> None:
         self._end.set()
         socket.create_connection(("127.0.0.1", self.port)).close()
+        self._doorman.join()
         self._listener.close()
 
     def _accept(self) -> None:
