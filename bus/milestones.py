@@ -45,7 +45,8 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
     """
     known = _known(plan)
     weights = {phase["key"].removesuffix("-phase-results"): phase["weight"] for phase in json.loads(phases)}
-    wanted = (id, known.get("id"), known.get("milestone_id"), session.milestone_id, f"milestone-{session.session_id}")
+    named = (f"milestone-{session.session_id}", session.session_id)  # the first may be too long for an id
+    wanted = (id, known.get("id"), known.get("milestone_id"), session.milestone_id, *named)
     title = known.get("title") or known.get("name")
     priority = known.get("priority")
     data = {

@@ -395,6 +395,13 @@ def test_a_plan_of_which_little_can_be_used_makes_a_milestone_all_the_same(bus: 
     assert made.data["data"] == 1
 
 
+def test_a_session_with_the_longest_id_gives_its_milestone_a_name(bus: Bus) -> None:
+    longest = "p" * 128
+    bus.register("planner", type="milestone-planner", session=longest, operation="planning")
+    bus.state_save("planner", "milestone-plan", "just words")
+    assert bus.recovery_apply(longest, "create-milestone", by="me").milestone_id == longest
+
+
 def test_without_a_plan_there_is_no_milestone(bus: Bus) -> None:
     bus.register("planner", type="milestone-planner", session="p", operation="planning")
     with refused("unfit_option", 65):
