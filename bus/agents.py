@@ -144,13 +144,13 @@ def agents(*, session: str | None = None) -> Steps[list[Agent]]:
 
 
 @reading
-def lives(found: Sequence[Agent], *, silence: float | None = None) -> Steps[list[Life]]:
+def lives(members: Sequence[Agent], *, silence: float | None = None) -> Steps[list[Life]]:
     """Whether each agent lives: told by its process on this host, elsewhere by the age of its heartbeat, which counts
     for `silence` seconds (default: the setting stale_after); one that has ended does not."""
     if silence is None:
         silence = yield from config.number("stale_after")
     oldest = (yield from config.now()) - silence
-    return [life_of(agent.status, process(agent), agent.last_heartbeat.timestamp(), oldest) for agent in found]
+    return [life_of(agent.status, process(agent), agent.last_heartbeat.timestamp(), oldest) for agent in members]
 
 
 def process(agent: Agent) -> Identity:

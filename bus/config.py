@@ -33,6 +33,9 @@ def text(key: str) -> Steps[str]:
     raise error("damaged", f"the setting {key} is gone", "insert it into agent_coordination_config again")
 
 
+get = looking(text)
+
+
 def number(key: str) -> Steps[float]:
     """A setting that is a number; raises as `text`."""
     return float((yield from text(key)))

@@ -26,6 +26,7 @@ from bus.operation import Operation, Query, Routine, Row, Steps, looking, readin
 
 TRACED = "BUS_TRACE"  # the environment variable by which `bus run` tells a process its record
 KILLED = 128  # a shell's exit status of a process that a signal ended is this and the signal's number
+ROOM = 108  # characters of a type in an agent's id, which has 128: behind it a hyphen and a number of 64 bits
 
 Moment = str | datetime
 
@@ -77,7 +78,7 @@ def launch(
     type: str, task: str, *, pid: int, session: str, command: str, agent: str | None = None, **more: Any
 ) -> Operation[tuple[int, str]]:
     """Put a process on record, as `spawn`, and register it in a session, as `agents.register`, both or neither; the
-    record's id, and the agent's (default: its type and the record's id)."""
+    record's id, and the agent's (default: its type, as far as there is room for it, and the record's id)."""
     spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
     registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
     return Operation(partial(_launch, spawned, registered, agent, inputs.text(type)), True)
@@ -87,7 +88,7 @@ def _launch(
     spawned: Operation[int], register: Callable[[str], Operation[Agent]], agent: str | None, type: str
 ) -> Steps[tuple[int, str]]:
     id = yield from spawned.steps()
-    name = agent or f"{type}-{id}"
+    name = agent or f"{type[:ROOM]}-{id}"
     yield from register(name).steps()
     return id, name
 

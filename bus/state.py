@@ -88,13 +88,14 @@ def watch(agent: str, key: str, *, after: int | None = None, wait: Duration) -> 
     The value and its version, or None when nothing changed in time or the value is gone.
     """
     end = clock.monotonic() + (inputs.duration(wait) or 0)
-    first: Versioned | None = yield load_versioned(agent, key)
-    seen = (first[1] if first else 0) if after is None else after
+    seen = after
     while True:
         found: Versioned | None = yield load_versioned(agent, key)
+        version = found[1] if found else 0
+        seen = version if seen is None else seen
         left = end - clock.monotonic()
-        if (found[1] if found else 0) != seen or left <= 0:
-            return found if found and found[1] != seen else None
+        if version != seen or left <= 0:
+            return found if version != seen else None
         yield Pause([changed(inputs.name(agent))], min(left, 1.0))
 
 

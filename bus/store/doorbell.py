@@ -181,9 +181,11 @@ class Listener:
         return int(self._libc.inotify_add_watch(self._inotify, os.fsencode(path), mask))
 
     def _hang_up(self) -> None:
-        os.makedirs(self._folder, 0o700, exist_ok=True)
-        with _opened(self._folder) as folder:
-            self._at_bells = {self._watch_bell(bell, folder) for bell in self.bells}
+        self._at_bells: set[int] = set()
+        if self.bells:
+            os.makedirs(self._folder, 0o700, exist_ok=True)
+            with _opened(self._folder) as folder:
+                self._at_bells = {self._watch_bell(bell, folder) for bell in self.bells}
         self._sound = -1 not in self._at_bells  # whether all bells hang there, for all that is known
 
     def _hang_up_again(self) -> None:

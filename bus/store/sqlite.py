@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds to wait for others before "busy"
 LOOK = 1.0  # seconds between two looks at whether the file is still the one that others find
+OLDEST = (3, 38, 0)
 WAL_LIMIT = 4 << 20
 LARGE = 16 << 20  # bytes of WAL from which writers wait for readers, who keep it from being used anew
 READERS = 0.1  # seconds: how long, for all to be copied, and then for those who still read in it
@@ -37,7 +38,6 @@ _DRIVER_ERRORS = (sqlite3.Error, OverflowError, ValueError, OSError, msgspec.Msg
 # the system at once, so that they may fault their pages in anew each time, 45 µs. That limit grows with the largest
 # block that was ever freed (mallopt(3), M_MMAP_THRESHOLD).
 bytes(16 << 20)
-OLDEST = (3, 38, 0)
 
 
 class Connection:
@@ -138,8 +138,9 @@ class Connection:
             self.close()
 
     def listen(self, bells: Sequence[str]) -> doorbell.Waiting:
-        """Hear these doorbells, and what other programs write, from now on."""
-        return self.doorbells.listen(bells)
+        """Hear these doorbells, and what other programs write, from now on. Who only reads makes no bell, which is a
+        file, and hears of all writes in the same way."""
+        return self.doorbells.listen(() if self._read_only else bells)
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""

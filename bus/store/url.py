@@ -160,6 +160,11 @@ def folder(url: Place) -> Path:
     return next((place for place in places if place.is_dir() and place.stat().st_uid == os.geteuid()), here / FOLDER)
 
 
+def logs(url: Place) -> Path:
+    """The folder for logs, below `folder`."""
+    return folder(url) / "logs"
+
+
 def locate(given: str | None = None) -> Place:
     """The bus that is meant from here. Raises `no_bus` when nothing names one."""
     named = given or os.environ.get("BUS_URL")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from bus_cli import monitor
@@ -251,6 +252,49 @@ def test_one_that_can_not_be_started_leaves_the_others_to_be(command: Command, u
     with Bus.open(url) as bus:
         (again,) = respawn(bus, "s", settling=60)
     assert (again.agent_id, again.fate, again.error) == ("first", "ended", None)
+
+
+@pytest.fixture
+def lost(url: str) -> Iterator[Bus]:
+    """A bus with three failed agents that run for long when they are started again."""
+    with Bus.open(url) as bus:
+        for name in ("first", "second", "third"):
+            bus.register(name, type="validation", session="s", command="exec sleep 1000")
+            bus.heartbeat(name, status="failed")
+        yield bus
+        for agent in bus.agents():
+            if agent.pid and agent.pid != os.getpid():
+                os.kill(agent.pid, signal.SIGKILL)
+
+
+def test_what_the_bus_can_not_note_leaves_the_others_to_be(lost: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = lost.recovery_spawned
+
+    def once_busy(agent: str, *, pid: int) -> None:
+        noted(agent, pid=pid)
+        if agent == "first":
+            raise error("busy")
+
+    monkeypatch.setattr(lost, "recovery_spawned", once_busy)
+    first, *others = respawn(lost, "s", settling=0)
+    assert first.pid
+    assert str(first.error).startswith("the bus is busy")
+    assert [(other.fate, other.error) for other in others] == [("running", None)] * 2
+
+
+def test_all_that_are_started_again_have_the_same_second(lost: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0, 0.1, 1000, 1000])
+    monkeypatch.setattr("bus_client.respawn.clock", SimpleNamespace(monotonic=moments.__next__))
+    assert [started.fate for started in respawn(lost, "s", settling=0.2)] == ["running"] * 3
+
+
+def test_who_is_stopped_while_it_starts_agents_leaves_none_that_seem_to_start(
+    lost: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus_client.respawn.subprocess.Popen", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        respawn(lost, "s")
+    assert [agent.status for agent in lost.agents()] == ["failed"] * 3
 
 
 def test_an_agent_may_be_in_another_session_when_it_was_started_again(url: str) -> None:

@@ -168,7 +168,7 @@ def test_who_died_unseen_is_killed_and_ended_when_last_seen(bus: Bus, process: P
     with at(1):
         bus.trace_start(id)
     with at(60):
-        assert bus.trace_survey() == []
+        assert bus.monitor_check().killed == 0
         (active,) = bus.trace_active()
         assert (active.agent_id, active.life, active.elapsed_ms) == (id, Life.ALIVE, 60000)
     process.kill()
@@ -346,11 +346,19 @@ def test_started_again_under_its_id_the_earlier_record_ends(bus: Bus) -> None:
     assert [a.agent_id for a in bus.trace_active()] == [second]
 
 
+def test_an_agent_whose_type_has_the_longest_name_is_given_an_id(bus: Bus, process: Process) -> None:
+    longest = "t" * 128
+    bus.types_add("agent", longest)
+    id, agent = bus.trace_launch(longest, "t", pid=process.pid, session="s", command="work")
+    assert agent == f"{longest[:108]}-{id}"
+    assert bus.agents()[0].agent_type == longest
+
+
 def test_started_again_the_earlier_record_ends_when_it_was_last_seen(bus: Bus) -> None:
     with at(0):
         first = bus.trace_enter("one", type="validation", session="s")
     with at(60):
-        bus.trace_survey()
+        bus.monitor_check()
     with at(100):
         bus.trace_enter("one", type="validation", session="s")
     assert bus.trace_show(first).duration_ms == 60000

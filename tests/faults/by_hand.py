@@ -71,9 +71,8 @@ LOOKS: dict[str, Look] = {
     "plan": lambda bus: bus.recovery_plan("s"),
     "overview": lambda bus: bus.overview(),
     "metrics": lambda bus: bus.metrics(),
-    "traces": lambda bus: (bus.trace_survey(), bus.trace_active(), bus.trace_velocity(), bus.trace_bottlenecks(),
-    bus.trace_timeline(),
-                           bus.trace_throughput(), bus.trace_waiting()),
+    "traces": lambda bus: (bus.trace_active(), bus.trace_velocity(), bus.trace_bottlenecks(),
+                           bus.trace_timeline(), bus.trace_throughput(), bus.trace_waiting()),
     "monitor": lambda bus: bus.monitor_check(),
     "prune": lambda bus: bus.prune(),
 }  # fmt: skip

@@ -735,6 +735,14 @@ def test_a_reader_can_change_nothing_in_any_thread(url: str) -> None:
         assert bus.state_load("a", "k") is None
 
 
+def test_who_only_reads_makes_nothing_to_watch_a_state(url: str) -> None:
+    with Bus.open(url) as writer, Bus.open(url, read_only=True) as bus:
+        before = set(Path(url).parent.iterdir())
+        bus.store.before_sleep = lambda: None if bus.state_load("a", "k") else writer.state_save("a", "k", "v")
+        assert bus.state_watch("a", "k", wait=60) == ("v", 1)
+        assert set(Path(url).parent.iterdir()) - before <= {Path(f"{url}.turn")}
+
+
 def test_who_has_waited_sleeps_no_more(url: str) -> None:
     with Bus.open(url) as bus:
         bus.register("a", type="validation", session="s")

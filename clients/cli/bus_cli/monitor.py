@@ -21,7 +21,7 @@ from bus import clock, folders, inputs, liveness
 from bus.api import Bus
 from bus.errors import BusError, TryAgain, error
 from bus.models import Check
-from bus.store.url import Place, Server, folder, locate
+from bus.store.url import Place, Server, folder, locate, logs
 from bus_cli.arguments import on_whose_word
 from bus_cli.output import Output, command, fail
 from bus_cli.text import counted, moment, safe
@@ -82,16 +82,15 @@ def _wait(bus: Bus, interval: str, done: Check) -> None:
     try:
         bus.monitor_wait(interval, since=done)
     except BusError as problem:
-        logs = folder(bus.url) / "logs"
-        if logs.exists():
-            with folders.log(logs / LOG) as log:
+        if logs(bus.url).exists():
+            with folders.log(logs(bus.url) / LOG) as log:
                 _write(log, f"{_moment_now()} stopped waiting: {safe(problem)}")
         raise
 
 
 def _check(out: Output, bus: Bus) -> Check:
     """Check once, and log it; nothing is done where that can't be logged."""
-    with folders.log(folder(bus.url) / "logs" / LOG) as log:
+    with folders.log(logs(bus.url) / LOG) as log:
         try:
             done = bus.monitor_check(by=on_whose_word())
         except BusError as problem:

@@ -13,7 +13,7 @@ from bus.api import Bus
 from bus.errors import error
 from bus.models import Cleaned, Interruption, Member, Plan, Recovered
 from bus.recovery import OPTIONS, check
-from bus.store.url import folder
+from bus.store.url import folder, logs
 from bus_cli.arguments import on_whose_word
 from bus_cli.output import Output, command
 from bus_cli.text import counted, milliseconds, moment, safe
@@ -180,10 +180,10 @@ def _apply(out: Output, bus: Bus, session: str, option: str, milestone: str | No
 
 def _place_for_logs(bus: Bus) -> None:
     """Make sure that what is started again can write its log: before anything is changed."""
-    logs = folder(bus.url) / "logs"
-    folders.make(logs)
-    if not os.access(logs, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(logs))
+    place = logs(bus.url)
+    folders.make(place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def _respawn(bus: Bus, session: str, words: list[str]) -> list[Started]:
@@ -197,10 +197,11 @@ def _respawn(bus: Bus, session: str, words: list[str]) -> list[Started]:
 
 
 def _about_start(started: Started) -> str:
-    if started.error:
+    if started.pid is None:
         return f"{started.agent_id} was not started: {started.error}"
     fate = started.fate if started.exit_status is None else f"{started.fate} with status {started.exit_status}"
-    return f"started {started.agent_id} as process {started.pid}: {fate}; its output is in {started.output}"
+    unnoted = f"; the bus could not note that: {started.error}" if started.error else ""
+    return f"started {started.agent_id} as process {started.pid}: {fate}; its output is in {started.output}{unnoted}"
 
 
 def _did(done: Recovered) -> list[str]:
@@ -240,11 +241,10 @@ def cleanup(out: Output, stale: str | None, failed: str | None) -> None:
     """
     both = stale is None and failed is None
     with out.open() as bus:
-        settings = {setting.key: setting.value for setting in bus.config_list()}
         if both or stale == "":
-            stale = settings["session_timeout"]
+            stale = bus.config_get("session_timeout")
         if both or failed == "":
-            failed = f"{settings['failed_session_hours']}h"
+            failed = f"{bus.config_get('failed_session_hours')}h"
         done = bus.clean(stale=stale, failed=failed, by=on_whose_word())
     out.show(done, "\n".join(_cleaned(done, stale, failed)))
 

@@ -78,8 +78,7 @@ class Run:
 
     def _environment(self) -> dict[str, str]:
         """Ours, but for who it is: not the agent that runs it."""
-        settings = {setting.key: setting.value for setting in self.bus.config_list()}
-        context = trace_context.life(settings["bus_id"], self.id, self.session, self.parent)
+        context = trace_context.life(self.bus.config_get("bus_id"), self.id, self.session, self.parent)
         own = {
             "BUS_URL": self.bus.url.address(),
             "BUS_TRACE": str(self.id),

@@ -89,10 +89,16 @@ class Agent(Identity):
         super().__init__(bus if isinstance(bus, Bus) else Bus.open(bus), id)
         self.session = session
         self.state = State(self.bus, id)
-        self._registration = {"milestone": milestone, "operation": operation, "command": command, "task": task}
-        self._priority = priority
-        self._type = type
-        self._capabilities = capabilities
+        self._registration: dict[str, Any] = {
+            "type": type,
+            "session": session,
+            "milestone": milestone,
+            "capabilities": capabilities,
+            "operation": operation,
+            "command": command,
+            "task": task,
+            "priority": priority,
+        }
         self._wake = threading.Event()
         self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 
@@ -109,16 +115,8 @@ class Agent(Identity):
         return self
 
     def _begin(self) -> None:
-        settings = {setting.key: setting.value for setting in self.bus.config_list()}
-        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
-        self._life = self.bus.trace_enter(
-            self.id,
-            type=self._type,
-            session=self.session,
-            capabilities=self._capabilities,
-            priority=self._priority,
-            **self._registration,
-        )
+        self.held = Held(float(self.bus.config_get("heartbeat_interval")), self._wake.set)
+        self._life = self.bus.trace_enter(self.id, **self._registration)
 
     def _close(self) -> None:
         if self._owns_bus:

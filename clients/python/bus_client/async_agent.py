@@ -43,7 +43,7 @@ class AsyncIdentity:
 
     @property
     def bus(self) -> AsyncBus:
-        """The bus; there is one inside of the `async with` block. Raises `closed` outside."""
+        """The bus, from the beginning of the `async with` block on. Raises `closed` before."""
         if self._bus is None:
             raise error("closed", f"agent {self.id} has no bus yet", "use it inside of its `async with` block")
         return self._bus
@@ -81,10 +81,16 @@ class AsyncAgent(AsyncIdentity):
         self._given = bus
         self.session = session
         self.state = AsyncState(id)
-        self._registration = {"milestone": milestone, "operation": operation, "command": command, "task": task}
-        self._priority = priority
-        self._type = type
-        self._capabilities = capabilities
+        self._registration: dict[str, Any] = {
+            "type": type,
+            "session": session,
+            "milestone": milestone,
+            "capabilities": capabilities,
+            "operation": operation,
+            "command": command,
+            "task": task,
+            "priority": priority,
+        }
         self._settling: set[asyncio.Task[None]] = set()
         self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 
@@ -100,17 +106,9 @@ class AsyncAgent(AsyncIdentity):
         return self
 
     async def _begin(self) -> None:
-        settings = {setting.key: setting.value for setting in await self.bus.config_list()}
         self._wake = asyncio.Event()  # of the loop that runs now
-        self.held = Held(float(settings["heartbeat_interval"]), self._wake.set)
-        self._life = await self.bus.trace_enter(
-            self.id,
-            type=self._type,
-            session=self.session,
-            capabilities=self._capabilities,
-            priority=self._priority,
-            **self._registration,
-        )
+        self.held = Held(float(await self.bus.config_get("heartbeat_interval")), self._wake.set)
+        self._life = await self.bus.trace_enter(self.id, **self._registration)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None

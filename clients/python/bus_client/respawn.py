@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from bus import folders
+from bus import clock, folders
 from bus.api import Bus
 from bus.errors import BusError
 from bus.models import TERMINAL, Respawn
-from bus.store.url import folder
+from bus.store.url import logs
 
 SETTLING = 1.0  # seconds after which a command that still runs counts as started
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """An agent that was started again: its process, the file with its output, and what became of it within a second:
-    running, ended (it did its work and said so) or failed, with its exit status; or with the `error` for which the
-    system did not start it, and no process."""
+    running, ended (it did its work and said so) or failed, with its exit status. `error` is why the system did not
+    start it (then it has no process), or what the bus could not note of it."""
 
     agent_id: str
     command: str
@@ -31,6 +33,13 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class Begun(NamedTuple):
+    """The process of an agent, if there is one, and what went wrong."""
+
+    process: subprocess.Popen[bytes] | None
+    error: str | None
+
+
 def respawn(bus: Bus, session: str, *, settling: float = SETTLING) -> list[Started]:
     """Start the failed agents of a session that have a command, each once; what became of them in `settling` seconds.
 
@@ -38,23 +47,33 @@ def respawn(bus: Bus, session: str, *, settling: float = SETTLING) -> list[Start
     BUS_AGENT_TYPE, BUS_SESSION and BUS_MILESTONE in its environment; it prints into `.milestones/logs/AGENT.log`. One
     that can't be started, or does not stay up, is marked failed again, and not retried; the others are started.
     """
-    logs = folder(bus.url) / "logs"
-    folders.make(logs)
-    running = [(agent, _start(bus, agent, logs)) for agent in bus.recovery_respawn(session)]
-    return [_told(bus, agent, process, str(_output(logs, agent)), settling) for agent, process in running]
-
-
-def _start(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes] | str:
-    """The process of an agent that was taken to be started, or why the system does not start it."""
+    place = logs(bus.url)
+    folders.make(place)
+    agents = bus.recovery_respawn(session)
+    begun: list[Begun] = []
     try:
-        process = _process(bus, agent, logs)
+        for agent in agents:
+            begun.append(_begin(bus, agent, place))
+    finally:
+        for agent in agents[len(begun) :]:  # somebody broke it off: nobody stays who seems to be starting
+            with suppress(BusError):
+                _mark_failed(bus, agent, "nobody started it")
+    end = clock.monotonic() + settling
+    return [_told(bus, agent, found, _output(place, agent), end) for agent, found in zip(agents, begun, strict=True)]
+
+
+def _begin(bus: Bus, agent: Respawn, place: Path) -> Begun:
+    """Start an agent that was taken to be started."""
+    process = None
+    try:
+        process = _process(bus, agent, place)
+        bus.recovery_spawned(agent.agent_id, pid=process.pid)
     except (OSError, BusError) as problem:
-        return str(problem)
-    bus.recovery_spawned(agent.agent_id, pid=process.pid)
-    return process
+        return Begun(process, str(problem))
+    return Begun(process, None)
 
 
-def _process(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes]:
+def _process(bus: Bus, agent: Respawn, place: Path) -> subprocess.Popen[bytes]:
     identity = {
         "BUS_URL": bus.url.address(),
         "BUS_AGENT": agent.agent_id,
@@ -62,7 +81,7 @@ def _process(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes]:
         "BUS_SESSION": agent.session_id,
         "BUS_MILESTONE": agent.milestone_id,
     }
-    with folders.log(_output(logs, agent)) as output:
+    with folders.log(_output(place, agent)) as output:
         return subprocess.Popen(
             ["/bin/sh", "-c", agent.command],
             env={**os.environ, **identity},
@@ -73,32 +92,45 @@ def _process(bus: Bus, agent: Respawn, logs: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _output(logs: Path, agent: Respawn) -> Path:
-    return logs / f"{agent.agent_id}.log"
+def _output(place: Path, agent: Respawn) -> Path:
+    return place / f"{agent.agent_id}.log"
 
 
-def _told(bus: Bus, agent: Respawn, started: subprocess.Popen[bytes] | str, output: str, settling: float) -> Started:
-    told = Started(agent_id=agent.agent_id, command=agent.command, pid=None, output=output, fate="failed")
-    if isinstance(started, str):
-        _mark_failed(bus, agent, f"it was not started: {started}")
-        return msgspec.structs.replace(told, error=started)
-    status = _settled(started, settling)
-    fate = "running" if status is None else _ended(bus, agent, status)
-    return msgspec.structs.replace(told, pid=started.pid, fate=fate, exit_status=status)
+def _told(bus: Bus, agent: Respawn, begun: Begun, output: Path, end: float) -> Started:
+    process, error = begun
+    status = _settled(process, end) if process else None
+    fate = "running" if process and status is None else "failed"
+    if fate == "failed":
+        why = f"its command ended at once with status {status}" if process else f"it was not started: {error}"
+        try:
+            fate = _ended(bus, agent, why)
+        except BusError as problem:
+            error = f"{error}; {problem}" if error else str(problem)
+    return Started(
+        agent_id=agent.agent_id,
+        command=agent.command,
+        pid=process.pid if process else None,
+        output=str(output),
+        fate=fate,
+        exit_status=status,
+        error=error,
+    )
 
 
-def _settled(process: subprocess.Popen[bytes], settling: float) -> int | None:
+def _settled(process: subprocess.Popen[bytes], end: float) -> int | None:
+    """The exit status of a process that ends by then."""
     try:
-        return process.wait(settling)
+        return process.wait(max(end - clock.monotonic(), 0))
     except subprocess.TimeoutExpired:
         process.returncode = 0  # it goes on without us: nobody waits for it here
         return None
 
 
-def _ended(bus: Bus, agent: Respawn, status: int) -> str:
+def _ended(bus: Bus, agent: Respawn, why: str) -> str:
+    """What became of an agent that does not run: as it said itself, else it is marked failed."""
     now = {found.agent_id: found.status for found in bus.agents()}.get(agent.agent_id)  # in whatever session by now
     if now and now not in TERMINAL:
-        _mark_failed(bus, agent, f"its command ended at once with status {status}")
+        _mark_failed(bus, agent, why)
     return "ended" if now == "completed" else "failed"
 
 
