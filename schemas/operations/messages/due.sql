@@ -10,18 +10,16 @@ update agent_messages set
   status = case
     when status in ('acknowledged', 'dead') then status
     when expires_at <= :now then 'dead'
-    when status = 'leased' and retry_count
-      >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit') then 'dead'
+    when status = 'leased' and retry_count >= retry_limit then 'dead'
     else 'ready' end,
   dead_reason = case
     when status in ('acknowledged', 'dead') then dead_reason
     when expires_at <= :now then 'expired'
-    when status = 'leased' and retry_count
-      >= (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')
-      then 'retries_exhausted' end,
-  retry_count = retry_count + (status = 'leased' and coalesce(expires_at > :now, 1) and retry_count
-      < (select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit')),
+    when status = 'leased' and retry_count >= retry_limit then 'retries_exhausted' end,
+  retry_count = retry_count + (status = 'leased' and coalesce(expires_at > :now, 1) and retry_count < retry_limit),
   due_at = iif(expires_at > :now and status not in ('acknowledged', 'dead'), expires_at, null)
+from (select (select cast(value as double precision) from agent_coordination_config
+  where key = 'message_retry_limit') as retry_limit) settings
 where id in (
   select m.id from mailboxes b join agent_messages m on m.mailbox = b.name and m.due_at <= :now limit 10000)
 returning id, to_agent, status;

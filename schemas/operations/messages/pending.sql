@@ -9,7 +9,7 @@ with
     select id from agent_messages
     where mailbox in (select mailbox from boxes) and due_at <= :now
       and (status = 'scheduled' or (status = 'leased' and retry_count < (
-        select cast(value as integer) from agent_coordination_config where key = 'message_retry_limit'))))
+        select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'))))
 select record
 from waiting join message_records m on m.id = waiting.id
 cross join (

@@ -28,25 +28,22 @@ where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) fro
 
 update agent_messages set
   status = case
-    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
-      then 'dead'
+    when retry_count >= retry_limit then 'dead'
     when :delay > 0 then 'scheduled'
     else 'ready' end,
   dead_reason = case
-    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
-      then 'retries_exhausted' end,
+    when retry_count >= retry_limit then 'retries_exhausted' end,
   due_at = case
-    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
-      then null
+    when retry_count >= retry_limit then null
     when :delay > 0
       then min(strftime('%Y-%m-%d %H:%M:%f', :now, '+' || :delay || ' seconds'), coalesce(expires_at, '9999-12-31'))
     else expires_at end,
-  retry_count = retry_count
-    + iif(retry_count < (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit'), 1, 0),
+  retry_count = retry_count + iif(retry_count < retry_limit, 1, 0),
   leased_by = case
-    when retry_count >= (select cast(value as double precision) from agent_coordination_config where key = 'message_retry_limit')
-      then leased_by end,
+    when retry_count >= retry_limit then leased_by end,
   reason = coalesce(:reason, reason)
+from (select (select cast(value as double precision) from agent_coordination_config
+  where key = 'message_retry_limit') as retry_limit) settings
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status = 'leased'
 returning id, to_agent, status;

@@ -11,18 +11,16 @@ update agent_messages m set
   status = case
     when status in ('acknowledged', 'dead') then status
     when expires_at <= :now then 'dead'
-    when status = 'leased' and retry_count
-      >= (select value::double precision from agent_coordination_config where key = 'message_retry_limit') then 'dead'
+    when status = 'leased' and retry_count >= retry_limit then 'dead'
     else 'ready' end,
   dead_reason = case
     when status in ('acknowledged', 'dead') then dead_reason
     when expires_at <= :now then 'expired'
-    when status = 'leased' and retry_count
-      >= (select value::double precision from agent_coordination_config where key = 'message_retry_limit')
-      then 'retries_exhausted' end,
-  retry_count = retry_count + case when status = 'leased' and coalesce(expires_at > :now, true) and retry_count
-      < (select value::double precision from agent_coordination_config where key = 'message_retry_limit')
-    then 1 else 0 end,
+    when status = 'leased' and retry_count >= retry_limit then 'retries_exhausted' end,
+  retry_count = retry_count
+    + case when status = 'leased' and coalesce(expires_at > :now, true) and retry_count < retry_limit then 1 else 0 end,
   due_at = case when expires_at > :now and status not in ('acknowledged', 'dead') then expires_at end
+from (select (select value::double precision from agent_coordination_config
+  where key = 'message_retry_limit') as retry_limit) settings
 where m.id = any(array(select id from due)) and m.due_at <= :now
 returning m.id, to_agent, status;
