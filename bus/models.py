@@ -265,12 +265,13 @@ class Option(msgspec.Struct, frozen=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a session to be recovered. `progress` follows from the artifacts that are there, 0 to 100; None
-    where the operation type promises none."""
+    where the operation type promises none. `planner` has its milestone plan, whatever its operation type promises."""
 
     session: Session
     agents: list[Member]
     artifacts: list[Artifact]
     progress: float | None
+    planner: str | None
     options: list[Option]
 
 

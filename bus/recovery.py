@@ -110,6 +110,7 @@ def plan(session: str) -> Steps[Plan]:
     rows = salvage.records((yield Query("recovery/checkpoints", {"session": session})), Checkpoint)
     latest = {checkpoint.agent_id: checkpoint for checkpoint in rows}
     artifacts = _artifacts((yield Query("recovery/artifacts", {"session": session})))
+    planned = yield Query("recovery/planned", {"session": session, "key": PLAN_KEY})
     members = []
     for agent, life in zip(found, lives, strict=True):
         held = sorted(leases[agent.agent_id], key=lambda message: message.id)
@@ -117,7 +118,14 @@ def plan(session: str) -> Steps[Plan]:
         gone = lost(agent, life)
         checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None
         members.append(Member(**kept, life=life, lost=gone, held=held, checkpoint=checkpoint))
-    there = Plan(session=whole, agents=members, artifacts=artifacts, progress=_progress(artifacts), options=[])
+    there = Plan(
+        session=whole,
+        agents=members,
+        artifacts=artifacts,
+        progress=_progress(artifacts),
+        planner=planned[0][0] if planned else None,
+        options=[],
+    )
     return msgspec.structs.replace(there, options=_options(there))
 
 
@@ -163,7 +171,7 @@ def _options(found: Plan) -> list[Option]:
         options["resume"] = f"{relief}, the session stays active and goes on where it was{rest}"
     if found.artifacts:
         options["restart"] = f"{relief}, begin the session again from nothing; artifacts stay, checkpoints do not count"
-    if _planned(found):
+    if found.planner and not _is_of_another_kind(found):
         options["create-milestone"] = f"make a milestone from {PLAN_KEY}, {relief}, complete the session"
     options["abandon"] = f"{relief}, give the session up; nothing is deleted"
     return [Option(*option) for option in options.items()]
@@ -173,8 +181,10 @@ def _listed(names: list[str], none: str) -> str:
     return ", ".join(names) if names else none
 
 
-def _planned(found: Plan) -> Artifact | None:
-    return next((artifact for artifact in found.artifacts if artifact.key == PLAN_KEY and artifact.saved_by), None)
+def _is_of_another_kind(found: Plan) -> bool:
+    """Whether a session is not of planning: what its operation type promises, no plan, has begun to be there."""
+    promised = {artifact.key: artifact.saved_by for artifact in found.artifacts}
+    return PLAN_KEY not in promised and any(promised.values())
 
 
 def apply(session: str, option: str, *, by: str, milestone: str | None = None) -> Operation[Recovered]:
@@ -225,8 +235,10 @@ def _fits(found: Plan, option: str) -> None:
         raise error("unfit_option", f"{option} does not fit: {found.session.operation_type} promises no artifacts")
     if option == "complete" and missing and status != "completed":
         raise error("unfit_option", f"session {name} is not complete: {', '.join(missing)} missing")
-    if option == "create-milestone" and not _planned(found):
+    if option == "create-milestone" and not found.planner:
         raise error("unfit_option", f"session {name} has no {PLAN_KEY} to make a milestone from")
+    if option == "create-milestone" and _is_of_another_kind(found):
+        raise error("unfit_option", f"session {name} is of {found.session.operation_type}, and has begun with that")
 
 
 def _relieve(found: Plan, option: str, by: str) -> Steps[tuple[list[str], list[int], list[int]]]:
@@ -290,9 +302,7 @@ def _milestone(found: Plan, id: str | None) -> Steps[str]:
         if id not in (None, already[0].id):
             raise error("milestone_exists", f"session {name} has made milestone {already[0].id}", "it makes one")
         return already[0].id
-    source = _planned(found)
-    assert source  # or the option would not fit
-    rows = yield Query("state/load", {"agent": source.saved_by, "key": PLAN_KEY})
+    rows = yield Query("state/load", {"agent": found.planner, "key": PLAN_KEY})
     phases = yield Query("types/artifacts", {"name": "execution"})
     at = clock.rfc3339((yield from config.now()))
     parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id, at)

@@ -148,14 +148,17 @@ def _joined(host: str, path: str, options: str) -> str:
 
 
 def folder(url: Place) -> Path:
-    """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's; for
-    one on a server the nearest of ours, walking up."""
+    """The folder `.milestones` for what is written beside a bus: the one it is in, else the working directory's, or,
+    where that can't be written to, the one beside it; for one on a server the nearest of ours, walking up."""
     from pathlib import Path
 
     here = Path.cwd()
     if isinstance(url, Url):
         beside = Path(url.path).parent
-        return beside if beside.name == FOLDER else here / FOLDER
+        if beside.name == FOLDER:
+            return beside
+        mine = here / FOLDER
+        return mine if os.access(mine if mine.is_dir() else here, os.W_OK) else beside / FOLDER
     places = (place / FOLDER for place in (here, *here.parents))
     return next((place for place in places if place.is_dir() and place.stat().st_uid == os.geteuid()), here / FOLDER)
 

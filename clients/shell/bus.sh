@@ -68,7 +68,7 @@ show_recovery_help() { _bus_seldom "$@"; }
 
 # _bus_arguments LEAST MOST WORDS ARGUMENT…: whether so many were given, and the first of them says something.
 _bus_arguments() {
-  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "see its head in clients/shell, or the tour in README"
+  (($# - 3 >= $1 && $# - 3 <= $2)) && [[ -n $4 ]] || _bus_fail usage "${FUNCNAME[1]} takes $3" "its head in $_bus_here says more"
 }
 
 # _bus_number TEXT: a whole number, in REPLY without its leading zeros.
@@ -277,7 +277,7 @@ save_agent_state() {
   [[ -z ${4:-} ]] || _more+=(type "$4")
   [[ -z ${5:-} ]] || { _bus_duration "$5" && _more+=(ttl# "$REPLY"); } || return
   _bus_sql write '.read state/save.sql' agent "$1" key "$2" value "$3" ${_more[@]+"${_more[@]}"} ||
-    { _bus_else $? "$3" state save ${4:+--type "$4"} ${5:+--ttl "$5"} -- "$1" "$2" - >/dev/null; return; }
+    { _bus_else $? "$3" state save ${4:+"--type=$4"} ${5:+"--ttl=$5"} -- "$1" "$2" - >/dev/null; return; }
   _bus_ring "|$_bus_bell"
 }
 

@@ -123,7 +123,7 @@ receive_agent_message() {
   [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${_lease[@]+"${_lease[@]}"} && _status=0 || _status=$?; }
   ((_status != 1)) || return 1
   if ((_status)); then
-    REPLY=$(_bus_else "$_status" "" receive --limit 1 ${2:+--lease "$2"} ${3:+--wait "$3"} -- "$1") || return
+    REPLY=$(_bus_else "$_status" "" receive --limit 1 ${2:+"--lease=$2"} ${3:+"--wait=$3"} -- "$1") || return
     REPLY=${REPLY#[} _records=("${REPLY%]}")
   fi
   _bus_print "${_records[0]}" && return || _status=$?

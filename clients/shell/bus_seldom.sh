@@ -240,8 +240,8 @@ register_agent() {
     _bus_sql write "$_operations" was "$_former" "${_new[@]}"
   else
     (return $?)
-  fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+--capabilities "$5"} \
-    ${6:+--pid "$6"} -- "$1" >/dev/null; return; }
+  fi || { _bus_else $? "" register --type "$2" --milestone "$3" --session "$4" ${5:+"--capabilities=$5"} \
+    ${6:+"--pid=$6"} -- "$1" >/dev/null; return; }
   [[ $_operations == .read* ]] || _bus_ring "$REPLY"
 }
 
@@ -315,7 +315,7 @@ detect_interrupted_sessions() {
 # recover_milestone_session SESSION [OPTION]: says what is left and what can be done; with an OPTION does it
 recover_milestone_session() {
   _bus_arguments 1 2 "SESSION [OPTION]" "$@" || return
-  _bus_else "$_bus_elsewhere" "" recover ${2:+--apply "$2"} -- "$1"
+  _bus_else "$_bus_elsewhere" "" recover ${2:+"--apply=$2"} -- "$1"
 }
 
 # resume_planning_agents SESSION: the dead are marked failed, their messages go back, their commands are started again
@@ -333,7 +333,7 @@ complete_planning_session() {
 # create_milestone_from_recovered_planning SESSION [ID]: a milestone and .milestones/active/ID.yaml, from milestone-plan
 create_milestone_from_recovered_planning() {
   _bus_arguments 1 2 "SESSION [ID]" "$@" || return
-  _bus_else "$_bus_elsewhere" "" recover --apply create-milestone ${2:+--milestone "$2"} -- "$1"
+  _bus_else "$_bus_elsewhere" "" recover --apply create-milestone ${2:+"--milestone=$2"} -- "$1"
 }
 
 # start_session_monitor [SECONDS]: in the background; it logs to .milestones/logs/session-monitor.log

@@ -97,6 +97,14 @@ def test_a_moment_that_is_none_is_told_so_and_not_as_damage(here: str, moment: s
         assert done.stderr.startswith(b"bus: BUS_NOW is no moment")
 
 
+@pytest.mark.parametrize("given", [[], ["-"], [""], [" "]])
+def test_a_message_without_a_payload_is_told_so(here: str, given: list[str]) -> None:
+    command = [*BUS, "send", "b", "task_assignment", *given, "--from", "a"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr.startswith("bus: there is no payload; ")
+
+
 def test_looking_at_a_mailbox_nobody_has_is_empty(here: str) -> None:
     assert bus("messages", "--to", "nobody", "--json") == "[]\n"
     assert bus("messages", "--pending", "nobody", "--json") == "[]\n"
@@ -300,6 +308,7 @@ def test_checkpoints_sessions_types_and_settings(here: str, tmp_path: Path) -> N
     assert bus("checkpoint", "restore", "a") == '{"n":1}\n'
     assert json.loads(bus("checkpoint", "restore", "a", "--json"))["files"][0]["status"] == "ok"
     assert bus("checkpoint", "restore", "b", status=1) == ""
+    assert bus("checkpoint", "restore", id) == '{"n":1}\n'
     assert id in bus("checkpoint", "list", "a")
     assert json.loads(bus("session", "progress", "s", "40", "--json"))["progress"] == 40
     assert "40 %" in bus("session", "show", "s")

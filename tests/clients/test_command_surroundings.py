@@ -280,6 +280,16 @@ def test_where_there_is_no_folder_for_temporary_files_one_is_told_so(tmp_path: P
     assert done.stderr == "bus: there is no folder for temporary files; name one with TMPDIR\n"
 
 
+def test_a_monitor_runs_where_the_working_directory_can_only_be_read(tmp_path: Path) -> None:
+    """As a service has it: its log is beside the bus then."""
+    bus("--bus", "elsewhere.db", "init")
+    place = tmp_path / "elsewhere.db"
+    command = [*read_only_but_for(tmp_path), *BUS, "--bus", str(place), "monitor", "--once"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / ".milestones/logs/session-monitor.log").read_text() == done.stdout
+
+
 def test_a_bus_needs_no_proc() -> None:
     """There nobody can tell a mount, a process or a file system from another."""
     bus("init")

@@ -78,6 +78,14 @@ def test_a_body_that_raises_gives_back_for_longer_each_time(bus: Bus, worker: Ag
             assert found.timestamp() == pytest.approx(due, abs=0.5)
 
 
+def test_a_lease_may_be_made_longer_by_hand(bus: Bus, worker: Agent) -> None:
+    (message,) = worker.receive(lease=1)
+    worker.extend(message.receipt or "", lease="1h")
+    due = bus.message(message.id).due_at
+    assert due
+    assert due.timestamp() > clock.seconds() + 3000
+
+
 def test_a_body_may_settle_by_itself(bus: Bus, worker: Agent) -> None:
     for message in worker.messages():
         if message.id == 1:

@@ -537,6 +537,29 @@ def test_the_shell_functions_recover_a_planning_session(shell: Shell, bus: Bus) 
     assert bus.session_show("p").status == "completed"
 
 
+def test_the_shell_functions_plan_a_milestone_by_themselves(shell: Shell) -> None:
+    shell("""
+    register_agent planner milestone-planner m7 plan-7
+    for part in scope estimates risks kiro; do save_agent_state planner "planning-$part" x; done
+    """)
+    shell("complete_planning_session plan-7", status=65)
+    shell("""save_agent_state planner milestone-plan '{"title": "Ship it"}'""")
+    assert "complete: session plan-7 is completed" in shell("complete_planning_session plan-7")
+    assert "milestone m7 is in " in shell("create_milestone_from_recovered_planning plan-7")
+
+
+@pytest.mark.parametrize("separators", ["$'\\n\\t'", "", ",", "-="])
+def test_a_script_may_split_words_at_what_it_likes(shell: Shell, bus: Bus, separators: str) -> None:
+    bus.register("planner", type="milestone-planner", session="p")
+    bus.heartbeat("planner", status="failed")
+    bus.state_save("planner", "milestone-plan", "words")
+    script = f"IFS={separators}; recover_milestone_session p resume; create_milestone_from_recovered_planning p mine"
+    told = shell(f"{script}; save_agent_state planner k v temp_data 5m; load_agent_state planner k")
+    assert "resume: session p is active" in told
+    assert "milestone mine is in " in told
+    assert told.endswith("\nv\n")
+
+
 def test_the_shell_functions_complete_a_session(shell: Shell, bus: Bus) -> None:
     for key in ("design", "spec", "task", "execute"):
         bus.state_save("one", f"{key}-phase-results", "x")

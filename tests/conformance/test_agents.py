@@ -651,8 +651,26 @@ def test_an_operation_type_is_known_also_where_the_session_is_there(team: Bus) -
     for session in ("s", "new"):
         with refused("unknown_type", 65):
             team.register("three", type="validation", session=session, operation="party")
-    team.register("three", type="validation", session="s", operation="planning")
     assert team.session_show("s").operation_type == "execution"
+
+
+def test_the_operation_of_a_session_is_what_was_said_last_of_it(bus: Bus) -> None:
+    bus.register("boss", type="milestone-coordinator", session="s")
+    bus.register("one", type="milestone-planner", session="s")
+    assert bus.session_show("s").operation_type == "execution"
+    bus.register("one", type="milestone-planner", session="s", operation="planning")
+    bus.register("boss", type="milestone-coordinator", session="s")
+    assert bus.session_show("s").operation_type == "planning"
+
+
+@pytest.mark.parametrize(
+    ("type", "operation"),
+    [("planning-aggregator", "planning"), ("milestone-planner", "planning"), ("validation", "execution")],
+)
+def test_a_session_that_one_who_plans_opens_is_of_planning(bus: Bus, type: str, operation: str) -> None:
+    bus.register("one", type=type, session="s")
+    bus.register("two", type=type, session="t", operation="cleanup")
+    assert [bus.session_show(name).operation_type for name in "st"] == [operation, "cleanup"]
 
 
 def test_the_doctor_finds_a_healthy_bus_healthy(team: Bus) -> None:

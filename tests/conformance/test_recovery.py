@@ -402,6 +402,24 @@ def test_a_session_with_the_longest_id_gives_its_milestone_a_name(bus: Bus) -> N
     assert bus.recovery_apply(longest, "create-milestone", by="me").milestone_id == longest
 
 
+def test_a_milestone_is_made_in_any_session_that_has_come_to_a_plan_alone(bus: Bus) -> None:
+    bus.register("boss", type="milestone-coordinator", session="p")
+    bus.register("planner", type="milestone-planner", session="p")
+    assert "create-milestone" not in options(bus.recovery_plan("p"))
+    bus.state_save("planner", "milestone-plan", "just words")
+    bus.state_save("stranger", "milestone-plan", "other words")
+    assert bus.recovery_plan("p").planner == "planner"
+    bus.state_save("boss", "design-phase-results", "x")
+    assert "create-milestone" not in options(bus.recovery_plan("p"))
+    with refused("unfit_option", 65):
+        bus.recovery_apply("p", "create-milestone", by="me")
+    bus.state_delete("boss", "design-phase-results")
+    assert "create-milestone" in options(bus.recovery_plan("p"))
+    made = [bus.recovery_apply("p", "create-milestone", by="me") for _ in range(2)]
+    assert [(done.milestone_id, done.changed) for done in made] == [("milestone-p", True), ("milestone-p", False)]
+    assert bus.milestone_show("milestone-p").data["plan"] == "just words"
+
+
 def test_without_a_plan_there_is_no_milestone(bus: Bus) -> None:
     bus.register("planner", type="milestone-planner", session="p", operation="planning")
     with refused("unfit_option", 65):

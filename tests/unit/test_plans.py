@@ -41,7 +41,7 @@ WHOLE = {
         "lifecycle/velocity": {SORT}, "lifecycle/waiting": {AGENTS, READY, TIMERS, OPEN, SORT},
     },
     "sorts what it hands out": {
-        "messages/receive": {SORT}, "recovery/artifacts": {SORT}, "types/list": {SORT},
+        "messages/receive": {SORT}, "recovery/artifacts": {SORT}, "recovery/planned": {SORT}, "types/list": {SORT},
         "milestones/of_session": {"milestones", SORT},
     },
     "sorts the receivers, and reads what it has just inserted": {"messages/broadcast": {MESSAGES, SORT}},

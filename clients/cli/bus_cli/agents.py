@@ -24,7 +24,10 @@ from bus_cli.output import Output, command
 @click.option("--milestone", envvar="BUS_MILESTONE", help="The milestone it works on (else $BUS_MILESTONE).")
 @click.option("--capability", "listed", multiple=True, metavar="C", help="Something it can do; may be repeated.")
 @click.option("--capabilities", metavar="JSON", help="All it can do, as a JSON array.")
-@click.option("--operation", help="The operation type of a new session (else execution).")
+@click.option(
+    "--operation",
+    help="The operation type of the session (else, of a new one: planning for those who plan, execution).",
+)
 @click.option(
     "--pid",
     type=WHOLE,

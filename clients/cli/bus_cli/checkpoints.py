@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import click
 import msgspec
 
 from bus.checkpoints import TYPES
-from bus.errors import error
+from bus.errors import NotFound, error
 from bus_cli.arguments import given, me
 from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command
@@ -66,9 +67,15 @@ def show(out: Output, id: str) -> None:
 @click.option("--checkpoint", "id", metavar="ID", help="This one (else the latest).")
 @command
 def restore(out: Output, agent: str | None, id: str | None) -> int:
-    """The checkpoint to go on from, and the fate of its files. Exit status 1 when there is none."""
+    """The checkpoint to go on from, and the fate of its files. Exit status 1 when there is none.
+
+    In place of AGENT the id of a checkpoint may stand, too.
+    """
     with out.open() as bus:
         found = bus.checkpoint_restore(me(agent), checkpoint=id)
+        if agent and not found:
+            with suppress(NotFound):
+                found = bus.checkpoint_restore(bus.checkpoint_show(agent).agent_id, checkpoint=agent)
     if not found:
         return 1
     if out.as_json:

@@ -67,6 +67,8 @@ def send(out: Output, to: str, type: str, payload: str | None, wait_ack: str | N
     if inputs.duration(wait_ack) is not None and to == "*":  # judged before anything is sent
         raise error("usage", "--wait-ack is for one message", "send to one agent or to @TYPE")
     document = given(payload)
+    if not document.strip():
+        raise error("invalid_json", "there is no payload", "give it after the type, or on stdin; {} will do")
     out.stdout()  # else nobody could be told its id
     options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:

@@ -159,6 +159,10 @@ class Agent(Identity):
         self.held.drop(receipts)
         self.bus.release(receipts, delay=delay, reason=reason)
 
+    def extend(self, receipts: str | Iterable[str], *, lease: Duration | None = None) -> None:
+        """See `Bus.extend`. The leases of what this agent has in hand are kept without it."""
+        self.bus.extend(receipts, lease=lease)
+
     def reject(self, receipts: str | Iterable[str], *, reason: str) -> None:
         """See `Bus.reject`."""
         receipts = receipt_list(receipts)

@@ -148,6 +148,10 @@ class AsyncAgent(AsyncIdentity):
         self.held.drop(receipts)
         await self.bus.release(receipts, delay=delay, reason=reason)
 
+    async def extend(self, receipts: str | Iterable[str], *, lease: Duration | None = None) -> None:
+        """See `Bus.extend`. The leases of what this agent has in hand are kept without it."""
+        await self.bus.extend(receipts, lease=lease)
+
     async def reject(self, receipts: str | Iterable[str], *, reason: str) -> None:
         """See `Bus.reject`."""
         receipts = receipt_list(receipts)

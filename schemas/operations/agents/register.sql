@@ -1,10 +1,13 @@
 -- Enter an agent into the registry, or, under an id that is there, start it again: active, in the session it names now.
--- The session is created when it is new. What is null is left as it was (type and session are always given).
+-- The session is created when it is new; without an `:operation` it is one of planning where an agent that plans opens it,
+-- else of execution. What is null is left as it was (type and session are always given).
 insert into refusals
 select 'unknown_type' where :operation is not null and not exists (select 1 from operation_types where name = :operation);
 
 insert into coordination_sessions (session_id, milestone_id, operation_type, created_at, last_activity)
-select :session, coalesce(:milestone, ''), coalesce(:operation, 'execution'), :now, :now
+select :session, coalesce(:milestone, ''), coalesce(:operation, case when :type in ('milestone-planner',
+  'scope-analyzer', 'estimation-agent', 'risk-assessor', 'kiro-strategy', 'planning-aggregator')
+  then 'planning' else 'execution' end), :now, :now
 where not exists (select 1 from coordination_sessions where session_id = :session)
 on conflict (session_id) do nothing;
 
@@ -13,6 +16,7 @@ on conflict (session_id) do nothing;
 select c.session_id from agent_registry r join coordination_sessions c on c.session_id in (r.session_id, :session)
 where r.agent_id = :agent and r.session_id <> :session order by c.session_id for update of c;
 */
+update coordination_sessions set operation_type = :operation where session_id = :session and operation_type <> :operation;
 
 -- What is overwritten here is when its former process was last heard of: that process's record, if it is open, is to end
 -- then (lifecycle/enter.sql, lifecycle/close.sql).
