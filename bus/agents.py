@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from bus import config, inputs, liveness, salvage
+from bus import bells, config, inputs, liveness, salvage
 from bus.errors import error
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
@@ -47,7 +47,7 @@ def register(
         "command": inputs.words(command),
         **process._asdict(),
     }
-    return Operation(partial(_register, inputs.name(agent), parameters), True)
+    return Operation(partial(_register, inputs.name(agent), parameters), writes=True)
 
 
 def _listed(capabilities: Sequence[str] | str | None) -> str | None:
@@ -73,7 +73,7 @@ def heartbeat(
     """Say that an agent lives; and its status, task and phase, when given. Of one that says that it has ended what it
     still had leased goes back. Raises `unknown_agent`, `invalid_status`."""
     words = {"status": inputs.words(status), "task": inputs.words(task), "phase": inputs.words(phase)}
-    return Operation(partial(_changed, "agents/heartbeat", {"agent": inputs.name(agent), **words}), True)
+    return Operation(partial(_changed, "agents/heartbeat", {"agent": inputs.name(agent), **words}), writes=True)
 
 
 def update(
@@ -93,7 +93,7 @@ def update(
         "error_info": None if error_info is None else inputs.notes(error_info),
         "command": inputs.words(command),
     }
-    return Operation(partial(_changed, "agents/update", parameters), True)
+    return Operation(partial(_changed, "agents/update", parameters), writes=True)
 
 
 def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
@@ -102,13 +102,13 @@ def retire(agent: str, *, status: str = "completed") -> Operation[Agent]:
     Raises `unknown_agent`, `invalid_status`.
     """
     parameters = {"agent": inputs.name(agent), "status": inputs.text(status)}
-    return Operation(partial(_changed, "agents/retire", parameters), True)
+    return Operation(partial(_changed, "agents/retire", parameters), writes=True)
 
 
 def retire_process(agent: str, *, process: Identity, status: str) -> Operation[None]:
     """End an agent that was this process, as `retire`, unless it was `replaced`. One that was started again without a
     pid is its own script's, that registered itself."""
-    return Operation(partial(_retire_process, agent, process, retire(agent, status=status)), True)
+    return Operation(partial(_retire_process, agent, process, retire(agent, status=status)), writes=True)
 
 
 def _retire_process(agent: str, process: Identity, retired: Operation[Agent]) -> Steps[None]:
@@ -202,12 +202,12 @@ class Outlook(_Sight):
 def outlook(agent: str) -> Steps[Outlook]:
     """What an agent with nothing to do waits for."""
     ((type, *due, ready),) = yield Query("messages/glance", {"agent": agent})
-    bells, due = [agent, f"@{type}"], tuple(due)
+    heard, due = [agent, f"@{type}"], tuple(due)
     if due == (None, None):
-        return Outlook(bells, due, bool(ready), [], False)
+        return Outlook(heard, due, bool(ready), [], False)
     lives = yield from _holders(agent)  # who holds something has a timer
     pids = [holder.identity.pid or 0 for holder, life in lives.items() if life is Life.ALIVE]
-    found = Outlook(bells, due, bool(ready), pids, Life.DEAD in lives.values())
+    found = Outlook(heard, due, bool(ready), pids, Life.DEAD in lives.values())
     ((seconds,),) = yield Query("messages/next_due", {"agent": agent})
     found.seconds = BEAT if seconds is None else min(BEAT, max(seconds, 0.001))
     return found
@@ -255,17 +255,6 @@ def at_work(agent: str) -> Seldom:
     return Seldom("agents/beat", {"agent": agent})
 
 
-def came_back(id: int, address: str, status: str) -> str:
-    """Whose doorbell is to be rung for a message that was given back: its receivers', or, when it died of it, of those
-    who wait for its end."""
-    return ended(id) if status == MessageStatus.DEAD else address
-
-
-def ended(id: int) -> str:
-    """The doorbell of those who wait for a message's end."""
-    return f"message={id}"
-
-
 class Returned(NamedTuple):
     """Messages that were given back, and those that are dead instead, past the retry limit: their ids."""
 
@@ -276,6 +265,6 @@ class Returned(NamedTuple):
 def give_back(agent: str) -> Steps[Returned]:
     """Give back at once all that an agent has leased."""
     rows = yield Query("messages/give_back", {"agent": agent})
-    yield Ring([came_back(*row) for row in rows])
+    yield Ring([bells.of_returned(*row) for row in rows])
     dead = sorted(id for id, _, status in rows if status == MessageStatus.DEAD)
     return Returned(sorted({row[0] for row in rows} - set(dead)), dead)

@@ -42,7 +42,7 @@ def create(
         "retention": inputs.duration(retention),
         "beaten": True,
     }
-    return Operation(partial(_create, parameters), True)
+    return Operation(partial(_create, parameters), writes=True)
 
 
 def _create(parameters: Mapping[str, object]) -> Steps[Checkpoint]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bus import agents, clock, envelopes, inputs, liveness
+from bus import agents, bells, clock, envelopes, inputs, liveness
 from bus.inputs import Duration
 from bus.models import Message
 from bus.operation import Change, Leap, Query, Ring, Row, Shortcut, Steps
@@ -86,5 +86,5 @@ def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:
             found.append(message)
         else:
             yield Query("messages/bury", {"id": id})
-            yield Ring([agents.ended(id)])
+            yield Ring([bells.of_message(id)])
     return found

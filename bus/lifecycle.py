@@ -66,7 +66,7 @@ def spawn(
         "at": inputs.moment(at),
         **liveness.identity(inputs.whole("pid", pid))._asdict(),
     }
-    return Operation(partial(_spawn, parameters), True)
+    return Operation(partial(_spawn, parameters), writes=True)
 
 
 def _spawn(parameters: Mapping[str, object]) -> Steps[int]:
@@ -81,7 +81,7 @@ def launch(
     record's id, and the agent's (default: its type, as far as there is room for it, and the record's id)."""
     spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
     registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
-    return Operation(partial(_launch, spawned, registered, agent, inputs.text(type)), True)
+    return Operation(partial(_launch, spawned, registered, agent, inputs.text(type)), writes=True)
 
 
 def _launch(
@@ -100,7 +100,7 @@ def start(
     spawned as. Raises `unknown_trace`, `already_started`, `already_ended`, `future_time`, `invalid_duration`."""
     process = Identity() if pid is None else liveness.identity(inputs.whole("pid", pid))
     parameters = {"id": record_id(id), "agent": inputs.words(agent), "at": inputs.moment(at), **process._asdict()}
-    return Operation(partial(_changed, "lifecycle/start", parameters), True)
+    return Operation(partial(_changed, "lifecycle/start", parameters), writes=True)
 
 
 def finish(
@@ -127,13 +127,13 @@ def finish(
         "output": inputs.words(output),
         "at": inputs.moment(at),
     }
-    return Operation(partial(_changed, "lifecycle/finish", parameters), True)
+    return Operation(partial(_changed, "lifecycle/finish", parameters), writes=True)
 
 
 def abort(id: int, *, error: str, exit_code: int | None = None) -> Operation[Lifecycle]:
     """A spawned agent could not be started: failed. Raises `unknown_trace`, `already_started`, `already_ended`."""
     parameters = {"id": record_id(id), "error": inputs.text(error), "exit_code": exit_code}
-    return Operation(partial(_changed, "lifecycle/abort", parameters), True)
+    return Operation(partial(_changed, "lifecycle/abort", parameters), writes=True)
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Lifecycle]:
@@ -188,7 +188,7 @@ def enter(
         **liveness.identity(os.getpid())._asdict(),
     }
     undo = partial(leave, agent, status="failed", error="nobody was left to hear that it had begun")
-    return Operation(partial(_enter, registered, parameters), True, undo)
+    return Operation(partial(_enter, registered, parameters), writes=True, undo=undo)
 
 
 def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> Steps[int]:
@@ -201,7 +201,7 @@ def leave(agent: str, id: int, *, status: str = "completed", error: str | None =
     """Retire a registered agent, completed or failed, as `agents.retire`, and end its record. An agent that was started
     again as another process meanwhile is that process's, unless it died: only the record ends."""
     parameters = {"id": id, "status": status, "error": inputs.words(error), "traced": traced()}
-    return Operation(partial(_leave, agent, agents.retire(agent, status=status), parameters), True)
+    return Operation(partial(_leave, agent, agents.retire(agent, status=status), parameters), writes=True)
 
 
 def _leave(agent: str, retired: Operation[Agent], parameters: Mapping[str, object]) -> Steps[None]:

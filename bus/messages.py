@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from bus import agents, claims, clock, config, digests, envelopes, inputs
+from bus import agents, bells, claims, clock, config, digests, envelopes, inputs
 from bus.errors import BusError, InvalidPayload, about, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
@@ -47,7 +47,7 @@ def send(
     if to == EVERYBODY:
         raise error("usage", "'*' is for broadcast", "call broadcast")
     parameters = _envelope(sender, to, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent)
-    return Operation(partial(_send, parameters), True, closing="messages/send", brief=key is None)
+    return Operation(partial(_send, parameters), writes=True, closing="messages/send", brief=key is None)
 
 
 def broadcast(
@@ -70,7 +70,7 @@ def broadcast(
     parameters = _envelope(
         sender, EVERYBODY, type, payload, priority, delay, expires, key, reply_to, correlation, traceparent
     )
-    return Operation(partial(_broadcast, parameters), True, closing="messages/broadcast")
+    return Operation(partial(_broadcast, parameters), writes=True, closing="messages/broadcast")
 
 
 def _send(parameters: Mapping[str, object]) -> Steps[int]:
@@ -173,9 +173,8 @@ def ack_and_receive(
     Raises as `ack`, and then leases nothing, and as `receive`.
     """
     parameters = claims.parameters(agent, 1, lease, type)
-    first = Operation(
-        partial(_ack_and_claim, inputs.receipt_list(receipts), parameters), True, _give_up, "messages/receive"
-    )
+    steps = partial(_ack_and_claim, inputs.receipt_list(receipts), parameters)
+    first = Operation(steps, writes=True, undo=_give_up, closing="messages/receive")
     return _until_found(inputs.name(agent), first, _claiming(parameters, False), inputs.duration(wait) or 0)
 
 
@@ -210,7 +209,9 @@ def claim(
 
 def _claiming(parameters: Mapping[str, object], ack: bool) -> Operation[list[Message]]:
     claiming = partial(_claim, parameters, ack)
-    return Operation(claiming, True) if ack else Operation(claiming, True, _give_up, "messages/receive", brief=True)
+    if ack:
+        return Operation(claiming, writes=True)
+    return Operation(claiming, writes=True, undo=_give_up, closing="messages/receive", brief=True)
 
 
 def _ack_and_claim(receipts: list[str], parameters: Mapping[str, object]) -> Steps[list[Message]]:
@@ -233,7 +234,7 @@ def _give_up(found: list[Message]) -> Operation[None] | None:
     if not found:
         return None
     parameters = {"receipts": inputs.receipts([message.receipt or "" for message in found])}
-    return Operation(partial(_came_back, "messages/put_back", parameters), True, closing="messages/put_back")
+    return Operation(partial(_came_back, "messages/put_back", parameters), writes=True, closing="messages/put_back")
 
 
 def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]:
@@ -245,7 +246,7 @@ def ack(receipts: str | Iterable[str], *, once: bool = False) -> Operation[None]
     """
     several = list(dict.fromkeys(inputs.receipt_list(receipts)))
     closing = None if once else "messages/ack"
-    return Operation(partial(_ack, several, once), True, closing=closing, brief=len(several) == 1)
+    return Operation(partial(_ack, several, once), writes=True, closing=closing, brief=len(several) == 1)
 
 
 def _ack(receipts: list[str], once: bool) -> Steps[None]:
@@ -257,7 +258,7 @@ def _ack(receipts: list[str], once: bool) -> Steps[None]:
 
 
 def _over_with(receipts: list[str]) -> Ring:
-    return Ring([agents.ended(int(receipt.partition(".")[0])) for receipt in receipts])
+    return Ring([bells.of_message(int(receipt.partition(".")[0])) for receipt in receipts])
 
 
 def _finish_few(receipts: list[str]) -> Steps[list[str]]:
@@ -288,28 +289,28 @@ def release(
         "delay": inputs.duration(delay) or 0,
         "reason": inputs.words(reason),
     }
-    return Operation(partial(_came_back, "messages/release", parameters), True, closing="messages/release")
+    return Operation(partial(_came_back, "messages/release", parameters), writes=True, closing="messages/release")
 
 
 def _came_back(name: str, parameters: Mapping[str, object]) -> Steps[None]:
-    yield Ring([agents.came_back(*row) for row in (yield from judged(name, parameters))])
+    yield Ring([bells.of_returned(*row) for row in (yield from judged(name, parameters))])
 
 
 def extend(receipts: str | Iterable[str], *, lease: Duration | None = None) -> Operation[None]:
     """Let leases run for `lease` from now on (default: the setting lease_seconds). All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "lease": inputs.lease(lease)}
-    return Operation(partial(_extend, parameters), True, closing="messages/extend")
+    return Operation(partial(_extend, parameters), writes=True, closing="messages/extend")
 
 
 def reject(receipts: str | Iterable[str], *, reason: str) -> Operation[None]:
     """Bury messages: they are dead, for this reason, until they are redriven. All or none; errors as in `ack`."""
     parameters = {"receipts": inputs.receipts(receipts), "reason": inputs.text(reason)}
-    return Operation(partial(_over, "messages/reject", parameters), True, closing="messages/reject")
+    return Operation(partial(_over, "messages/reject", parameters), writes=True, closing="messages/reject")
 
 
 def cancel(id: int | str) -> Operation[None]:
     """Withdraw a message that is not over, even from whoever holds it. Raises `unknown_message`, `already_ended`."""
-    return Operation(partial(_over, "messages/cancel", {"id": inputs.message_id(id)}), True)
+    return Operation(partial(_over, "messages/cancel", {"id": inputs.message_id(id)}), writes=True)
 
 
 def _extend(parameters: Mapping[str, object]) -> Steps[None]:
@@ -317,7 +318,7 @@ def _extend(parameters: Mapping[str, object]) -> Steps[None]:
 
 
 def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
-    yield Ring([agents.ended(id) for (id,) in (yield from judged(name, parameters))])
+    yield Ring([bells.of_message(id) for (id,) in (yield from judged(name, parameters))])
 
 
 @reading
@@ -363,7 +364,7 @@ def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str 
     Raises `unknown_message`, `not_dead`.
     """
     given = None if ids is None else str(inputs.message_ids(ids))
-    return Operation(partial(_redrive, {"ids": given, "session": inputs.chosen(session)}), True)
+    return Operation(partial(_redrive, {"ids": given, "session": inputs.chosen(session)}), writes=True)
 
 
 def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
@@ -385,7 +386,7 @@ def wait_ended(id: int | str, *, wait: Duration) -> Routine[Message]:
         if found.status in envelopes.ENDED or left <= 0:
             return found
         expires = found.expires_at.timestamp() - now if found.expires_at else 0
-        yield Pause([agents.ended(found.id)], min(left, expires) if expires > 0 else left)
+        yield Pause([bells.of_message(found.id)], min(left, expires) if expires > 0 else left)
 
 
 _now = reading(config.now)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bus import agents, clock, config, inputs, lifecycle, liveness, recovery, salvage, sessions, upkeep
+from bus import agents, bells, clock, config, inputs, lifecycle, liveness, recovery, salvage, sessions, upkeep
 from bus.agents import Holder
 from bus.inputs import Duration
 from bus.liveness import Life
@@ -110,7 +110,7 @@ def _fail_silent(silence: float | None, by: str) -> Steps[tuple[list[str], int, 
 @writing
 def _move_due() -> Steps[int]:
     rows = yield Query("messages/due", {})
-    yield Ring([agents.came_back(*row) for row in rows])
+    yield Ring([bells.of_returned(*row) for row in rows])
     return len(rows)
 
 

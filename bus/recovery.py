@@ -196,7 +196,8 @@ def apply(session: str, option: str, *, by: str, milestone: str | None = None) -
     """
     if option not in OPTIONS:
         raise error("usage", f"no option is called {str(option)[:40]!r}", f"the options are {', '.join(OPTIONS)}")
-    return Operation(partial(_apply, inputs.name(session), option, inputs.text(by), inputs.chosen(milestone)), True)
+    steps = partial(_apply, inputs.name(session), option, inputs.text(by), inputs.chosen(milestone))
+    return Operation(steps, writes=True)
 
 
 def _apply(session: str, option: str, by: str, milestone: str | None) -> Steps[Recovered]:
@@ -324,7 +325,7 @@ def respawn(session: str) -> Steps[list[Respawn]]:
 def spawned(agent: str, *, pid: int) -> Operation[None]:
     """The process that an agent was started as; what it registers by itself comes first."""
     process = liveness.identity(inputs.whole("pid", pid))
-    return Operation(partial(_spawned, {"agent": inputs.name(agent), **process._asdict()}), True)
+    return Operation(partial(_spawned, {"agent": inputs.name(agent), **process._asdict()}), writes=True)
 
 
 def _spawned(parameters: Mapping[str, object]) -> Steps[None]:

@@ -35,7 +35,7 @@ def progress(session: str, progress: float, *, phase: str | None = None) -> Oper
     if not inputs.is_number(progress) or not 0 <= progress <= 100:
         raise error("invalid_progress")
     parameters = {"session": inputs.name(session), "progress": float(progress), "phase": inputs.words(phase)}
-    return Operation(partial(_progress, parameters), True)
+    return Operation(partial(_progress, parameters), writes=True)
 
 
 def _progress(parameters: Mapping[str, object]) -> Steps[Session]:

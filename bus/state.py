@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from bus import agents, clock, inputs, salvage
+from bus import agents, bells, clock, inputs, salvage
 from bus.inputs import Duration
 from bus.models import StateValue
 from bus.operation import Operation, Pause, Query, Ring, Routine, Steps, looking
@@ -38,13 +38,13 @@ def save(
     }
     if if_version is None:
         parameters["anyhow"] = True
-    return Operation(partial(_save, parameters), True, closing="state/save")
+    return Operation(partial(_save, parameters), writes=True, closing="state/save")
 
 
 def _save(parameters: Mapping[str, object]) -> Steps[int]:
     ((version,),) = yield Query("state/save", parameters)
     yield agents.at_work(str(parameters["agent"]))
-    yield Ring([changed(str(parameters["agent"]))])
+    yield Ring([bells.of_state(str(parameters["agent"]))])
     return int(version)
 
 
@@ -72,13 +72,13 @@ def list_(agent: str, *, prefix: str | None = None) -> Steps[list[StateValue]]:
 def delete(agent: str, key: str) -> Operation[bool]:
     """Forget a value; whether there was one."""
     parameters = {"agent": inputs.name(agent), "key": inputs.key(key), "beaten": True}
-    return Operation(partial(_delete, parameters), True)
+    return Operation(partial(_delete, parameters), writes=True)
 
 
 def _delete(parameters: Mapping[str, object]) -> Steps[bool]:
     rows = yield Query("state/delete", parameters)
     yield agents.at_work(str(parameters["agent"]))
-    yield Ring([changed(str(parameters["agent"]))])
+    yield Ring([bells.of_state(str(parameters["agent"]))])
     return bool(rows)
 
 
@@ -96,9 +96,4 @@ def watch(agent: str, key: str, *, after: int | None = None, wait: Duration) -> 
         left = end - clock.monotonic()
         if version != seen or left <= 0:
             return found if version != seen else None
-        yield Pause([changed(inputs.name(agent))], min(left, 1.0))
-
-
-def changed(agent: str) -> str:
-    """The doorbell of those who watch an agent's state."""
-    return f"state={agent}"
+        yield Pause([bells.of_state(inputs.name(agent))], min(left, 1.0))

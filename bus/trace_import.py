@@ -67,7 +67,7 @@ def import_(text: str, *, zone: str | None = None, skip_invalid: bool = False) -
     found = Imported()
     reader = Reader(_zone(zone))
     entries = list(_read(text, reader, found, skip_invalid))
-    return Operation(partial(_import, entries, found), True)
+    return Operation(partial(_import, entries, found), writes=True)
 
 
 def _import(entries: list[Entry], before: Imported) -> Steps[Imported]:

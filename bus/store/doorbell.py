@@ -28,10 +28,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 from bus import clock
+from bus.bells import PASSING
 from bus.errors import of_system
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
-PASSING = "message="  # the beginning of those bells that are waited at only once, and then taken down
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
 GLANCE = 0.05  # seconds between two looks where nothing can wake who waits

@@ -195,7 +195,7 @@ def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list
     if len(operations) == 1:
         return [_outcome(partial(bus.run, operations[0]))]
     try:
-        return bus.run(Operation(partial(_one_after_the_other, operations), True))
+        return bus.run(Operation(partial(_one_after_the_other, operations), writes=True))
     except Exception as problem:  # whatever it is, the others must not be told it as theirs
         if isinstance(problem, BusError) and problem.code == "outcome_unknown":
             return [problem] * len(operations)

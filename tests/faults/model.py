@@ -669,7 +669,7 @@ def a_redriven_message_that_keeps_its_count(seed: int) -> None:
 
 def a_released_message_whose_receipt_still_works(seed: int) -> None:
     """Planted: what was given back can be acknowledged by who gave it back."""
-    edit = ("      then leased_by end,", "      then leased_by else leased_by end,")
+    edit = (">= retry_limit then leased_by end,", ">= retry_limit then leased_by else leased_by end,")
     with planted.planted({"operations/messages/release.sql": edit}):
         _check(2000, seed, CALLS, Door)
 

@@ -25,7 +25,7 @@ LAYERS = [
     {"bus.models"},
     {"bus.errors"},
 ]
-BELOW_ALL = {"bus.clock", "bus.schemas", "bus.databases", "bus.folders"}  # time and files, which every layer may use
+BELOW_ALL = {"bus.bells", "bus.clock", "bus.schemas", "bus.databases", "bus.folders"}  # names, time and files, for all
 LIBRARIES = {
     "sqlite3": {
         "bus.store.sqlite",
