@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus import clock, inputs
-from bus.errors import error
+from bus.errors import about, error
 from bus.models import Setting
 from bus.operation import Query, Steps, looking, writing
 
@@ -12,6 +12,15 @@ from bus.operation import Query, Steps, looking, writing
 def list_() -> Steps[list[Setting]]:
     """The settings, by key."""
     return [Setting(*row) for row in (yield Query("config/list", {}))]
+
+
+@looking
+def get(key: str) -> Steps[str]:
+    """The value of a setting. Raises `unknown_setting`."""
+    found = yield Query("config/get", {"key": inputs.text(key)})
+    if not found:
+        raise about(error("unknown_setting"), {"key": key})
+    return str(found[0][0])
 
 
 @writing
@@ -31,9 +40,6 @@ def text(key: str) -> Steps[str]:
     for (value,) in (yield Query("config/get", {"key": key})):
         return str(value)
     raise error("damaged", f"the setting {key} is gone", "insert it into agent_coordination_config again")
-
-
-get = looking(text)
 
 
 def number(key: str) -> Steps[float]:

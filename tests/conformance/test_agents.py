@@ -435,9 +435,10 @@ def test_an_id_is_text(team: Bus, given: Any) -> None:
 
 def test_settings_are_known_and_numbers_stay_numbers(bus: Bus) -> None:
     bus.config_set("lease_seconds", "7.5")
-    assert {s.key: s.value for s in bus.config_list()}["lease_seconds"] == "7.5"
-    with refused("unknown_setting", 66):
-        bus.config_set("colour", "red")
+    assert {s.key: s.value for s in bus.config_list()}["lease_seconds"] == bus.config_get("lease_seconds") == "7.5"
+    for asked in (bus.config_get, lambda key: bus.config_set(key, "red")):
+        with refused("unknown_setting", 66):
+            asked("colour")
     for bad in ("soon", "", "-1", "1.2.3", "."):
         with refused("invalid_value", 65):
             bus.config_set("lease_seconds", bad)
