@@ -90,15 +90,9 @@ class Agent(Identity):
         self.session = session
         self.state = State(self.bus, id)
         self._registration: dict[str, Any] = {
-            "type": type,
-            "session": session,
-            "milestone": milestone,
-            "capabilities": capabilities,
-            "operation": operation,
-            "command": command,
-            "task": task,
-            "priority": priority,
-        }
+            "type": type, "session": session, "milestone": milestone, "capabilities": capabilities,
+            "operation": operation, "command": command, "task": task, "priority": priority,
+        }  # fmt: skip
         self._wake = threading.Event()
         self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 

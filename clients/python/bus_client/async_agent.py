@@ -82,15 +82,9 @@ class AsyncAgent(AsyncIdentity):
         self.session = session
         self.state = AsyncState(id)
         self._registration: dict[str, Any] = {
-            "type": type,
-            "session": session,
-            "milestone": milestone,
-            "capabilities": capabilities,
-            "operation": operation,
-            "command": command,
-            "task": task,
-            "priority": priority,
-        }
+            "type": type, "session": session, "milestone": milestone, "capabilities": capabilities,
+            "operation": operation, "command": command, "task": task, "priority": priority,
+        }  # fmt: skip
         self._settling: set[asyncio.Task[None]] = set()
         self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 
