@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bus import bells, config, inputs, liveness, salvage
 from bus.errors import error
+from bus.inputs import Duration
 from bus.liveness import Identity, Life
 from bus.models import TERMINAL, Agent, MessageStatus
 from bus.operation import Operation, Query, Ring, Row, Seldom, Shortcut, Steps, looking, reading
@@ -145,12 +146,15 @@ def agents(*, session: str | None = None) -> Steps[list[Agent]]:
 
 
 @reading
-def lives(members: Sequence[Agent], *, silence: float | None = None) -> Steps[list[Life]]:
+def lives(members: Sequence[Agent], *, silence: Duration | None = None) -> Steps[list[Life]]:
     """Whether each agent lives: told by its process on this host, elsewhere by the age of its heartbeat, which counts
-    for `silence` seconds (default: the setting stale_after); one that has ended does not."""
-    if silence is None:
-        silence = yield from config.number("stale_after")
-    oldest = (yield from config.now()) - silence
+    for `silence` (default: the setting stale_after); one that has ended does not. Raises `usage`."""
+    if not all(isinstance(agent, Agent) for agent in members):
+        raise error("usage", "these are no agents", "give them as `agents` returns them")
+    seconds = inputs.duration(silence)
+    if seconds is None:
+        seconds = yield from config.number("stale_after")
+    oldest = (yield from config.now()) - seconds
     return [life_of(agent.status, process(agent), agent.last_heartbeat.timestamp(), oldest) for agent in members]
 
 

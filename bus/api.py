@@ -80,7 +80,7 @@ class Bus:
         self.store = store
 
     @classmethod
-    def open(cls, url: str | None = None, *, create: bool = False, read_only: bool = False) -> Self:
+    def open(cls, url: str | PathLike[str] | None = None, *, create: bool = False, read_only: bool = False) -> Self:
         """Open the bus at `url`, else at `BUS_URL`, else the nearest `.milestones/coordination.db` walking up.
 
         `create` makes it when it is missing (an empty file is made one without it: an interrupted `create` leaves it);
@@ -221,12 +221,12 @@ class Bus:
         with copying.Spool() as spool:
             return target.store.run(copying.put(spool, self.store.run(copying.take(spool))))
 
-    def backup(self, path: str) -> None:
+    def backup(self, path: str | PathLike[str]) -> None:
         """Copy the bus, online, into a new file. Raises `usage` where there is one already, and on PostgreSQL."""
         self.store.connection().backup(path)
 
     @staticmethod
-    def restore(file: str, url: str | None = None) -> str | None:
+    def restore(file: str | PathLike[str], url: str | PathLike[str] | None = None) -> str | None:
         """Put a copy that `backup` made in the place of the bus at `url`; where that is now, or None if there was none.
 
         Who has it open is told `no_bus` within a second. Raises, for the copy, `damaged`, and what `open` raises.
@@ -243,7 +243,7 @@ class AsyncBus:
         self.store = store
 
     @classmethod
-    async def open(cls, url: str | None = None, *, create: bool = False) -> Self:
+    async def open(cls, url: str | PathLike[str] | None = None, *, create: bool = False) -> Self:
         """As `Bus.open`, for reading and writing."""
         return cls(await opening.asynchronous(locate_new(url) if create else locate(url), create))
 
@@ -395,6 +395,6 @@ class AsyncBus:
         found = doctor.report(await self.store.call(lambda bus: bus.facts()), await self.store.run(doctor.inside()))
         return [*found, await self.store.run(doctor.deep())] if deep else found
 
-    async def backup(self, path: str) -> None:
+    async def backup(self, path: str | PathLike[str]) -> None:
         """As `Bus.backup`."""
         await self.store.call(lambda connection: connection.backup(path))

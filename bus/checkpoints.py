@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from functools import partial
 from io import BufferedReader
+from typing import Any
 
 import msgspec
 
@@ -24,10 +25,11 @@ def create(
     snapshot: object = None,
     *,
     type: str = "manual",
-    files: Iterable[str | os.PathLike[str]] = (),
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     retention: Duration | None = None,
 ) -> Operation[Checkpoint]:
-    """Keep a snapshot (anything that is JSON, or JSON text); files are hashed now and verified at `restore`.
+    """Keep a snapshot (anything that is JSON, or JSON text); files, one or several, are hashed now and verified at
+    `restore`.
 
     `type` is automatic, manual, phase_completion or error_recovery; after `retention` `prune` may remove it. Raises
     `unknown_agent`, `unknown_type`, `invalid_json`, `payload_too_large`, and `usage` for a file that can't be read.
@@ -38,7 +40,7 @@ def create(
         "agent": inputs.name(agent),
         "type": type,
         "snapshot": inputs.document({} if snapshot is None else snapshot),
-        "files": msgspec.json.encode([_reference(os.path.abspath(path)) for path in files]).decode(),
+        "files": msgspec.json.encode([_reference(path) for path in _paths(files)]).decode(),
         "retention": inputs.duration(retention),
         "beaten": True,
     }
@@ -94,6 +96,13 @@ def prune(agent: str | None = None, *, keep: int | None = None) -> Steps[list[st
     """
     number = None if keep is None else inputs.whole("keep", keep)
     return [id for (id,) in (yield Query("checkpoints/prune", {"agent": inputs.chosen(agent), "keep": number}))]
+
+
+def _paths(given: object) -> list[str]:
+    several: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+    if not all(isinstance(path, str | os.PathLike) for path in several):
+        raise error("usage", "a file is named by its path", "give one path, or a list of them")
+    return [os.path.abspath(path) for path in several]
 
 
 def _reference(path: str) -> FileReference:

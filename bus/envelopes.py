@@ -52,11 +52,14 @@ def acknowledged(message: Message) -> Message:
     )
 
 
-def buried_if_expired(found: Message, now: float) -> Message:
-    """As whoever receives next would make it; while `leased_by` stands, its holder may still acknowledge it."""
-    if found.status in ENDED or found.leased_by or not found.expires_at or found.expires_at.timestamp() > now:
-        return found
-    return msgspec.structs.replace(found, status=MessageStatus.DEAD, dead_reason="expired", due_at=None)
+def as_it_stands(found: Message, now: float) -> Message:
+    """As whoever receives next would make it: dead if it expired (but while `leased_by` stands, its holder may still
+    acknowledge it), ready if it was scheduled and is due."""
+    if found.status not in ENDED and not found.leased_by and found.expires_at and found.expires_at.timestamp() <= now:
+        return msgspec.structs.replace(found, status=MessageStatus.DEAD, dead_reason="expired", due_at=None)
+    if found.status is MessageStatus.SCHEDULED and found.due_at and found.due_at.timestamp() <= now:
+        return msgspec.structs.replace(found, status=MessageStatus.READY)
+    return found
 
 
 def _shown(record: str) -> Message:

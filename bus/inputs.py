@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeGuard
 
 import msgspec
@@ -22,19 +22,24 @@ _RECEIPT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 STRING = r'"(?:[^"\\]|\\(?s:.))*+(?:"|\\?\Z)'  # of JSON; one without an end takes the rest: it is read once
 
 Json = Mapping[str, Any] | msgspec.Struct | str | bytes
-Duration = str | float  # as `duration` reads it: `5m`, or seconds
+Duration = str | float | timedelta  # as `duration` reads it: `5m`, or seconds
 
 
 def duration(given: Duration | None) -> float | None:
-    """Seconds of `30s`, `5m`, `2h`, `7d`, `500ms` or plain seconds. Raises `usage` below 0 and over 100 years."""
+    """Seconds of `30s`, `5m`, `2h`, `7d`, `500ms`, plain seconds or a timedelta. Raises `usage` below 0 and over 100
+    years."""
     if given is None:
         return None
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
     if isinstance(given, str):
         match = re.fullmatch(_DURATION, given.strip())
         if not match:
             raise error("usage", f"not a duration: {given[:40]!r}", "write 30s, 5m, 2h, 7d or plain seconds")
         given = float(match[1]) * _UNITS[match[2]]
-    if not is_number(given) or not 0 <= given <= LONGEST:
+    if not is_number(given):
+        raise error("usage", f"not a duration: {str(given)[:40]!r}", "give 30s, 5m, 2h, 7d, seconds or a timedelta")
+    if not 0 <= given <= LONGEST:
         raise error("usage", f"not a duration: {given}", "give 0 to 100 years")
     return float(given)
 
@@ -193,6 +198,14 @@ def _plain(given: object) -> str:
         if isinstance(given, kind):
             return kind.__repr__(given)
     return str(given)
+
+
+def short(name: str, given: str, most: int) -> str:
+    """As `text`, of 1 to `most` characters. Raises `invalid_value`."""
+    found = text(given)
+    if not 1 <= len(found) <= most:
+        raise error("invalid_value", f"the {name} has {len(found)} characters", f"give 1 to {most}")
+    return found
 
 
 def words(given: str | None) -> str | None:

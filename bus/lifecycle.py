@@ -26,6 +26,8 @@ from bus.operation import Operation, Query, Routine, Row, Steps, looking, readin
 
 TRACED = "BUS_TRACE"  # the environment variable by which `bus run` tells a process its record
 KILLED = 128  # a shell's exit status of a process that a signal ended is this and the signal's number
+LONGEST_TYPE = 128  # characters
+LONGEST_TASK = 1024
 ROOM = 108  # characters of a type in an agent's id, which has 128: behind it a hyphen and a number of 64 bits
 
 Moment = str | datetime
@@ -53,8 +55,8 @@ def spawn(
     `invalid_traceparent`, and `usage` for a pid below 1.
     """
     parameters = {
-        "type": inputs.text(type),
-        "task": inputs.text(task),
+        "type": inputs.short("type", type, LONGEST_TYPE),
+        "task": inputs.short("task", task, LONGEST_TASK),
         "task_type": inputs.words(task_type),
         "priority": inputs.priority_text(priority),
         "command": inputs.text(command_of(pid) if command is None else command),
@@ -180,7 +182,7 @@ def enter(
         "agent": agent,
         "type": type,
         "session": session,
-        "task": inputs.text(task or session),
+        "task": inputs.short("task", task or session, LONGEST_TASK),
         "priority": inputs.priority_text(priority),
         "command": command or shown(sys.orig_argv),
         "traced": traced(),

@@ -323,7 +323,8 @@ def _over(name: str, parameters: Mapping[str, object]) -> Steps[None]:
 
 @reading
 def message(id: int | str) -> Steps[Message]:
-    """One message as it stands; one that expired is dead, also before a receiver finds it. Raises `unknown_message`."""
+    """One message as it stands; one that expired is dead, and one that is due ready, also before a
+    receiver finds it. Raises `unknown_message`."""
     rows = yield Query("messages/message", {"id": inputs.message_id(id)})
     if not rows:
         raise about(error("unknown_message"), {"id": id})
@@ -394,4 +395,4 @@ _now = reading(config.now)
 
 def _told(rows: list[Row]) -> Steps[list[Message]]:
     now = yield from config.now()
-    return [envelopes.buried_if_expired(found, now) for found in envelopes.decode(rows)]
+    return [envelopes.as_it_stands(found, now) for found in envelopes.decode(rows)]

@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bus import clock, lifecycle, reports
+from bus import clock, lifecycle, overview, reports
 from bus.operation import Query, Routine, Steps, reading
+from bus.overview import Queue
 from bus.reports import Velocity
 
 QUANTILES = (("0.5", "p50_duration_ms"), ("0.95", "p95_duration_ms"), ("0.99", "p99_duration_ms"))
+
+MAILBOXES = 1000  # of which the depths are told, at most
 
 _UNSOUND = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN = re.compile(r"\\u[0-9a-f]{4}")
@@ -48,19 +51,21 @@ class Family(NamedTuple):
 def metrics() -> Routine[list[Family]]:
     """The numbers of the bus, after the records of those that died unseen were closed."""
     yield from lifecycle.close_the_dead()
-    found: Mapping[str, Any] = yield _numbers()
+    found: Mapping[str, Any]
+    queues: list[Queue]
+    found, queues = yield _numbers()
     speeds: list[Velocity] = yield reports.by_type()
     return [
         *_counted(found),
-        *_queues(found["queues"], clock.parse(found["now"])),
+        *_queues(queues, clock.parse(found["now"])),
         *_durations(found["durations"], speeds),
     ]
 
 
 @reading
-def _numbers() -> Steps[Mapping[str, Any]]:
+def _numbers() -> Steps[tuple[Mapping[str, Any], list[Queue]]]:
     found: Mapping[str, Any] = json.loads((yield Query("metrics/numbers", {}))[0][0])
-    return found
+    return found, (yield from overview.queues(limit=MAILBOXES))
 
 
 def room(sizes: Mapping[str, int]) -> list[Family]:
@@ -88,12 +93,12 @@ def _counted(found: Mapping[str, Any]) -> list[Family]:
     ]
 
 
-def _queues(rows: Sequence[Sequence[Any]], now: float) -> list[Family]:
-    ages = [(mailbox, max(now - clock.parse(oldest), 0)) for mailbox, _, oldest in rows]
+def _queues(queues: Sequence[Queue], now: float) -> list[Family]:
     name = "agent_bus_queue_oldest_age_seconds"
-    age = [Sample("", {"mailbox": mailbox}, seconds) for mailbox, seconds in ages]
+    depths = [(queue.mailbox, queue.ready) for queue in queues]
+    age = [Sample("", {"mailbox": queue.mailbox}, max(now - clock.parse(queue.oldest), 0)) for queue in queues]
     return [
-        _gauge("queue_depth", "Ready messages by mailbox.", ("mailbox",), [row[:2] for row in rows]),
+        _gauge("queue_depth", "Ready messages by mailbox.", ("mailbox",), depths),
         Family(name, "gauge", "seconds", "How long the oldest ready message waits, by mailbox.", age),
     ]
 

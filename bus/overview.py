@@ -39,14 +39,14 @@ class Slow(msgspec.Struct, frozen=True):
     bottleneck_type: str | None
 
 
-class Overview(msgspec.Struct, frozen=True):
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """What `bus top` shows. `now` is when it was read, by the clock of the bus; `sent` and `acknowledged` are of the
     last minute, among the `NEWEST` messages, `stale_after` is the setting."""
 
     now: str
     sessions: list[Session]
     agents: list[Agent]
-    queues: list[Queue]
+    queues: list[Queue] = []
     leased: list[Leased]
     in_flight: int
     sent: int
@@ -61,7 +61,13 @@ class Overview(msgspec.Struct, frozen=True):
 def overview() -> Steps[Overview]:
     """What happens on the bus now: sessions, agents, queues, messages in flight, rates, the slowest agents."""
     ((found,),) = yield Query("bus/overview", {})
-    return salvage.record(found, Overview)
+    seen = salvage.record(found, Overview)
+    return msgspec.structs.replace(seen, queues=(yield from queues(limit=10)))
+
+
+def queues(*, limit: int) -> Steps[list[Queue]]:
+    """The mailboxes in which something is ready, the fullest first."""
+    return [Queue(*row) for row in (yield Query("bus/queues", {"limit": limit}))]
 
 
 @reading

@@ -241,6 +241,8 @@ def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | Non
         return "agent", "it was spawned and has not started"
     if dead:
         return "dead owner", f"{owner} has ended" if kind == "ready" else f"{owner} died with it"
+    if kind == "lapsed":
+        return "agent", f"the lease of {owner} ran out, and nobody else has taken it"
     if kind == "leased":
         return "agent", f"{owner} works on it"
     if owner.startswith("@"):

@@ -38,10 +38,13 @@ KEYS = "the keys are the long options of the command"
 
 @writing
 def apply(operations: Sequence[Operation[Any]]) -> Steps[list[Any]]:
-    """Run operations in one transaction; the result of each. The error of one carries its place as `index`."""
+    """Run operations in one transaction; the result of each. The error of one carries its place as `index`. Raises
+    `usage` for what is none."""
     results = []
     for index, operation in enumerate(operations):
         try:
+            if not isinstance(operation, Operation):
+                raise error("usage", f"not an operation: {str(operation)[:40]!r}", "make one by bus.step.named")
             results.append((yield from operation.steps()))
         except BusError as problem:
             problem.index = index

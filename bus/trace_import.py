@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bus import clock, inputs, liveness
+from bus import clock, inputs, lifecycle, liveness
 from bus.errors import BusError, error
 from bus.liveness import Identity, Life
 from bus.operation import Operation, Query, Steps
@@ -89,7 +89,7 @@ def _import(entries: list[Entry], before: Imported) -> Steps[Imported]:
 def _zone(name: str | None) -> tzinfo | None:
     try:
         return zoneinfo.ZoneInfo(name) if name else None
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as problem:
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError) as problem:
         raise error("usage", f"there is no time zone {name!r}", "name one such as Europe/Berlin or UTC") from problem
 
 
@@ -136,6 +136,8 @@ class Reader:
             raise error("invalid_value", "it has no started_at", "tell when it started")
         completed = self._moment(given, "completed_at")
         if completed is not None and completed < started:
+            completed = self._moment(given, "completed_at", again=True)
+        if completed is not None and completed < started:
             raise error("invalid_duration")
         status = _status(given, active, completed is not None)
         ended = status not in ("spawned", "running")
@@ -153,12 +155,13 @@ class Reader:
         }
         return Entry(parameters, ended, gone)
 
-    def _moment(self, given: Mapping[str, Any], name: str) -> str | None:
+    def _moment(self, given: Mapping[str, Any], name: str, *, again: bool = False) -> str | None:
+        """A time of an entry; `again`: the second of that name, where a clock was set back."""
         told = given.get(name)
         if told is None:
             return None
         try:
-            moment = datetime.fromisoformat(told)
+            moment = datetime.fromisoformat(told).replace(fold=again)
             moment = moment.replace(tzinfo=self._zone) if moment.tzinfo is None and self._zone else moment
             found = clock.stamp(moment.timestamp())
         except (TypeError, ValueError, OverflowError, OSError) as problem:
@@ -199,18 +202,22 @@ def _described(given: Mapping[str, Any]) -> dict[str, object]:
     command = given.get("command") or ""
     metadata = {key: value for key, value in given.items() if key not in KNOWN}
     return {
-        "type": _word(given, "agent_type"),
-        "task": _word(given, "task_id"),
-        "task_type": None if given.get("task_type") is None else _word(given, "task_type"),
-        "priority": inputs.priority_text(given.get("priority_number")),
+        "type": inputs.short("agent_type", _word(given, "agent_type"), lifecycle.LONGEST_TYPE),
+        "task": inputs.short("task_id", _word(given, "task_id"), lifecycle.LONGEST_TASK),
+        "task_type": _word_if_any(given, "task_type"),
+        "priority": inputs.priority_text(_word_if_any(given, "priority_number")),
         "command": inputs.text(shlex.join(map(str, command)) if isinstance(command, list) else str(command)),
-        "worktree": None if given.get("worktree_path") is None else _word(given, "worktree_path"),
+        "worktree": _word_if_any(given, "worktree_path"),
         "metadata": inputs.notes(metadata) if metadata else None,
     }
+
+
+def _word_if_any(given: Mapping[str, Any], name: str) -> str | None:
+    return None if given.get(name) in (None, "") else _word(given, name)
 
 
 def _word(given: Mapping[str, Any], name: str) -> str:
     found = given.get(name)
     if isinstance(found, bool) or not isinstance(found, str | int | float) or str(found) == "":
-        raise error("invalid_value", f"it has no {name}", "every agent has a type, a task and a start")
+        raise error("invalid_value", f"it has no {name}, or one that is no word", "give text or a number")
     return inputs.text(str(found))

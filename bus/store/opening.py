@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ class Connection(Protocol):
     def sizes(self) -> dict[str, int]:
         """Of what takes room on the disk, in bytes."""
 
-    def backup(self, path: str) -> None:
+    def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the bus, online, into a new file."""
 
     def tidy(self) -> None:

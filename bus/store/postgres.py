@@ -148,7 +148,7 @@ class Connection:
         ((size,),) = self.driver().execute("select pg_database_size(current_database())").fetchall()
         return {"database": size}
 
-    def backup(self, path: str) -> None:
+    def backup(self, path: str | os.PathLike[str]) -> None:
         """Not here: a copy into a file is `bus copy`."""
         raise error("usage", "a bus on PostgreSQL is not one file", f"use pg_dump, or `bus copy URL {path}`")
 

@@ -150,7 +150,7 @@ class Connection:
         """Of what takes room on the disk, in bytes."""
         return facts.sizes(self.url)
 
-    def backup(self, path: str) -> None:
+    def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the bus, online, into a new file."""
         with self.in_use, border(self.url.path):
             if self._broken:

@@ -73,8 +73,17 @@ def _quoted(path: str) -> str:
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in os.fsencode(path))
 
 
-def parse(text: str) -> Place:
-    """A plain path, `sqlite:///relative`, `sqlite:////absolute`, `postgresql://…`; options after `?`; else `usage`."""
+def parse(given: str | os.PathLike[str]) -> Place:
+    """A plain path, `sqlite:///relative`, `sqlite:////absolute`, `postgresql://…`; options after `?`; else `usage`. A
+    `PathLike` is a path, whatever is in it."""
+    if isinstance(given, os.PathLike):
+        return _options(os.fsdecode(given), "")
+    if not isinstance(given, str):
+        raise error("usage", f"a bus address is text or a path, not a {type(given).__name__}", "give a file's path")
+    return _read(given)
+
+
+def _read(text: str) -> Place:
     if text.startswith(SCHEMES):
         return _server(text)
     if re.match("postgres(ql)?:", text) or re.search(r"\bpassword\s*=", text):  # it is not to be told as a file's name
@@ -168,7 +177,7 @@ def logs(url: Place) -> Path:
     return folder(url) / "logs"
 
 
-def locate(given: str | None = None) -> Place:
+def locate(given: str | os.PathLike[str] | None = None) -> Place:
     """The bus that is meant from here. Raises `no_bus` when nothing names one."""
     named = given or os.environ.get("BUS_URL")
     if named:
@@ -184,7 +193,7 @@ def locate(given: str | None = None) -> Place:
     return Url(found)
 
 
-def locate_new(given: str | None = None) -> Place:
+def locate_new(given: str | os.PathLike[str] | None = None) -> Place:
     """As `locate`, for making a bus: in `.milestones` of the working directory when nothing names one."""
     named = given or os.environ.get("BUS_URL")
     return parse(named) if named else Url(os.path.join(os.getcwd(), DEFAULT))

@@ -944,6 +944,49 @@ def test_a_step_checks_its_arguments_when_they_are_given(worker: Agent) -> None:
     assert step.results == []
 
 
+def test_a_step_that_has_ended_takes_nothing_more(bus: Bus, worker: Agent) -> None:
+    with worker.step() as done:
+        done.state.save("k", "in time")
+    with suppress(ZeroDivisionError), worker.step() as failed:
+        raise ZeroDivisionError
+    for step in (done, failed):
+        for late in (
+            partial(step.send, "boss", "progress_update", {}),
+            partial(step.state.save, "k", "late"),
+            partial(step.progress, 5),
+            step.checkpoint,
+        ):
+            with refused("usage"):
+                late()
+    assert (worker.state.load("k"), len(done.results), failed.results) == ("in time", 1, [])
+
+
+def test_an_async_step_that_has_ended_takes_nothing_more(bus: Bus, url: str) -> None:
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            async with agent.step() as step:
+                pass
+            with refused("usage"):
+                step.send("boss", "progress_update", {})
+
+    finish(main())
+
+
+def test_a_step_of_anything_but_a_message_does_not_begin(worker: Agent) -> None:
+    (message,) = worker.receive(limit=1)
+    for wrong in (message.receipt, [message], message.id):
+        with refused("usage"), worker.step(wrong):  # type: ignore[arg-type]
+            pytest.fail("the body ran")
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "completed"), (None, "completed"), (3, "failed"), ("oh", "failed")])
+def test_an_exit_ends_the_agent_as_it_says(bus: Bus, url: str, code: int | str | None, status: str) -> None:
+    with pytest.raises(SystemExit), Agent("worker", type="milestone-executor", session="s", bus=url):
+        sys.exit(code)
+    assert {agent.agent_id: agent.status for agent in bus.agents()}["worker"] == status
+    assert bus.trace_show(1).status == status
+
+
 def test_a_keeper_beats_in_time_and_renews_leases_in_a_third_of_theirs(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

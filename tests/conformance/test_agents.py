@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -219,6 +220,17 @@ def test_who_lives_is_worked_out(team: Bus, process: Process) -> None:
     process.kill()
     process.wait()
     assert lives()["mortal"] == "dead"
+
+
+def test_who_lives_is_asked_of_agents(team: Bus) -> None:
+    found = team.agents(session="s")
+    with clock.moved(31):
+        assert set(team.lives(found, silence="30s")) == {"dead"}
+        assert set(team.lives(found, silence=timedelta(seconds=60))) == {"alive"}
+    with refused("usage"):
+        team.lives(["one"])  # type: ignore[list-item]
+    with refused("usage"):
+        team.lives(found, silence="soon")
 
 
 def test_retiring_needs_a_status_that_ends(team: Bus) -> None:
@@ -494,6 +506,8 @@ def test_a_step_is_all_or_nothing(team: Bus) -> None:
     assert team.message(1).status == "leased"
     assert team.state_load("one", "k") is None
     assert len(team.messages()) == 1
+    with refused("usage"):
+        team.apply([step.named(lines[0]), lines[1]])  # type: ignore[list-item]
     results = team.apply([step.named(line) for line in lines])
     assert results[:2] == [None, 1]
     assert 1 < results[2] < results[4][0] < results[4][1]

@@ -110,6 +110,8 @@ def test_what_can_not_be_is_refused_and_changes_nothing(bus: Bus) -> None:
             ("future_time", lambda: bus.trace_spawn("x", "t", pid=1, at="2030-06-01T12:00:01Z")),
             ("invalid_moment", lambda: bus.trace_spawn("x", "t", pid=1, at="soon")),
             ("invalid_value", lambda: bus.trace_spawn("", "t", pid=1)),
+            ("invalid_value", lambda: bus.trace_spawn("x" * 129, "t", pid=1)),
+            ("invalid_value", lambda: bus.trace_spawn("x", "t" * 1025, pid=1)),
             ("invalid_value", lambda: bus.trace_spawn("x", "a\0b", pid=1)),
             ("invalid_value", lambda: bus.trace_spawn("x", "t", pid=1, priority="")),
             ("invalid_value", lambda: bus.trace_spawn("x", "t", pid=1, priority=True)),
@@ -656,6 +658,14 @@ def test_a_lease_is_waited_on_since_it_was_taken(team: Bus) -> None:
     with clock.moved(60):
         team.receive("one")
         assert [found.seconds < 10 for found in team.trace_waiting()] == [True]
+
+
+def test_a_lease_that_ran_out_is_told_as_what_it_is(team: Bus) -> None:
+    team.send("boss", "one", TASK, {})
+    team.receive("one", lease=5)
+    with clock.moved(6):
+        (found,) = team.trace_waiting()
+        assert (found.on, found.owner, found.why.startswith("the lease of one ran out")) == ("agent", "one", True)
 
 
 def test_who_runs_is_no_dead_owner_and_who_has_ended_is(team: Bus, process: Process) -> None:

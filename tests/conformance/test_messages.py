@@ -321,6 +321,27 @@ def test_what_expired_unseen_is_over(team: Bus) -> None:
         assert [message.id for message in team.receive("one", limit=9)] == [lapsed, scheduled, other]
 
 
+def test_what_is_due_is_ready_though_nobody_moved_it(team: Bus) -> None:
+    first, later = send(team, delay=60), send(team, delay=600)
+    lapsed = team.send("boss", "two", "task_assignment", {}, expires=50)
+    waits = team.send("boss", "two", "task_assignment", {})
+    with clock.moved(61):
+        assert team.message(first).status == "ready"
+        assert [message.id for message in team.messages(status="ready")] == [waits, first]
+        assert [message.id for message in team.messages(status="scheduled")] == [later]
+        found = team.status()
+        assert found["messages"] == {"ready": 2, "scheduled": 1, "dead": 1}
+        assert found["oldest_ready"] == clock.rfc3339(team.message(first).created_at.timestamp())
+        assert [(queue.mailbox, queue.ready) for queue in team.overview().queues] == [("one", 1), ("two", 1)]
+        told = [(found.owner, found.number, found.subject) for found in team.trace_waiting()]
+        assert told == [("one", 1, f"message {first}"), ("two", 1, f"message {waits}")]
+        numbers = {family.name: [[*s.labels.values(), s.value] for s in family.samples] for family in team.metrics()}
+        assert sorted(numbers["agent_bus_messages"]) == [["dead", 1], ["ready", 2], ["scheduled", 1]]
+        assert numbers["agent_bus_dead_messages"] == [["expired", 1]]
+        assert sorted(numbers["agent_bus_queue_depth"]) == [["one", 1], ["two", 1]]
+    assert team.message(lapsed).status == "ready"
+
+
 def test_what_expired_in_the_hands_of_one_who_may_still_acknowledge_it_is_not_over(team: Bus) -> None:
     send(team, expires=60)
     receipt = take(team, lease=30)

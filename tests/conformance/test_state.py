@@ -168,6 +168,16 @@ def test_a_checkpoint_comes_back_with_its_files_verified(team: Bus, tmp_path: Pa
     assert [file.status for file in restored.files] == ["ok", "changed", "changed", "missing", "ok"]
 
 
+def test_a_checkpoint_rests_on_one_file_or_several_by_their_paths(team: Bus, tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("a")
+    for files in (path, str(path), iter([path])):
+        assert [file.path for file in team.checkpoint_create("one", files=files).file_references] == [str(path)]
+    for wrong in (None, [None], 5, b"a.py"):
+        with refused("usage"):
+            team.checkpoint_create("one", files=wrong)  # type: ignore[arg-type]
+
+
 def test_files_are_never_read_on_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
 

@@ -192,6 +192,7 @@ def test_a_file_of_another_kind_is_refused(bus: Bus, text: str, code: str) -> No
         ({"pid": -5}, "invalid_value"),
         ({"agent_type": None}, "invalid_value"),
         ({"task_id": ""}, "invalid_value"),
+        ({"task_id": "t" * 1025}, "invalid_value"),
         ({"task_id": "a\0b"}, "invalid_value"),
         ({"priority_number": [1]}, "invalid_value"),
         ({"started_at": None}, "invalid_value"),
@@ -218,10 +219,22 @@ def test_an_entry_that_can_not_be_right_refuses_the_file_and_is_named(
     assert len(records(bus)) == 1
 
 
+def test_what_is_empty_is_not_told(bus: Bus) -> None:
+    bus.trace_import(state([], [{**ENDED, "worktree_path": "", "priority_number": "", "task_type": ""}]), zone="UTC")
+    (life,) = records(bus)
+    assert (life.worktree_path, life.priority_number, life.task_type) == (None, None, None)
+
+
+def test_an_hour_that_came_twice_ends_after_it_began(bus: Bus) -> None:
+    autumn = {**ENDED, "started_at": "2025-10-26T02:50:00", "completed_at": "2025-10-26T02:10:00"}
+    bus.trace_import(state([], [autumn]), zone="Europe/Berlin")
+    assert records(bus)[0].duration_ms == 20 * 60 * 1000
+
+
 def test_an_unknown_time_zone_is_refused(bus: Bus) -> None:
-    for zone in ("Mars/Olympus", "../../etc/passwd"):
+    for zone in ("Mars/Olympus", "../../etc/passwd", 5):
         with refused("usage", 64):
-            bus.trace_import(state([], [ENDED]), zone=zone)
+            bus.trace_import(state([], [ENDED]), zone=zone)  # type: ignore[arg-type]
 
 
 def test_times_without_a_zone_are_this_machine_s_own(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:

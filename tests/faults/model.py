@@ -324,10 +324,16 @@ class Model:
         """Where each message stands, as whoever looks is told."""
         return [
             [m["id"], m["status"], m["delivery"], m["retries"], m["holder"], m["why"], m["due"]]
-            for m in (
-                {**m, "status": "dead", "why": "expired", "due": None} if self._lapsed(m) else m for m in self.messages
-            )
+            for m in map(self._told, self.messages)
         ]
+
+    def _told(self, message: dict[str, Any]) -> dict[str, Any]:
+        """As whoever receives next would make it."""
+        if self._lapsed(message):
+            return {**message, "status": "dead", "why": "expired", "due": None}
+        if message["status"] == "scheduled" and message["due"] <= self.now:
+            return {**message, "status": "ready"}
+        return message
 
 
 def receipt(given_out: list[str], back: int) -> str:

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bus_client import Agent, AsyncAgent
 
 from bus import AsyncBus, Bus, BusError, clock, messages, schemas
 from bus.errors import error
@@ -54,6 +55,42 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
             assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     finally:
         os.umask(before)
+
+
+def test_a_path_is_an_address_whatever_is_in_it(tmp_path: Path) -> None:
+    odd = tmp_path / "postgresql:" / "a?b=c.db"
+    with Bus.open(odd, create=True) as bus:
+        bus.backup(tmp_path / "copy")
+        with Agent("a", type="validation", session="s", bus=odd):
+            assert [agent.agent_id for agent in bus.agents()] == ["a"]
+    assert odd.exists()
+    Bus.restore(tmp_path / "copy", odd)
+
+    async def main() -> None:
+        async with AsyncAgent("b", type="validation", session="s", bus=odd) as agent:
+            assert [agent.agent_id for agent in await agent.bus.agents()] == ["b"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("wrong", [5, b"x.db", ["x.db"], object()])
+def test_what_is_neither_text_nor_a_path_is_no_address(wrong: Any) -> None:
+    with refused("usage", 64):
+        Bus.open(wrong)
+    with refused("usage", 64):
+        Agent("a", type="validation", session="s", bus=wrong)
+
+
+def test_a_bus_of_the_other_colour_is_no_address(url: str) -> None:
+    async def main() -> None:
+        with Bus.open(url) as bus, refused("usage", 64):
+            async with AsyncAgent("a", type="validation", session="s", bus=bus):  # type: ignore[arg-type]
+                pytest.fail("the agent began")
+        async with await AsyncBus.open(url) as other:
+            with refused("usage", 64):
+                Agent("a", type="validation", session="s", bus=other)  # type: ignore[arg-type]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("length", [248, 255, 256])
@@ -774,14 +811,17 @@ def test_an_open_that_fails_leaves_no_thread_and_no_descriptor(url: str, tmp_pat
 
     asyncio.run(failing())
     gc.collect()
-    before = descriptors(), threading.active_count()
+    before, threads = descriptors(), set(threading.enumerate())
     asyncio.run(failing())
     for _ in range(3):
         with refused("not_a_bus"):
             Bus.open(str(tmp_path / "text.db"))
+    left = set(threading.enumerate()) - threads
+    for thread in left:
+        thread.join(10)
     gc.collect()
-    assert descriptors() <= before[0]
-    assert threading.active_count() <= before[1]
+    assert descriptors() <= before
+    assert not [thread for thread in left if thread.is_alive()]
 
 
 def test_a_bus_can_be_closed_twice_and_leaves_no_descriptor(url: str) -> None:

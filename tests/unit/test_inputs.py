@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from datetime import UTC, datetime, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import msgspec
@@ -20,9 +20,10 @@ from tests.conformance.refusal import refused
     [
         ("30s", 30), ("5m", 300), ("2h", 7200), ("7d", 604800), ("500ms", 0.5), ("90", 90), ("0", 0), ("0.5", 0.5),
         (".5s", 0.5), ("1.", 1), (" 5s ", 5), (0, 0), (1.5, 1.5), (100 * 366 * 86400, 100 * 366 * 86400),
+        (timedelta(minutes=2), 120),
     ],
 )  # fmt: skip
-def test_a_duration_is_so_many_seconds(given_: str | float, seconds: float) -> None:
+def test_a_duration_is_so_many_seconds(given_: inputs.Duration, seconds: float) -> None:
     assert inputs.duration(given_) == seconds
     assert inputs.duration(None) is None
 
@@ -39,7 +40,7 @@ def test_what_is_no_duration_is_usage(given_: str | float) -> None:
         inputs.duration(given_)
 
 
-@pytest.mark.parametrize("given_", [[], {}, b"5s", object()])
+@pytest.mark.parametrize("given_", [[], {}, b"5s", object(), timedelta(days=-1), Decimal(3)])
 def test_a_duration_of_another_kind_is_usage(given_: object) -> None:
     with refused("usage", 64):
         inputs.duration(given_)  # type: ignore[arg-type]

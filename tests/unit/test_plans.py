@@ -33,9 +33,9 @@ WHOLE = {
     },
     "reports, which count or sort what they tell of": {
         "bus/doctor": {TIMERS, DEAD},
-        "bus/overview": {AGENTS, SESSIONS, MESSAGES, READY, TIMERS, DEAD, OPEN, SORT},
+        "bus/overview": {AGENTS, SESSIONS, MESSAGES, TIMERS, DEAD, OPEN, SORT}, "bus/queues": {READY, TIMERS, SORT},
         "bus/status": {AGENTS, SESSIONS, MESSAGES, CHECKPOINTS, "agent_state", "milestones", SORT},
-        "metrics/numbers": {AGENTS, SESSIONS, MESSAGES, READY, DEAD, LIVES, "trace_exports", SORT},
+        "metrics/numbers": {AGENTS, SESSIONS, MESSAGES, TIMERS, DEAD, LIVES, "trace_exports", SORT},
         "sessions/recent": {SESSIONS, SORT}, "lifecycle/active": {OPEN, SORT}, "lifecycle/bottlenecks": {SORT},
         "lifecycle/priorities": {LIVES, SORT}, "lifecycle/throughput": {SORT}, "lifecycle/timeline": {LIVES, SORT},
         "lifecycle/velocity": {SORT}, "lifecycle/waiting": {AGENTS, READY, TIMERS, OPEN, SORT},

@@ -47,7 +47,7 @@ def counted(number: int, noun: str) -> str:
 
 def moment(given: datetime) -> str:
     """A moment for people: UTC, to the second."""
-    return f"{given:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{given.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def milliseconds(given: float | None) -> str:

@@ -67,8 +67,9 @@ class Agent(Identity):
     bus.
 
     A thread in the background keeps the heartbeat and the leases of messages in hand, as long as the thread that
-    entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too. Its
-    life is on record (`bus trace`), with the `task` it works on (default: its session) and that task's `priority`.
+    entered the block lives. Leaving it retires the agent: completed, or failed when an exception leaves it too (but
+    `sys.exit(0)` is a good end). Its life is on record (`bus trace`), with the `task` it works on (default: its
+    session) and that task's `priority`.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Agent(Identity):
         *,
         type: str,
         session: str,
-        bus: str | Bus | None = None,
+        bus: str | os.PathLike[str] | Bus | None = None,
         milestone: str | None = None,
         capabilities: Sequence[str] | None = None,
         operation: str | None = None,
@@ -207,6 +208,8 @@ class Agent(Identity):
         except BaseException as problem:  # whatever ends the body: it is noted, and goes on
             self.held.failed(message, problem)
             raise
+        finally:
+            step.operations.over = True
         step.results = self.bus.apply(step.finished())
         if message and message.receipt:
             self.held.drop(message.receipt)

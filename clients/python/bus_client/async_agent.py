@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
@@ -69,7 +70,7 @@ class AsyncAgent(AsyncIdentity):
         *,
         type: str,
         session: str,
-        bus: str | AsyncBus | None = None,
+        bus: str | os.PathLike[str] | AsyncBus | None = None,
         milestone: str | None = None,
         capabilities: Sequence[str] | None = None,
         operation: str | None = None,
@@ -167,6 +168,8 @@ class AsyncAgent(AsyncIdentity):
         except BaseException as problem:  # whatever ends the body: it is noted, and goes on
             self.held.failed(message, problem)
             raise
+        finally:
+            step.operations.over = True
         step.results = await self.bus.apply(step.finished())
         if message and message.receipt:
             self.held.drop(message.receipt)

@@ -79,7 +79,7 @@ def pause_after(message: Message) -> float:
 
 def ending(problem: BaseException | None) -> dict[str, str]:
     """How an agent ends whose block ended so: its status, and what went wrong in a line."""
-    if problem is None:
+    if problem is None or (isinstance(problem, SystemExit) and problem.code in (None, 0)):
         return {"status": "completed"}
     return {"status": "failed", "error": _in_a_line(problem)}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
 from bus import checkpoints, messages, sessions, state
+from bus.errors import error
 from bus.models import Message
 from bus.operation import Operation
 from bus.signatures import tell
@@ -21,10 +22,22 @@ def _later(operation: Callable[Concatenate[str, P], Operation[Any]]) -> Callable
     return method
 
 
-class Gatherer:
-    """Operations of one agent, to be run later in one transaction."""
+class Gathered(list[Operation[Any]]):
+    """Operations to be run in one transaction. Once `over`, it takes no more: nobody would run them."""
 
-    def __init__(self, agent: str, operations: list[Operation[Any]]) -> None:
+    over = False
+
+    def append(self, operation: Operation[Any]) -> None:
+        """Take one more. Raises `usage`."""
+        if self.over:
+            raise error("usage", "this step has ended", "do it inside of the block, or by the agent itself")
+        super().append(operation)
+
+
+class Gatherer:
+    """Operations of one agent, to be run later."""
+
+    def __init__(self, agent: str, operations: Gathered) -> None:
         self.agent = agent
         self.operations = operations
 
@@ -41,11 +54,13 @@ class Step(Gatherer):
 
     What can be told of an argument without the database is told when it is given; what the database refuses is raised
     at the end of the body. Each method returns None; `results` then holds what each came to, in order. `state` has the
-    methods that write state.
+    methods that write state. Once the body has ended, all of them raise `usage`.
     """
 
     def __init__(self, agent: str, session: str, message: Message | None) -> None:
-        super().__init__(agent, [])
+        if message is not None and not isinstance(message, Message):
+            raise error("usage", f"a step is of a message, not of {str(message)[:40]!r}", "give it as it was received")
+        super().__init__(agent, Gathered())
         self.session = session
         self.message = message
         self.state = StepState(agent, self.operations)

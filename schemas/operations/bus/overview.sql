@@ -1,4 +1,4 @@
--- What `bus top` shows: one JSON object. Rates are of the last minute, among the 20,000 newest messages.
+-- What `bus top` shows beside the queues: one JSON object. Rates are of the last minute, among the 20,000 newest messages.
 select json_object(
   'now', replace(:now, ' ', 'T') || 'Z',
   'sessions', (select json_group_array(json(record)) from (
@@ -6,10 +6,6 @@ select json_object(
   'agents', (select json_group_array(json(record)) from (
     select record from agent_records where status not in ('completed', 'failed', 'terminated')
     order by last_heartbeat desc limit 20) a),
-  'queues', (select json_group_array(json_object(
-      'mailbox', box.mailbox, 'ready', box.n, 'oldest', replace(m.created_at, ' ', 'T') || 'Z')) from (
-    select mailbox, count(*) as n, min(id) as first from agent_messages where status = 'ready'
-    group by mailbox order by n desc limit 10) box join agent_messages m on m.id = box.first),
   'leased', (select json_group_array(json_object('id', id, 'message_type', message_type, 'leased_by', leased_by,
       'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'due_at', replace(due_at, ' ', 'T') || 'Z')) from (
     select id, message_type, leased_by, delivered_at, due_at from agent_messages

@@ -1,4 +1,5 @@
--- The numbers that `bus metrics` tells, beside those of the reports: one JSON object.
+-- The numbers that `bus metrics` tells, beside those of the reports: one JSON object. Messages are counted as whoever
+-- receives next would make them: see messages/messages.sql.
 select json_object(
   'now', replace(:now, ' ', 'T') || 'Z',
   'sessions', (select json_group_array(json_array(status, n)) from (
@@ -6,13 +7,20 @@ select json_object(
   'agents', (select json_group_array(json_array(agent_type, status, n)) from (
     select agent_type, status, count(*) as n from agent_registry group by agent_type, status) a),
   'messages', (select json_group_array(json_array(status, n)) from (
-    select status, count(*) as n from agent_messages group by status) m),
+    select case
+      when expires_at <= :now and status in ('scheduled', 'ready') and leased_by is null then 'dead'
+      when due_at <= :now and status = 'scheduled' then 'ready'
+      else status end as status,
+      count(*) as n
+    from agent_messages group by 1) m),
   'dead', (select json_group_array(json_array(dead_reason, n)) from (
-    select dead_reason, count(*) as n from agent_messages where status = 'dead' group by dead_reason) d),
+    select dead_reason, count(*) as n from (
+      select dead_reason from agent_messages where status = 'dead'
+      union all
+      select 'expired' from agent_messages indexed by agent_messages_timers
+      where due_at <= :now and expires_at <= :now and status in ('scheduled', 'ready') and leased_by is null) over
+    group by dead_reason) d),
   'sent', (select coalesce(max(id), 0) from agent_messages),
-  'queues', (select json_group_array(json_array(box.mailbox, box.n, replace(m.created_at, ' ', 'T') || 'Z')) from (
-    select mailbox, count(*) as n, min(id) as first from agent_messages where status = 'ready'
-    group by mailbox order by n desc limit 1000) box join agent_messages m on m.id = box.first),
   'lives', (select json_group_array(json_array(agent_type, status, n)) from (
     select agent_type, status, count(*) as n from agent_lifecycle group by agent_type, status) l),
   'durations', (select json_group_array(json_array(agent_type, n, milliseconds)) from (

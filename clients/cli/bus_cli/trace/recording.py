@@ -25,7 +25,9 @@ from bus_cli.text import milliseconds, moment, safe
 @click.option("--worktree", help="Where it works.")
 @click.option("--metadata", metavar="JSON", help="Anything else to be kept on record.")
 @click.option("--traceparent", metavar="CONTEXT", help="The W3C trace context it was started in (else $TRACEPARENT).")
-@click.option("--at", metavar="TIME", help="When it was spawned, such as 2030-12-31T23:59:59Z (else now).")
+@click.option(
+    "--at", metavar="TIME", help="When it was spawned, such as 2030-12-31T23:59:59Z; UTC without a zone (else now)."
+)
 @command
 def spawn(out: Output, type: str, task: str, **options: Any) -> None:
     """Put a process that was spawned otherwise on record. Prints the record's id."""
@@ -38,7 +40,9 @@ def spawn(out: Output, type: str, task: str, **options: Any) -> None:
 @click.command()
 @click.argument("id", type=WHOLE)
 @click.option("--pid", type=WHOLE, help="Its process, when it is not the one it was spawned as.")
-@click.option("--at", metavar="TIME", help="When it started to work, such as 2030-12-31T23:59:59Z (else now).")
+@click.option(
+    "--at", metavar="TIME", help="When it started to work, such as 2030-12-31T23:59:59Z; UTC without a zone (else now)."
+)
 @command
 def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
     """Mark record ID as running."""
@@ -55,7 +59,9 @@ def start(out: Output, id: int, pid: int | None, at: str | None) -> None:
 )
 @click.option("--status", help="completed, failed or killed, whatever the exit status tells.")
 @click.option("--error", metavar="TEXT", help="What went wrong.")
-@click.option("--at", metavar="TIME", help="When it ended, such as 2030-12-31T23:59:59Z (else now).")
+@click.option(
+    "--at", metavar="TIME", help="When it ended, such as 2030-12-31T23:59:59Z; UTC without a zone (else now)."
+)
 @command
 def finish(out: Output, id: int, **options: Any) -> None:
     """Mark record ID, which was started, as ended."""
