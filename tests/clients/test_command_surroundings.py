@@ -27,6 +27,17 @@ ECHO = [sys.executable, "-c", "import os; print(os.environ['BUS_URL'])"]
 RUN = ["run", "--type", "validation", "--task", "t"]
 
 
+# --- its process
+
+
+def test_a_short_command_looks_for_no_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bus("init")
+    code = "gc.collect(); gc.callbacks.append(lambda *_: os.write(2, b'looked')); main()"
+    command = [sys.executable, "-c", f"import gc, os; from bus_cli.__main__ import main; {code}", "session", "list"]
+    assert subprocess.run(command, capture_output=True, check=True, timeout=60).stderr == b"none\n"
+
+
 # --- addresses
 
 
