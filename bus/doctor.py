@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from bus import clock, digests
+from bus.errors import TryAgain
 from bus.operation import Query, Steps, reading
 
 
@@ -23,15 +24,21 @@ class Finding(msgspec.Struct, frozen=True):
 
 @reading
 def inside() -> Steps[Mapping[str, Any]]:
-    """What the database tells of itself."""
-    found: Mapping[str, Any] = json.loads((yield Query("bus/doctor", {}))[0][0])
+    """What the database tells of itself, or why it can't be asked."""
+    try:
+        found: Mapping[str, Any] = json.loads((yield Query("bus/doctor", {}))[0][0])
+    except TryAgain as busy:
+        return {"busy": busy.message}
     return found
 
 
 @reading
 def deep() -> Steps[Finding]:
     """Whether each payload is the one that was sent; reads them all."""
-    rows = yield Query("messages/digests", {})
+    try:
+        rows = yield Query("messages/digests", {})
+    except TryAgain as busy:
+        return Finding("payloads", "fault", f"they can't be read: {busy.message}")
     damaged = [str(id) for id, payload, digest in rows if digests.of(payload) != digest]
     if not damaged:
         return Finding("payloads", "ok", f"{len(rows)} are what was sent")
@@ -42,10 +49,17 @@ def deep() -> Steps[Finding]:
 
 def report(facts: Iterable[tuple[str, str, str]], found: Mapping[str, Any]) -> list[Finding]:
     """The findings, from what the store knows of its place and what the database tells of itself."""
-    check, moved = found.get("check"), os.environ.get("BUS_NOW")
+    moved = os.environ.get("BUS_NOW")
     return [
         *(Finding(*fact) for fact in facts),
         *([Finding("clock", "warning", f"BUS_NOW moves it: here it is {clock.now()}")] if moved else []),
+        *([Finding("tables", "fault", f"they can't be read: {found['busy']}")] if "busy" in found else _told(found)),
+    ]
+
+
+def _told(found: Mapping[str, Any]) -> list[Finding]:
+    check = found.get("check")
+    return [
         *([Finding("file", "ok" if check == "ok" else "fault", f"quick_check says {check}")] if check else []),
         Finding(
             "schema",

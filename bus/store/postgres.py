@@ -17,7 +17,7 @@ from psycopg.types.string import TextLoader
 
 from bus.errors import BusError, TryAgain, error
 from bus.operation import Operation, Row
-from bus.store import postgres_schema
+from bus.store import postgres_facts, postgres_schema
 from bus.store.facts import Fact
 from bus.store.postgres_errors import LOST, Lost, translate
 from bus.store.postgres_listening import Listening
@@ -137,16 +137,11 @@ class Connection:
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""
-        version = self.driver().info.parameter_status("server_version") or ""
-        return [
-            ("bus", "ok", f"{self.url.path}, {self.sizes()['database']} bytes in its database"),
-            ("library", "ok", f"PostgreSQL {version.partition(' ')[0]}, psycopg {psycopg.__version__}"),
-        ]
+        return postgres_facts.facts(self.driver(), self.url)
 
     def sizes(self) -> dict[str, int]:
         """Of what takes room on the disk, in bytes."""
-        ((size,),) = self.driver().execute("select pg_database_size(current_database())").fetchall()
-        return {"database": size}
+        return postgres_facts.sizes(self.driver())
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Not here: a copy into a file is `bus copy`."""

@@ -33,7 +33,7 @@ from bus import AsyncBus, Bus, BusError, agents, clock, schemas, state
 from bus.errors import error
 from bus.models import Message
 from bus.store import postgres as store
-from bus.store import postgres_async, postgres_ear, postgres_rendering
+from bus.store import postgres_async, postgres_ear, postgres_facts, postgres_rendering
 from bus.store.blocking import Store
 from bus.store.postgres import SETTINGS, Connection
 from bus.store.postgres_async import Pool
@@ -227,6 +227,49 @@ def test_the_doctor_and_the_place_are_told(bus: Bus) -> None:
     assert "PostgreSQL 1" in findings["library"]
     with refused("usage", 64):
         bus.backup("file")
+
+
+def writers(bus: Bus) -> list[tuple[str, str]]:
+    return [(found.verdict, found.details) for found in bus.doctor() if found.subject == "writer"]
+
+
+def test_the_doctor_names_who_holds_the_tables(bus: Bus, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert writers(bus) == [("ok", "nobody holds tables or rows")]
+    hand.execute("set application_name = 'a program by hand'")
+    with hand.transaction():
+        hand.execute(f"select 1 from {table(bus, 'agent_registry')} for update")
+        ((verdict, words),) = writers(bus)
+        assert (verdict, "end it" in words) == ("ok", False)
+        assert f"process {hand.info.backend_pid} of the server (a program by hand, role " in words
+        monkeypatch.setattr(postgres_facts, "PATIENCE", 0)
+        ((verdict, words),) = writers(bus)
+        assert (verdict, words.endswith(f"pg_terminate_backend({hand.info.backend_pid})")) == ("fault", True)
+    assert writers(bus) == [("ok", "nobody holds tables or rows")]
+
+
+def test_the_doctor_tells_how_many_wait(bus: Bus, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_facts, "TURN", 0)
+    with ThreadPoolExecutor(1) as pool:
+        with hand.transaction():
+            hand.execute(f"select 1 from {table(bus, 'agent_registry')} where agent_id = 'a' for update")
+            acting = pool.submit(bus.retire, "a")
+            until_they_wait_for_locks(bus, 1)
+            (verdict, words), *_ = writers(bus)
+            assert (verdict, "; 1 wait for it" in words) == ("fault", True)
+        acting.result()
+
+
+def test_the_doctor_comes_also_where_a_table_is_locked(bus: Bus, hand: Hand, postgres: str) -> None:
+    bus.send("boss", "a", TASK, {})
+    with hand.transaction(), Bus.open(postgres) as other:
+        hand.execute(f"lock table {table(bus, 'agent_messages')} in access exclusive mode")
+        connection = other.store.connection()
+        assert isinstance(connection, Connection)
+        connection.driver().execute("set lock_timeout = 10")
+        found = {finding.subject: finding for finding in other.doctor(deep=True)}
+        assert f"process {hand.info.backend_pid} " in found["writer"].details
+        for subject in ("tables", "payloads"):
+            assert (found[subject].verdict, found[subject].details) == ("fault", "they can't be read: the bus is busy")
 
 
 # --- the rules hold for every writer
@@ -453,6 +496,9 @@ def test_an_agent_needs_a_role_that_owns_nothing(bus: Bus, hand: Hand, postgres:
             with refused("not_allowed", 65):
                 agent.types_add("message", "own", schema={})
             assert "own" not in {kind.name for kind in agent.types_list()}
+            with hand.transaction():
+                hand.execute(f"select 1 from {table(bus, 'agent_registry')} for update")
+                assert f"process {hand.info.backend_pid} of the server" in writers(agent)[0][1]
     finally:
         hand.execute(f"drop owned by {role}; drop role {role}")
 
