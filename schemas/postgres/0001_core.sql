@@ -371,7 +371,7 @@ create table agent_registry (
   agent_id           identifier primary key,
   agent_type         text collate "C" not null,
   milestone_id       text not null default '',
-  session_id         text collate "C" not null,
+  session_id         identifier not null,
   status             text not null default 'active' constraint invalid_status
     check (status in ('spawning', 'active', 'paused', 'completed', 'failed', 'terminated')),
   capabilities       note not null default '[]' constraint invalid_json check (json_typeof(capabilities) = 'array'),
@@ -807,7 +807,7 @@ begin
   if not (m.priority between 1 and 10) then
     raise exception 'invalid_priority' using errcode = 'AB000';
   end if;
-  if not (m.id between 1 and 1000000000000000 and m.delivery between 0 and 1000000000000) then
+  if not (m.id between 1 and 1000000000000000 and m.delivery between 0 and 1000000000000 and m.retry_count >= 0) then
     raise exception 'invalid_value: a number beyond what there can be' using errcode = 'AB000';
   end if;
   if not (least(m.created_at, m.delivered_at, m.acknowledged_at, m.due_at, m.expires_at) >= '0001-01-01 00:00:00+00'
@@ -818,7 +818,8 @@ begin
   if m.session_id is null then
     raise exception 'unknown_agent' using errcode = 'AB000';
   end if;
-  if not (m.from_agent ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
+  if not (m.session_id ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$'
+      and m.from_agent ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
     raise exception 'invalid_id' using errcode = 'AB000';
   end if;
   if not (m.to_agent ~ '^@?[A-Za-z0-9_:][A-Za-z0-9._:@-]{0,127}$') then
@@ -834,10 +835,11 @@ declare
   rung boolean;
 begin
   -- (Names of any length are no matter for a regular expression that counts nothing; counting takes many times as long.)
-  if (new.status = 'ready' and new.session_id is not null and new.priority between 1 and 10 and new.id > 0
-      and new.id < 1000000000000000 and new.delivery = 0 and octet_length(new.from_agent) <= 128
-      and octet_length(new.to_agent) <= 128 and new.from_agent || '/' || new.to_agent
-        ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]*/@?[A-Za-z0-9_:][A-Za-z0-9._:@-]*$'
+  if (new.status = 'ready' and new.priority between 1 and 10 and new.id > 0 and new.id < 1000000000000000
+      and new.delivery = 0 and new.retry_count = 0 and octet_length(new.session_id) <= 128
+      and octet_length(new.from_agent) <= 128 and octet_length(new.to_agent) <= 128
+      and new.session_id || '/' || new.from_agent || '/' || new.to_agent
+        ~ '^[A-Za-z0-9_:][A-Za-z0-9._:@-]*/[A-Za-z0-9_:][A-Za-z0-9._:@-]*/@?[A-Za-z0-9_:][A-Za-z0-9._:@-]*$'
       and new.created_at >= '0001-01-01 00:00:00+00' and new.created_at < '10000-01-01 00:00:00+00'
       and coalesce(new.delivered_at, new.acknowledged_at, new.due_at, new.expires_at) is null
       and new.dead_reason is null) is not true then
@@ -895,7 +897,7 @@ declare
 begin
   if new.status = 'leased' then  -- claimed
     if old.status = 'ready' and new.leased_by is not null and new.delivery > old.delivery
-        and new.delivery < 1000000000000 and new.priority = old.priority
+        and new.delivery < 1000000000000 and new.retry_count >= 0 and new.priority = old.priority
         and new.delivered_at >= '0001-01-01 00:00:00+00' and new.due_at >= new.delivered_at
         and new.due_at < '10000-01-01 00:00:00+00' and new.expires_at is not distinct from old.expires_at
         and coalesce(new.acknowledged_at, old.acknowledged_at) is null
@@ -905,7 +907,7 @@ begin
   elsif new.status = 'acknowledged' then
     if old.status = 'leased' and new.acknowledged_at >= '0001-01-01 00:00:00+00'
         and new.acknowledged_at < '10000-01-01 00:00:00+00' and new.due_at is null and new.delivery = old.delivery
-        and new.priority = old.priority and new.delivered_at is not distinct from old.delivered_at
+        and new.retry_count >= 0 and new.priority = old.priority and new.delivered_at is not distinct from old.delivered_at
         and new.expires_at is not distinct from old.expires_at and new.dead_reason is null then
       rung := bell_ring('message=' || new.id);
       return new;
@@ -1002,9 +1004,10 @@ begin
       and not exists (select 1 from state_types where name = new.state_type) then
     raise exception 'unknown_type: there is no such state type' using errcode = 'AB000';
   end if;
-  -- By hand, a value may be changed without its version, which grows nevertheless (state/delete.sql changes none).
-  if tg_op = 'UPDATE' and new.version <= old.version and new.state_value <> old.state_value
-      and new.expires_at is distinct from '0001-01-01 00:00:00+00' then
+  -- By hand, a value may be changed without its version, which grows nevertheless, or a version be taken back
+  -- (state/delete.sql changes none).
+  if tg_op = 'UPDATE' and (new.version < old.version or (new.version = old.version
+      and new.state_value <> old.state_value and new.expires_at is distinct from '0001-01-01 00:00:00+00')) then
     new.version := old.version + 1;
   end if;
   rung := bell_ring('state=' || new.agent_id);
@@ -1017,7 +1020,7 @@ create table agent_checkpoints (
   checkpoint_id   text collate "C" primary key
     default (right(gen_random_uuid()::text, 8) || left(gen_random_uuid()::text, 8)),
   agent_id        identifier not null,
-  session_id      text collate "C" not null,
+  session_id      identifier not null,
   checkpoint_type text not null default 'manual' constraint unknown_type
     check (checkpoint_type in ('automatic', 'manual', 'phase_completion', 'error_recovery')),
   parent_id       text,

@@ -216,7 +216,8 @@ create table agent_registry (
     and agent_id not glob '*[^A-Za-z0-9._:@-]*' and agent_id not glob '[-.@]*' and instr(agent_id, char(0)) = 0),
   agent_type         text not null,
   milestone_id       text not null default '',
-  session_id         text not null,
+  session_id         text not null constraint invalid_id check (length(session_id) between 1 and 128
+    and session_id not glob '*[^A-Za-z0-9._:@-]*' and session_id not glob '[-.@]*' and instr(session_id, char(0)) = 0),
   status             text not null default 'active' constraint invalid_status
     check (status in ('spawning', 'active', 'paused', 'completed', 'failed', 'terminated')),
   capabilities       text not null default '[]'
@@ -320,7 +321,8 @@ end;
 create table agent_messages (
   id              integer primary key  -- grows, never reused: the newest row is never deleted
     constraint invalid_value check (id between 1 and 1000000000000000),
-  session_id      text not null,
+  session_id      text not null constraint invalid_id check (length(session_id) between 1 and 128
+    and session_id not glob '*[^A-Za-z0-9._:@-]*' and session_id not glob '[-.@]*' and instr(session_id, char(0)) = 0),
   from_agent      text not null constraint invalid_id check (length(from_agent) between 1 and 128
     and from_agent not glob '*[^A-Za-z0-9._:@-]*' and from_agent not glob '[-.@]*' and instr(from_agent, char(0)) = 0),
   to_agent        text not null constraint invalid_address check (length(to_agent) between 1 and 128 + (to_agent glob '@*')
@@ -335,7 +337,8 @@ create table agent_messages (
   created_at      text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now')),
   delivered_at    text,
   acknowledged_at text,
-  retry_count     integer not null default 0,  -- times it came back since it was sent or redriven
+  retry_count     integer not null default 0  -- times it came back since it was sent or redriven
+    constraint invalid_value check (retry_count >= 0),
   due_at          text,
   expires_at      text,
   leased_by       text,  -- kept when a lease runs out: until somebody takes it, its holder may still acknowledge
@@ -480,10 +483,11 @@ begin
   select raise(abort, 'unknown_type: there is no such state type');
 end;
 
--- By hand, a value may be changed without its version, which grows nevertheless (state/delete.sql changes none).
-create trigger agent_state_version after update of state_value on agent_state
-when new.version <= old.version and new.state_value <> old.state_value
-  and new.expires_at is not '0001-01-01 00:00:00.000'
+-- By hand, a value may be changed without its version, which grows nevertheless, or a version be taken back
+-- (state/delete.sql changes none).
+create trigger agent_state_version after update of state_value, version on agent_state
+when new.version < old.version or (new.version = old.version and new.state_value <> old.state_value
+  and new.expires_at is not '0001-01-01 00:00:00.000')
 begin
   update agent_state set version = old.version + 1 where agent_id = new.agent_id and state_key = new.state_key;
 end;
@@ -492,7 +496,8 @@ create table agent_checkpoints (
   checkpoint_id   text primary key default (lower(hex(randomblob(8)))),
   agent_id        text not null constraint invalid_id check (length(agent_id) between 1 and 128
     and agent_id not glob '*[^A-Za-z0-9._:@-]*' and agent_id not glob '[-.@]*' and instr(agent_id, char(0)) = 0),
-  session_id      text not null,
+  session_id      text not null constraint invalid_id check (length(session_id) between 1 and 128
+    and session_id not glob '*[^A-Za-z0-9._:@-]*' and session_id not glob '[-.@]*' and instr(session_id, char(0)) = 0),
   checkpoint_type text not null default 'manual' constraint unknown_type
     check (case checkpoint_type when 'automatic' then 1 when 'manual' then 1 when 'phase_completion' then 1
       when 'error_recovery' then 1 else 0 end),

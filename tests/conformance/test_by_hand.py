@@ -82,6 +82,9 @@ def used(team: Bus) -> Bus:
         ("agent_messages set status = 'dead'", "invalid_status"),
         ("agent_messages set expires_at = '12000-01-01'", "invalid_moment"),
         ("agent_messages set acknowledged_at = created_at", "invalid_status"),
+        ("agent_messages set retry_count = -1", "invalid_value"),
+        (f"agent_messages set {CLAIM}, retry_count = -1", "invalid_value"),
+        ("agent_registry set session_id = 'a b'", "invalid_id"),
     ],
 )
 def test_no_row_is_made_bad(used: Bus, change: str, code: str) -> None:
@@ -98,6 +101,7 @@ def test_no_row_is_made_bad(used: Bus, change: str, code: str) -> None:
         ("delivery = 0", "immutable"),
         ("dead_reason = 'expired'", "invalid_status"),
         ("delivery = 1000000000001", "invalid_value"),
+        ("retry_count = -1", "invalid_value"),
     ],
 )
 def test_no_acknowledgement_makes_a_row_bad(used: Bus, settled: str, code: str) -> None:
@@ -263,9 +267,15 @@ def test_a_value_changed_by_hand_has_another_version(used: Bus) -> None:
             "on conflict (agent_id, state_key) do update set state_value = excluded.state_value")  # fmt: skip
         run("update agent_state set state_value = 'z', version = 9")
         run("update agent_state set state_type = 'temp_data'")
-    assert used.state_load_versioned("one", "k") == ("z", 9)
+        assert used.state_load_versioned("one", "k") == ("z", 9)
+        for earlier in (
+            "version = 8",
+            "version = 1, state_value = 'a'",
+        ):  # whoever knows that one would take it for its own
+            run(f"update agent_state set {earlier}")
+    assert used.state_load_versioned("one", "k") == ("a", 11)
     assert used.state_delete("one", "k")
-    assert used.state_save("one", "k", "x") == 10
+    assert used.state_save("one", "k", "x") == 12
 
 
 def test_no_idempotency_key_is_empty(used: Bus) -> None:
