@@ -41,28 +41,31 @@ def from_plan(session: Session, plan: str, phases: str, id: str | None, at: str)
     timeline, dependencies and whatever else, or any text. `phases` are the artifacts of executing it, as JSON; `at` is
     the moment of its recovery, in RFC 3339.
 
-    Without an `id` the plan's own is taken, else the session's milestone, else one that names the session.
+    Without an `id` the plan's own is taken, else the session's milestone, else one that names the session. What a plan
+    says of the milestone's columns that can't be, or is not for a plan to say, is kept as `planned_priority` and such.
     """
     known = _known(plan)
     weights = {phase["key"].removesuffix("-phase-results"): phase["weight"] for phase in json.loads(phases)}
-    named = (f"milestone-{session.session_id}", session.session_id)  # the first may be too long for an id
-    wanted = (id, known.get("id"), known.get("milestone_id"), session.milestone_id, *named)
-    title = known.get("title") or known.get("name")
-    priority = known.get("priority")
+    after = (f"milestone-{session.session_id}", session.session_id)  # the first may be too long for an id
+    wanted = (known.get("id"), known.get("milestone_id"), session.milestone_id, *after)
+    title, priority = known.get("title") or known.get("name"), known.get("priority")
+    columns = {
+        "id": id or next(name for name in wanted if isinstance(name, str) and _ID.fullmatch(name)),
+        "title": title if isinstance(title, str) else f"Milestone of session {session.session_id}",
+        "priority": priority if type(priority) is int and 1 <= priority <= 10 else 5,
+    }
+    ours = {"planning_session": session.session_id, "recovered": True, "recovered_at": at}
+    settled = {**dict.fromkeys(Milestone.__struct_fields__), **columns, **ours, "status": "planned"}
+    del settled["data"]
+    other = {f"planned_{key}": known[key] for key in settled if known.get(key) not in (None, settled[key])}
     data = {
         "phase_weights": weights,
         **{key: known.get(key, empty) for key, empty in (("tasks", []), ("timeline", {}), ("dependencies", []))},
-        **{key: value for key, value in known.items() if key == "data" or key not in Milestone.__struct_fields__},
-        "planning_session": session.session_id,
-        "recovered": True,
-        "recovered_at": at,
+        **other,
+        **{key: value for key, value in known.items() if key not in settled},
+        **ours,
     }
-    return {
-        "milestone": id or next(name for name in wanted if isinstance(name, str) and _ID.fullmatch(name)),
-        "title": title if isinstance(title, str) else f"Milestone of session {session.session_id}",
-        "priority": priority if type(priority) is int and 1 <= priority <= 10 else 5,
-        "data": inputs.document(data),
-    }
+    return {"milestone": columns.pop("id"), **columns, "data": inputs.document(data)}
 
 
 def _known(plan: str) -> dict[str, Any]:

@@ -351,6 +351,7 @@ def test_a_milestone_is_made_from_a_plan(planned: Bus, tmp_path: Path) -> None:
         [{"name": "build"}], {"weeks": 2}, ["m6"], "ann",
     )  # fmt: skip
     assert (made.data["planning_session"], made.data["recovered"]) == ("p", True)
+    assert not [key for key in made.data if key.startswith("planned_")]
     path, written = milestones.export(made, tmp_path / ".milestones")
     assert written
     assert path == tmp_path / ".milestones" / "active" / "m7.yaml"
@@ -392,6 +393,8 @@ def test_a_plan_of_which_little_can_be_used_makes_a_milestone_all_the_same(bus: 
         "milestone-p", "Milestone of session p", "planned", 5,
     )  # fmt: skip
     assert not {"id", "title", "status", "priority"} & set(made.data)
+    kept = {key.removeprefix("planned_"): value for key, value in made.data.items() if key.startswith("planned_")}
+    assert kept == {key: plan[key] for key in ("id", "title", "priority", "status") if plan[key] is not None}
     assert made.data["data"] == 1
 
 
