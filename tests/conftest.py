@@ -19,7 +19,7 @@ from bus import AsyncBus, Bus
 from bus.store import postgres as postgres_store
 from bus.store import postgres_ear, sqlite
 from bus.store.doorbell import Waiting
-from tests import servers
+from tests import empty, servers
 
 # Who starts the suite in the background has its shell ignore Ctrl-C, and what the suite starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,9 +79,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     """A bus file that is there, with nothing in it."""
-    path = str(tmp_path / "coordination.db")
-    Bus.open(path, create=True).close()
-    return path
+    return empty.file(tmp_path / "coordination.db")
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +87,7 @@ def server() -> Iterator[str]:
     """The address of a PostgreSQL server."""
     with servers.any_server() as address:
         yield address
+        empty.drop(address)
 
 
 @pytest.fixture(scope="session")
@@ -96,19 +95,20 @@ def older_server() -> Iterator[str]:
     """The address of a PostgreSQL server of an older version."""
     with servers.any_server(servers.OLDER) as address:
         yield address
+        empty.drop(address)
 
 
 @pytest.fixture
 def postgres(server: str) -> Iterator[str]:
-    """The address of a schema on PostgreSQL that is not there yet."""
-    with servers.schema(server) as address:
+    """The address of an empty bus on PostgreSQL."""
+    with empty.schema(server) as address:
         yield address
 
 
 @pytest.fixture
 def older_postgres(older_server: str) -> Iterator[str]:
     """As `postgres`, on the older version."""
-    with servers.schema(older_server) as address:
+    with empty.schema(older_server) as address:
         yield address
 
 
@@ -116,8 +116,10 @@ def older_postgres(older_server: str) -> Iterator[str]:
 def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
     """An empty bus: {file, memory, PostgreSQL} x {blocking, async}; coroutines speak to an older PostgreSQL."""
     place, colour = request.param.split("-")
-    where = {"memory": ":memory:", "file": str(tmp_path / "coordination.db")}.get(place)
-    where = where or request.getfixturevalue("postgres" if colour == "blocking" else "older_postgres")
+    if place == "postgres":
+        where = request.getfixturevalue("postgres" if colour == "blocking" else "older_postgres")
+    else:
+        where = empty.file(tmp_path / "coordination.db") if place == "file" else ":memory:"
     if colour == "blocking":
         with Bus.open(where, create=True) as opened:
             yield opened

@@ -41,7 +41,7 @@ from bus.store.postgres_ear import Ear
 from bus.store.postgres_listening import Line
 from bus.store.postgres_wire import Ask, Wire
 from bus.store.url import SECRET, Server, folder, parse
-from tests import servers
+from tests import empty, servers
 from tests.conformance.refusal import refused
 from tests.conftest import Process, listening
 from tests.store import test_payload_types as payload_types
@@ -59,7 +59,14 @@ class Hand(psycopg.Connection[tuple[object, ...]]):
 
 @pytest.fixture(params=["server", "older_server"])
 def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A schema on each version that is at hand: what their planners make of the same statements differs."""
+    """An empty bus on each version that is at hand: what their planners make of the same statements differs."""
+    with empty.schema(request.getfixturevalue(request.param)) as address:
+        yield address
+
+
+@pytest.fixture(params=["server", "older_server"])
+def vacant(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A schema that is not there yet."""
     with servers.schema(request.getfixturevalue(request.param)) as address:
         yield address
 
@@ -182,17 +189,15 @@ def test_no_error_shows_the_password(url: str) -> None:
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value)) + str(caught.value)
 
 
-def test_where_there_is_no_bus_there_is_none(postgres: str, server: str) -> None:
+def test_where_there_is_no_bus_there_is_none(vacant: str, server: str) -> None:
     with refused("no_bus", 66):
-        Bus.open(postgres)
+        Bus.open(vacant)
     with refused("unreachable", 75):
         Bus.open(f"{server.rpartition('/')[0]}/no_such_database")
 
 
 def test_schemas_of_one_database_are_apart(bus: Bus, server: str) -> None:
-    from tests import servers
-
-    with servers.many() as schema, Bus.open(schema(server), create=True) as other:
+    with servers.schema(server) as address, Bus.open(address, create=True) as other:
         assert other.agents() == []
         other.register("a", type="validation", session="s")
         other.send("a", "a", TASK, {})
@@ -205,9 +210,9 @@ def test_a_bus_of_a_newer_version_is_refused(bus: Bus, hand: Hand, postgres: str
         Bus.open(postgres)
 
 
-def test_many_may_make_the_same_bus(postgres: str) -> None:
+def test_many_may_make_the_same_bus(vacant: str) -> None:
     def make(_: int) -> int:
-        with Bus.open(postgres, create=True) as bus:
+        with Bus.open(vacant, create=True) as bus:
             return len(bus.types_list())
 
     with ThreadPoolExecutor(4) as pool:
