@@ -28,7 +28,7 @@ def register(
     command: str | None = None,
 ) -> Operation[Agent]:
     """Enter an agent; the session is created when it is new, and becomes one of the `operation` type (default: planning
-    where an agent that plans opens it, else execution).
+    where an agent that plans opens it, else execution). One that was completed is active again.
 
     Under an id that is there it is a restart: active again, in the session it names now; state and checkpoints stay,
     and when the former process is known to be dead what it had leased goes back at once. `pid` is a process that lives

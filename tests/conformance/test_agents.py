@@ -256,6 +256,32 @@ def test_a_session_progresses_and_ends(team: Bus) -> None:
     assert [s.session_id for s in team.session_list(status="completed")] == ["s"]
 
 
+@pytest.mark.parametrize("agent", ["one", "three"])
+def test_a_session_that_was_completed_goes_on_when_somebody_begins_in_it(
+    team: Bus, agent: str, process: Process
+) -> None:
+    """The same id the next night: who dies then is found."""
+    team.session_complete("s")
+    team.heartbeat("one")
+    assert team.session_show("s").status == "completed"
+    team.register(agent, type="milestone-executor", session="s", pid=process.pid)
+    found = team.session_show("s")
+    assert (found.status, found.completed_at, found.progress) == ("active", None, 100)
+    assert team.interrupted() == []
+    process.kill()
+    process.wait()
+    assert [session.session_id for session in team.interrupted()] == ["s"]
+    team.session_complete("s")
+    team.session_complete("s")
+    assert team.session_show("s").status == "completed"
+
+
+def test_who_begins_in_an_abandoned_session_leaves_it_so(team: Bus) -> None:
+    team.session_abandon("s")
+    team.register("one", type="milestone-executor", session="s")
+    assert team.session_show("s").status == "abandoned"
+
+
 def test_a_session_can_be_abandoned(team: Bus) -> None:
     assert team.session_abandon("s").status == "abandoned"
     assert team.session_abandon("s").status == "abandoned"

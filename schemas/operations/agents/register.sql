@@ -1,6 +1,7 @@
 -- Enter an agent into the registry, or, under an id that is there, start it again: active, in the session it names now.
--- The session is created when it is new; without an `:operation` it is one of planning where an agent that plans opens it,
--- else of execution. What is null is left as it was (type and session are always given).
+-- The session is created when it is new, and goes on when it was completed; without an `:operation` a new one is of
+-- planning where an agent that plans opens it, else of execution. What is null is left as it was (type and session are
+-- always given).
 insert into refusals
 select 'unknown_type' where :operation is not null and not exists (select 1 from operation_types where name = :operation);
 
@@ -17,6 +18,9 @@ select c.session_id from agent_registry r join coordination_sessions c on c.sess
 where r.agent_id = :agent and r.session_id <> :session order by c.session_id for update of c;
 */
 update coordination_sessions set operation_type = :operation where session_id = :session and operation_type <> :operation;
+
+-- In a completed session somebody begins anew: what dies in there from now on was interrupted.
+update coordination_sessions set status = 'active', completed_at = null where session_id = :session and status = 'completed';
 
 -- What is overwritten here is when its former process was last heard of: that process's record, if it is open, is to end
 -- then (lifecycle/enter.sql, lifecycle/close.sql).
