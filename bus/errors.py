@@ -7,7 +7,7 @@
     │   ├── UnknownType          65  unknown_type
     │   └── InvalidPayload       65  invalid_payload · invalid_json · payload_too_large
     ├── NotFound                 66  no_bus · not_a_bus · newer_bus · unsafe_file · unknown_agent · unknown_session · …
-    ├── TryAgain                 75  busy · disk_full · no_descriptors · unreachable · not_acknowledged · …
+    ├── TryAgain                 75  busy · reentrant · disk_full · unreachable · not_acknowledged · …
     └── Conflict                 76  lease_lost · key_reused · version_conflict · already_ended · …
 
 Each error carries a stable `code`, an `exit_status` for the command line, what happened (`message`) and what to do
@@ -181,6 +181,11 @@ CATALOG: dict[str, Entry] = {
         TryAgain, "the server of the bus can't be reached", "try again; check the address and the server"
     ),
     "busy": Entry(TryAgain, "the bus is busy", "try again; `bus doctor` names who holds it"),
+    "reentrant": Entry(
+        TryAgain,
+        "this thread is in the middle of another call of the bus",
+        "in a signal handler only note what has come, and act on it when that call has returned; nothing was changed",
+    ),
     "not_acknowledged": Entry(TryAgain, "it is not acknowledged yet", "look again with `bus message ID`"),
     "interrupted": Entry(TryAgain, "interrupted", "nothing is half done; start it again when you like"),
     "disk_full": Entry(TryAgain, "the disk is full", "make room and try again; nothing was stored"),

@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 
 class Store:
-    """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own."""
+    """A bus that is used by blocking calls, from any thread. After a fork the child gets connections of its own, in
+    memory a copy of it all."""
 
     def __init__(self, url: Place, create: bool = False, read_only: bool = False) -> None:
         self.url = url
@@ -27,17 +28,15 @@ class Store:
         self._local = threading.local()
         self.asleep = False  # whether a call sleeps: then an exception out of a signal handler leaves nothing behind
         self.before_sleep: Callable[[], None] | None = None
-        self._turn = threading.RLock()  # in memory there is one connection, and threads take turns
         first = connection(url, create, read_only)
-        self._only = first if url.path == MEMORY else None
+        self._only = first if url.path == MEMORY else None  # in memory there is one, and threads take turns at it
         if not self._only:
             self._local.connection = first
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction."""
         if self._only:
-            with self._turn:
-                return self._only.run(operation)
+            return self._only.run(operation)
         if self._process == os.getpid() and (found := getattr(self._local, "connection", None)):
             result: T = found.run(operation)
             return result
@@ -99,8 +98,7 @@ class Store:
         if self._process != os.getpid():
             return
         if self._only:
-            with self._turn:
-                self._only.close()
+            self._only.close()
         elif found := getattr(self._local, "connection", None):
             found.close()
             del self._local.connection

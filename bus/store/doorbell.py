@@ -311,11 +311,11 @@ class Porch:
 class Room:
     """The doorbells of a bus in memory, whose waiters are all in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.RLock) -> None:
         self._waiting: list[Guest] = []
         # Who rings must not write to what a waiter closes meanwhile: the number may be another file's by then. It is
-        # reentrant because a signal's handler may ring.
-        self._lock = threading.RLock()
+        # reentrant because a signal's handler may ring, and the connection's, which no other thread has at a fork.
+        self._lock = lock
 
     def listen(self, bells: Sequence[str]) -> Guest | Glance:
         """Wait at these bells from now on."""

@@ -73,11 +73,21 @@ class Connection:
         self._process = os.getpid()
         self._lately = Lately()
         self._session: Session | None = None
+        self._at_work = False
         self._open(create)
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; repeat it whole while others are in the way, or after the connection
-        was lost, while time is left."""
+        was lost, while time is left. Raises `reentrant` as on SQLite."""
+        if self._at_work:
+            raise error("reentrant")
+        try:
+            self._at_work = True
+            return self._run(operation)
+        finally:
+            self._at_work = False
+
+    def _run(self, operation: Operation[T]) -> T:
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:

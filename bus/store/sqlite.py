@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -65,14 +66,18 @@ class Connection:
         self._large = LARGE
         self._commits = os.getpid()  # not 0: of processes that commit only once some must look at the WAL, too
         self.lately = Lately()
-        self.doorbells = doorbell.Room() if url.path == MEMORY else doorbell.Porch(f"{url.path}.bells", self.wal)
-        self._turnstile = None if url.path == MEMORY or read_only else Turnstile(f"{url.path}.turn")
+        memory = url.path == MEMORY
+        self.doorbells = doorbell.Room(self.in_use) if memory else doorbell.Porch(f"{url.path}.bells", self.wal)
+        self._turnstile = None if memory or read_only else Turnstile(f"{url.path}.turn")
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation in one transaction; repeat it whole while the bus is busy and time is left."""
+        """Run an operation in one transaction; repeat it whole while the bus is busy and time is left. Raises
+        `reentrant` out of a signal handler, or what the garbage collector calls, in the middle of another."""
         with self.in_use:
-            self._at_work = True
+            if self._at_work:
+                raise error("reentrant")
             try:
+                self._at_work = True
                 return self._run(operation)
             except _UnreadableText:  # one row that somebody planted must not stop the others
                 self.sqlite.text_factory = _text
@@ -122,8 +127,8 @@ class Connection:
         self.sqlite.close()
 
     def close(self) -> None:
-        """Close it. Idempotent."""
-        with forks.turn:
+        """Close it, after what another thread is at. Idempotent."""
+        with self.in_use, forks.turn:
             forks.closed(self)
             self._broken = False  # it is not to be opened again
             self._close()
@@ -132,9 +137,13 @@ class Connection:
             self._turnstile = None
         self.doorbells.close()
 
-    def __del__(self) -> None:
+    def __del__(self, at_exit: Callable[[], bool] = sys.is_finalizing) -> None:
         # A thread that ends drops its connection, perhaps from another thread. A child never closes its parent's.
-        if hasattr(self, "_turnstile") and self._process == os.getpid():
+        if not hasattr(self, "_turnstile"):
+            return
+        if at_exit():  # what `close` needs may be gone
+            self.sqlite.close()
+        elif self._process == os.getpid():
             self.close()
 
     def listen(self, bells: Sequence[str]) -> doorbell.Waiting:

@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
@@ -163,6 +164,21 @@ def test_leaving_retires_and_gives_back(bus: Bus, url: str) -> None:
     with pytest.raises(ZeroDivisionError), Agent("worker", type="milestone-executor", session="s", bus=url):
         raise ZeroDivisionError
     assert {a.agent_id: a.status for a in bus.agents()}["worker"] == "failed"
+
+
+def test_who_interrupts_an_agent_that_leaves_does_not_keep_it(
+    bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def join(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        monkeypatch.context() as patch,
+        Agent("worker", type="milestone-executor", session="s", bus=url),
+    ):
+        patch.setattr(threading.Thread, "join", join)
+    assert {a.agent_id: a.status for a in bus.agents()}["worker"] == "completed"
 
 
 def test_a_child_that_leaves_a_body_takes_nothing_from_its_parent(bus: Bus, url: str) -> None:
@@ -527,6 +543,21 @@ def test_a_loop_over_what_was_asked_by_hand_before_goes_on_from_there(bus: Bus, 
 # --- an acknowledgement that fails
 
 
+def test_an_async_iterator_that_another_thread_drops_gives_back(bus: Bus, url: str) -> None:
+    """The garbage collector runs on any thread, such as that of the database."""
+
+    async def main() -> None:
+        async with AsyncAgent("worker", type="milestone-executor", session="s", bus=url) as agent:
+            kept = [aiter(agent.messages())]
+            await anext(kept[0])
+            await asyncio.to_thread(kept.clear)
+            while "1.1" in agent.held:
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert (bus.message(1).status, bus.message(1).retry_count) == ("scheduled", 1)
+
+
 def test_an_iterator_that_outlives_its_event_loop_is_dropped_in_silence(
     url: str, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -791,6 +822,17 @@ def test_a_message_that_was_given_back_waits_up_to_a_minute(bus: Bus, worker: Ag
             for id in (2, 3):
                 if bus.message(id).status == "ready":
                     bus.cancel(id)
+
+
+def test_a_message_that_came_back_a_thousand_times_waits_as_long(bus: Bus, worker: Agent, url: str) -> None:
+    with closing(sqlite3.connect(url)) as hand, hand:
+        hand.execute("update agent_messages set retry_count = 1100 where id = 1")
+    bus.config_set("message_retry_limit", "2000")
+    with pytest.raises(ValueError, match="invalid literal"):
+        raising_in_a_call(worker)
+    due = bus.message(1).due_at
+    assert due
+    assert due.timestamp() - clock.seconds() == pytest.approx(60, abs=0.5)
 
 
 def test_past_the_retry_limit_a_body_that_raises_buries(bus: Bus, worker: Agent) -> None:

@@ -30,7 +30,7 @@ class Interrupted(frozenset[str]):
 
 
 def test_who_rings_in_memory_never_writes_to_what_a_waiter_has_closed() -> None:
-    room = Room()
+    room = Room(threading.RLock())
     guest = room.listen([])
     bells = Interrupted(["a"])
     bells.leaving = threading.Thread(target=guest.close)

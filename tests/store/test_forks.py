@@ -66,6 +66,39 @@ print(os.waitpid(child, 0)[1], bus.send("a", "a", "task_assignment", {}))
     assert output(code, url) == "0 2\n"
 
 
+def test_a_bus_in_memory_is_copied_though_other_threads_are_at_work() -> None:
+    """Their locks would stay locked in the child."""
+    code = """
+import os, signal, threading
+from bus import Bus
+bus = Bus.open(":memory:", create=True)
+bus.register("a", type="validation", session="s")
+end = threading.Event()
+
+def send():
+    while not end.is_set():
+        bus.send("a", "b", "task_assignment", {})
+
+def receive():
+    while not end.is_set():
+        bus.receive("a", wait=0.001)
+
+threads = [threading.Thread(target=at) for at in (send, receive, receive)]
+for thread in threads:
+    thread.start()
+ends = []
+for _ in range(20):
+    if not (child := os.fork()):
+        signal.alarm(10)
+        bus.send("a", "a", "task_assignment", {})
+        os._exit(len(bus.receive("a", wait=5)))
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+end.set()
+print(ends == [1] * 20)
+"""
+    assert output(code) == "True\n"
+
+
 def test_a_fork_waits_for_who_closes(url: str) -> None:
     """A thread that ends closes what it had, and may be in the middle of SQLite."""
     code = """

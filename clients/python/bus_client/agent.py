@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -95,6 +97,7 @@ class Agent(Identity):
             "operation": operation, "command": command, "task": task, "priority": priority,
         }  # fmt: skip
         self._wake = threading.Event()
+        self._left: deque[tuple[str, bool, Callable[[], None]]] = deque()  # what is still to be settled, see `_settle`
         self.held = Held(clock.DAY, lambda: None)  # outside of the block nobody keeps anything
 
     def __enter__(self) -> Self:
@@ -123,12 +126,15 @@ class Agent(Identity):
         if self._process != os.getpid():  # a child leaves the block: the agent is its parent
             return
         self._stopped = True
-        self._wake.set()
-        self._keeper.join()
         try:
-            self.bus.trace_leave(self.id, self._life, **ending(problem))
+            self._wake.set()
+            self._keeper.join()  # seconds, if its call waits for others: time enough for a Ctrl-C
+            self._settle_left()
         finally:
-            self._close()
+            try:
+                self.bus.trace_leave(self.id, self._life, **ending(problem))
+            finally:
+                self._close()
 
     send = _mine(Bus.send)
     broadcast = _mine(Bus.broadcast)
@@ -185,14 +191,26 @@ class Agent(Identity):
         if self._process != os.getpid():  # a child leaves the loop: the message is in its parent's hands
             return
         receipt = message.receipt or ""
+        if ended:
+            self._settle(receipt, True, partial(self.ack, receipt))
+        else:
+            pause, reason = pause_after(message), self.held.reason(receipt)
+            self._settle(receipt, False, partial(self.release, receipt, delay=pause, reason=reason))
+
+    def _settle(self, receipt: str, ended: bool, settling: Callable[[], None]) -> None:
         try:
-            if ended:
-                self.ack(receipt)
-            else:
-                self.release(receipt, delay=pause_after(message), reason=self.held.reason(receipt))
+            settling()
         except BusError as problem:
+            if problem.code == "reentrant":  # the garbage collector found the loop while another call ran
+                self._left.append((receipt, ended, settling))
+                self._wake.set()
+                return
             self.held.drop(receipt)
             not_settled(self.id, receipt, ended, problem)
+
+    def _settle_left(self) -> None:
+        while self._left:
+            self._settle(*self._left.popleft())
 
     @contextlib.contextmanager
     def step(self, message: Message | None = None) -> Iterator[Step]:
@@ -218,6 +236,7 @@ class Agent(Identity):
         while not self._stopped and owner.is_alive():
             if self._wake.wait(self.held.due()):
                 self._wake.clear()
+                self._settle_left()
                 continue
             held = self.held.renew()
             try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -102,6 +103,7 @@ class AsyncAgent(AsyncIdentity):
 
     async def _begin(self) -> None:
         self._wake = asyncio.Event()  # of the loop that runs now
+        self._home, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self.held = Held(float(await self.bus.config_get("heartbeat_interval")), self._wake.set)
         self._life = await self.bus.trace_enter(self.id, **self._registration)
 
@@ -176,11 +178,16 @@ class AsyncAgent(AsyncIdentity):
 
     def settle_later(self, message: Message, ended: bool) -> None:
         """Settle the message of a loop that was left; the agent's end waits for it."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # it has ended, and the agent before it, who gave back what it held
+        if self._home.is_closed():  # and the agent has ended before it, who gave back what it held
             return
-        task = loop.create_task(self._settle(message, ended))
+        if threading.get_ident() == self._thread:
+            self._settle_soon(message, ended)
+        else:  # the garbage collector found the loop over messages, on any thread
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                self._home.call_soon_threadsafe(self._settle_soon, message, ended)
+
+    def _settle_soon(self, message: Message, ended: bool) -> None:
+        task = self._home.create_task(self._settle(message, ended))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from bus import clock
 from bus.models import Message
 
-LONGEST_PAUSE = 60.0  # seconds that a message rests whose body raised
+LONGEST_PAUSE = 60  # seconds that a message rests whose body raised
 SHORTEST_PAUSE = 0.05  # seconds between two renewals
 LONGEST_ERROR = 1000  # characters
 
@@ -74,7 +74,7 @@ def _third(lease: float) -> float:
 
 def pause_after(message: Message) -> float:
     """Seconds that a message rests after its body raised: 1, 2, 4, … 60, by the times it came back."""
-    return float(min(LONGEST_PAUSE, 2.0**message.retry_count))
+    return float(min(LONGEST_PAUSE, 2**message.retry_count))
 
 
 def ending(problem: BaseException | None) -> dict[str, str]:
