@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from glob import glob
 
+from bus.errors import NotFound
 from bus.store import files
 from bus.store.turnstile import Turnstile
 from bus.store.url import MEMORY, Place, Server, Url
@@ -41,11 +42,14 @@ def sizes(url: Url) -> dict[str, int]:
 
 def busy(url: Place) -> float | None:
     """The share of a short time in which somebody had the turn to write; None where the bus is no file. Shells take it
-    only when others are at work."""
+    only when others are at work. 0 where there is no turnstile, or none that we may look at: who looks makes none."""
     if isinstance(url, Server) or url.path == MEMORY:
         return None
-    with closing(Turnstile(f"{url.path}.turn")) as turnstile:
-        return turnstile.busy()
+    try:
+        with closing(Turnstile(f"{url.path}.turn", os.O_RDONLY)) as turnstile:
+            return turnstile.busy()
+    except NotFound:
+        return 0.0
 
 
 def _room(url: Url) -> Fact:

@@ -12,6 +12,7 @@ from typing import Self
 
 from bus.store.doorbell import lasting
 
+BLIND = 1000  # milliseconds for which a signal may be slept through, where there is no pipe
 LONGEST = 2**31 - 1  # milliseconds that poll takes, 24.8 days: who wakes then looks, and sleeps again
 
 
@@ -27,6 +28,7 @@ class Nap:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._ends: tuple[int, ...] = ()
+        self._longest = LONGEST
 
     def __enter__(self) -> Self:
         try:
@@ -34,7 +36,11 @@ class Nap:
         except ValueError:  # another thread
             return self
         if former < 0:
-            self._ends = os.pipe()
+            try:
+                self._ends = os.pipe()
+            except OSError:  # no descriptor is left: then it wakes now and then
+                self._longest = BLIND
+                return self
             for end in self._ends:
                 os.set_blocking(end, False)
             self._poll.register(self._ends[0], select.POLLIN)
@@ -54,7 +60,7 @@ class Nap:
     def sleep(self, seconds: float | None) -> bool:
         """Sleep until the descriptor is readable, or for so many seconds (None: for ever); whether it is readable."""
         for left in lasting(seconds):
-            milliseconds = None if left is None else min(math.ceil(max(left, 0) * 1000), LONGEST)
+            milliseconds = None if left is None else min(math.ceil(max(left, 0) * 1000), self._longest)
             ready = [descriptor for descriptor, _ in self._poll.poll(milliseconds)]
             if not self._ends or self._ends[0] not in ready:
                 return bool(ready)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.types.string import TextLoader
 
-from bus.errors import BusError, TryAgain, error
+from bus.errors import BusError, TryAgain, error, of_system
 from bus.operation import Operation, Row
 from bus.store import postgres_facts, postgres_schema
 from bus.store.facts import Fact
@@ -112,6 +112,8 @@ class Connection:
             return Listening(self, bells)
         except Lost as lost:
             raise self._unreachable(lost) from lost
+        except OSError as problem:
+            raise of_system(problem, self.url.path) from problem
 
     def _unreachable(self, lost: Lost) -> BusError:
         """What the server, or the network, said last, if anything."""

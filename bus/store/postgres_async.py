@@ -90,6 +90,7 @@ class Store:
         self._workers = workers
         self._ear: Ear | None = None
         self._calls = coroutines.Calls()
+        self._end: asyncio.Future[None] | None = None
 
     @classmethod
     async def open(cls, url: Server, create: bool = False) -> Store:
@@ -136,15 +137,24 @@ class Store:
             return await asyncio.get_running_loop().run_in_executor(self._workers, self._pool.call, function)
 
     async def close(self) -> None:
-        """Close it, after what was begun has ended. Idempotent."""
+        """Close it, after what was begun has ended. Idempotent. Cancelled, it is closed all the same."""
         if self._calls.inherited():
             return
-        await self._calls.close()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._workers.shutdown)
-        if self._ear:
-            await loop.run_in_executor(None, self._ear.close)
-        self._pool.close()
+        if self._end is None:
+            self._end = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
+        try:
+            await self._calls.close()
+            await asyncio.get_running_loop().run_in_executor(None, self._workers.shutdown)
+            if self._ear:
+                await asyncio.get_running_loop().run_in_executor(None, self._ear.close)
+        finally:  # also when the event loop ends, and everybody with it
+            self._workers.shutdown(wait=False)
+            if self._ear:
+                self._ear.close()
+            self._pool.close()
 
 
 async def _done(workers: ThreadPoolExecutor, do: Callable[[], T], take_back: Callable[[T], object]) -> T:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from bus import databases
-from bus.errors import BusError, TryAgain, error
+from bus.errors import BusError, TryAgain, error, of_system
 from bus.operation import Operation
 from bus.store import doorbell, facts, files, forks
 from bus.store.facts import Fact
@@ -149,7 +149,10 @@ class Connection:
     def listen(self, bells: Sequence[str]) -> doorbell.Waiting:
         """Hear these doorbells, and what other programs write, from now on. Who only reads makes no bell, which is a
         file, and hears of all writes in the same way."""
-        return self.doorbells.listen(() if self._read_only else bells)
+        try:
+            return self.doorbells.listen(() if self._read_only else bells)
+        except OSError as problem:
+            raise of_system(problem, self.url.path) from problem
 
     def facts(self) -> list[Fact]:
         """What can be told of the bus from outside."""

@@ -190,14 +190,15 @@ class Store:
 def _run_together(bus: Connection, operations: Sequence[Operation[Any]]) -> list[Any | BaseException]:
     """Run operations that change the bus in one transaction, sharing its commit; what each returns or raises.
 
-    When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all.
+    When one of them is refused, none has run, and each runs by itself. An outcome that is unknown is so for all, and
+    when the bus was busy for as long as one waits, it was so for all.
     """
     if len(operations) == 1:
         return [_outcome(partial(bus.run, operations[0]))]
     try:
         return bus.run(Operation(partial(_one_after_the_other, operations), writes=True))
     except Exception as problem:  # whatever it is, the others must not be told it as theirs
-        if isinstance(problem, BusError) and problem.code == "outcome_unknown":
+        if isinstance(problem, BusError) and problem.code in ("outcome_unknown", "busy"):
             return [problem] * len(operations)
         return [_outcome(partial(bus.run, operation)) for operation in operations]
 

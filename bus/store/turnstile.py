@@ -42,8 +42,8 @@ os.register_at_fork(after_in_child=_leave_it_to_the_parent)
 class Turnstile:
     """The queue before the write lock of one bus; one descriptor, for one thread."""
 
-    def __init__(self, path: str) -> None:
-        self._descriptor = folders.own(path, os.O_RDWR | os.O_CREAT)
+    def __init__(self, path: str, flags: int = os.O_RDWR | os.O_CREAT) -> None:
+        self._descriptor = folders.own(path, flags)
         self.inside = False  # whether it is our turn
         _open_ones.add(self)
 

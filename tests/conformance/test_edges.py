@@ -603,6 +603,15 @@ def test_a_waiting_sender_is_woken_by_the_death_of_its_message(team: Bus, meanwh
     assert clock.monotonic() - begun < 6
 
 
+def test_a_waiting_sender_is_told_of_what_a_claim_buries(team: Bus, meanwhile: Meanwhile) -> None:
+    team.config_set("message_retry_limit", "0")
+    send(team)
+    take(team, lease=0.001)
+    begun = clock.monotonic()
+    assert meanwhile(("wait_ended", 1, {"wait": 8}), ("receive", "one", {})).dead_reason == "retries_exhausted"
+    assert clock.monotonic() - begun < 6
+
+
 @pytest.mark.parametrize("end", [("reject", "1.1", {"reason": "nonsense"}), ("cancel", 1, {})])
 def test_a_waiting_sender_is_woken_when_its_message_is_given_up(team: Bus, meanwhile: Meanwhile, end: Call) -> None:
     send(team)

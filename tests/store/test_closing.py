@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bus import AsyncBus, Bus
+from bus.operation import Operation, Steps
 from bus.store import postgres_async, postgres_ear, sqlite_async
 from bus.store.postgres import Connection
 from bus.store.postgres_async import Pool
@@ -71,6 +72,34 @@ def test_a_bus_whose_closing_is_cancelled_is_closed_all_the_same(place: str, tur
         thread.join(PATIENCE)
     assert not {thread for thread in set(threading.enumerate()) - before if thread.is_alive()}
     assert not {database for database in sqlite_async._open if database._url.path == place}
+
+
+def test_a_bus_whose_closing_is_cancelled_ends_with_its_last_call(place: str) -> None:
+    inside, end = threading.Event(), threading.Event()
+
+    def steps() -> Steps[str]:
+        inside.set()
+        end.wait(PATIENCE)
+        return "done"
+        yield
+
+    async def run() -> None:
+        bus = await with_agent(place)
+        call = asyncio.create_task(bus.store.run(Operation(steps, writes=False)))
+        await asyncio.to_thread(inside.wait, PATIENCE)
+        closing = asyncio.create_task(bus.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with suppress(asyncio.CancelledError):
+            await closing
+        end.set()
+        assert await call == "done"
+        async with asyncio.timeout(PATIENCE):
+            while [thread for thread in set(threading.enumerate()) - before if not thread.name.startswith("asyncio_")]:
+                await asyncio.sleep(0)
+
+    before = set(threading.enumerate())
+    asyncio.run(run())
 
 
 def test_after_closing_every_call_is_refused_at_once(place: str, tmp_path: Path) -> None:

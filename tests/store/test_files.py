@@ -772,6 +772,13 @@ def test_a_reader_can_change_nothing_in_any_thread(url: str) -> None:
         assert bus.state_load("a", "k") is None
 
 
+def test_who_only_reads_makes_nothing_to_tell_the_load(url: str) -> None:
+    with Bus.open(url, read_only=True) as bus:
+        Path(f"{url}.turn").unlink(missing_ok=True)
+        assert bus.status()["load"]["busy_percent"] == 0
+        assert not Path(f"{url}.turn").exists()
+
+
 def test_who_only_reads_makes_nothing_to_watch_a_state(url: str) -> None:
     with Bus.open(url) as writer, Bus.open(url, read_only=True) as bus:
         before = set(Path(url).parent.iterdir())

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -94,3 +96,36 @@ def test_a_thread_that_runs_no_handlers_sleeps_as_well(pipe: tuple[int, int]) ->
     thread.start()
     thread.join()
     assert slept == [False]
+
+
+@pytest.mark.parametrize("place", ["url", "memory", "postgres"])
+def test_who_has_no_descriptor_left_waits_or_is_told_so(request: pytest.FixtureRequest, place: str) -> None:
+    code = """
+import os, resource, sys
+from bus import Bus, BusError
+
+def receive():
+    try:
+        print(bus.receive("a", wait=0.001))
+    except BusError as problem:
+        print(problem.code)
+
+bus = Bus.open(sys.argv[1], create=True)
+bus.register("a", type="validation", session="s")
+receive()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    receive()
+while taken:
+    os.close(taken.pop())
+receive()
+"""
+    address = ":memory:" if place == "memory" else request.getfixturevalue(place)
+    command = [sys.executable, "-c", code, address]
+    first, without, last = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert (first, last) == ("[]", "[]")
+    assert without in ("[]", "no_descriptors")

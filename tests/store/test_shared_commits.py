@@ -91,6 +91,27 @@ def test_an_unknown_outcome_is_unknown_for_all_who_shared_it_and_nothing_runs_tw
     asyncio.run(run())
 
 
+def test_when_the_bus_is_busy_all_are_told_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def busy(connection: Connection, operation: object) -> None:
+        tried.append(operation)
+        raise error("busy")
+
+    async def run() -> None:
+        async with crowded(tmp_path, 2) as (bus, _):
+            monkeypatch.setattr(Connection, "_run", busy)
+            outcomes = await asyncio.gather(
+                *(bus.send("agent-0", "agent-1", "task_assignment", {"n": n}) for n in range(50)),
+                return_exceptions=True,
+            )
+            assert {getattr(outcome, "code", None) for outcome in outcomes} == {"busy"}
+            assert len(tried) <= 2
+            monkeypatch.undo()
+
+    asyncio.run(run())
+
+
 def test_one_that_is_cancelled_before_it_ran_does_not_run_and_the_others_do(tmp_path: Path) -> None:
     async def run() -> None:
         async with crowded(tmp_path, 2) as (bus, _):
