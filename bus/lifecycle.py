@@ -120,7 +120,7 @@ def finish(
     shells or Python tell it), else failed. `output` is the end of what it printed. Raises `unknown_trace`,
     `not_started`, `already_ended`, `invalid_status`, `future_time`, `invalid_duration`.
     """
-    code = None if exit_code is None else inputs.whole("the exit code", exit_code, -(2**31), 2**32)
+    code = _exit_code(exit_code)
     parameters = {
         "id": record_id(id),
         "exit_code": code,
@@ -134,8 +134,12 @@ def finish(
 
 def abort(id: int, *, error: str, exit_code: int | None = None) -> Operation[Lifecycle]:
     """A spawned agent could not be started: failed. Raises `unknown_trace`, `already_started`, `already_ended`."""
-    parameters = {"id": record_id(id), "error": inputs.text(error), "exit_code": exit_code}
+    parameters = {"id": record_id(id), "error": inputs.text(error), "exit_code": _exit_code(exit_code)}
     return Operation(partial(_changed, "lifecycle/abort", parameters), writes=True)
+
+
+def _exit_code(given: int | None) -> int | None:
+    return None if given is None else inputs.whole("the exit code", given, -(2**31), 2**32)
 
 
 def _changed(name: str, parameters: Mapping[str, object]) -> Steps[Lifecycle]:

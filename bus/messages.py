@@ -349,7 +349,7 @@ def messages(
 
 @looking
 def pending(agent: str, *, limit: int = 10_000) -> Steps[list[Message]]:
-    """What `receive` would find for an agent, in that order; nothing is changed."""
+    """What `receive` would find for an agent, in that order, but for what dead processes hold; nothing is changed."""
     return envelopes.decode((yield Query("messages/pending", inputs.page(limit, agent=inputs.name(agent)))))
 
 

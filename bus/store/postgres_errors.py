@@ -48,6 +48,8 @@ def translate(problem: psycopg.Error | UnicodeEncodeError, url: Server) -> BusEr
         return error("not_allowed", f"PostgreSQL says: {words}")
     if state == "57014":  # it was cancelled, or waited for others for longer than a statement_timeout lets it
         return error("busy", f"PostgreSQL says: {words}")
+    if state == "22P02" and "json" not in words:
+        return error("invalid_value", words)
     if state in BY_STATE:
         return error(BY_STATE[state])
     if state in GONE:

@@ -178,9 +178,6 @@ class Connection:
                 transaction.begin()
             result = transaction.carry_out(operation.steps())
             self._commit(transaction.begun)
-            self._commits += 1
-            if self._commits % 8 == 0:
-                self._guarded_checkpoint()
         except _DRIVER_ERRORS as problem:
             raise translate(problem, self.url.path) from problem
         finally:
@@ -193,6 +190,9 @@ class Connection:
             self.lately.note(transaction.seldom)
         if transaction.bells:
             self.doorbells.ring(transaction.bells)
+        self._commits += 1
+        if self._commits % 8 == 0:
+            self._guarded_checkpoint()
         return result
 
     def _read(self, operation: Operation[T]) -> T:
@@ -274,9 +274,12 @@ class Connection:
                 return
         except OSError:
             return
-        with contextlib.suppress(TryAgain):  # what was done is done: the next commit tries again
-            self.enter()
-            self.checkpoint()
+        with contextlib.suppress(TryAgain, OSError):  # what was done is done: the next commit tries again
+            try:
+                self.enter()
+                self.checkpoint()
+            finally:
+                self.leave()
 
     def tidy(self) -> None:
         """Copy the WAL into the file, whatever its size; take down doorbells that nobody needs any more."""

@@ -870,7 +870,7 @@ begin
     raise exception using errcode = 'AB000', message = 'invalid_payload: ' || case
       when json_typeof(new.payload) = 'object' then new.message_type else 'a payload is a JSON object' end;
   end if;
-  if active < new.created_at - interval '5 seconds' then
+  if active < date_bin('10 seconds', new.created_at, '2000-01-01 00:00+00') then
     perform session_activity(new.session_id, new.created_at);
   end if;
   new.mailbox := case when new.to_agent ^@ '@' then new.to_agent || '/' || new.session_id else new.to_agent end;

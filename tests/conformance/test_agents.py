@@ -187,6 +187,18 @@ def test_every_operation_is_a_heartbeat_now_and_then(team: Bus) -> None:
     assert team.session_show("s").last_activity == max(after.values())
 
 
+def test_a_message_makes_its_session_active_once_in_ten_seconds(bus: Bus) -> None:
+    begun = clock.seconds() // 10 * 10
+    seen = []
+    for seconds in (8, 8.5, 10.5):
+        with clock.moved(to=begun + seconds):
+            if not seen:
+                bus.register("a", type="validation", session="s")
+            bus.send("a", "a", TASK, {})
+            seen.append(bus.session_show("s").last_activity.timestamp() - begun)
+    assert seen == [8, 8, 10.5]
+
+
 @pytest.mark.parametrize(
     "act",
     [

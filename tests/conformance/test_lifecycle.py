@@ -89,6 +89,8 @@ def test_an_agent_that_never_ran_is_failed(bus: Bus) -> None:
     with at(0):
         id = bus.trace_spawn("x", "t", pid=os.getpid())
     with at(2):
+        with refused("usage", 64):
+            bus.trace_abort(id, error="no such command", exit_code="none")  # type: ignore[arg-type]
         ended = bus.trace_abort(id, error="no such command", exit_code=127)
     assert (ended.status, ended.started_at, ended.duration_ms) == ("failed", None, 2000)
     with refused("already_ended"):

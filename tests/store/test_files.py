@@ -410,13 +410,16 @@ def test_the_wal_stays_small(url: str) -> None:
     assert store.WAL_LIMIT < largest < 2 * store.WAL_LIMIT
 
 
-def test_a_checkpoint_that_has_to_wait_too_long_fails_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("problem", [error("busy"), OSError(5, "Input/output error")])
+def test_a_checkpoint_that_has_to_wait_too_long_or_fails_fails_nothing(
+    url: str, problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was sent is sent; the next commits try again."""
     tried = []
 
     def busy(connection: store.Connection) -> None:
         tried.append(connection)
-        raise error("busy")
+        raise problem
 
     monkeypatch.setattr(store, "WAL_LIMIT", 1)
     monkeypatch.setattr(store.Connection, "checkpoint", busy)
@@ -424,6 +427,7 @@ def test_a_checkpoint_that_has_to_wait_too_long_fails_nothing(url: str, monkeypa
         bus.register("a", type="validation", session="s")
         sent = [bus.send("a", "a", "task_assignment", {}) for _ in range(20)]
         assert len(tried) > 1
+        assert not {connection for connection in tried if not connection.has_no_turn()}
         assert [message.id for message in bus.pending("a")] == sent
 
 

@@ -1,5 +1,6 @@
 -- What an agent would receive, in that order: the ready messages of its mailbox and its type's queue, and those that are
--- due to be ready, because their delay or their lease is over, and which nobody has moved yet. Nothing changes.
+-- due to be ready, because their delay or their lease is over, and which nobody has moved yet. Nothing changes, and no process
+-- is asked after: what a dead one holds comes back to who receives.
 with
   boxes (mailbox) as (
     select :agent union all select '@' || agent_type || '/' || session_id from agent_registry where agent_id = :agent),
