@@ -211,6 +211,7 @@ _bus_sql() {
     umask 077
     export LC_ALL=C
     [[ -z $_checkpoint ]] || export BUS_FILE=$_bus_file BUS_OPEN=$_checkpoint
+    set +x # a trace would be taken for output
     [[ -z $_big ]] || { exec 3<<<"$_big" || exit; } 2>&1
     [[ -z $_names ]] || _bus_links
     [[ $_begin != .read* || -L $_bus_file.turn ]] || { command exec 5<>"$_bus_file.turn" || exec 5>&-; } 2>/dev/null

@@ -112,9 +112,25 @@ get_agent_messages() {
   _bus_print "[${_taken[*]-}]"
 }
 
+# _bus_hand_out TEXT: a line of it; a reader who has gone ends no shell, which could give nothing back then. In a $(…), where
+# a caller's traps don't hold, a trap of ours harms nobody.
+_bus_hand_out() {
+  local _status=0
+  if ((BASH_SUBSHELL)); then
+    trap '' PIPE
+    _bus_print "$1" || _status=$?
+    trap - PIPE
+    return "$_status"
+  elif [[ -p /dev/fd/1 ]]; then
+    (trap '' PIPE && _bus_print "$1")
+  else
+    _bus_print "$1"
+  fi
+}
+
 # receive_agent_message ID [LEASE] [WAIT]: one message with its receipt, as a JSON object; else nothing and 1
 receive_agent_message() {
-  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" || return
+  _bus_arguments 1 3 "ID [LEASE] [WAIT]" "$@" && _bus_stdout || return
   local REPLY IFS=' ' _status=$_bus_elsewhere
   local -a _records=() _lease=()
   [[ -z ${2:-} ]] || { _bus_duration "$2" && _lease=(lease# "$REPLY"); } || return
@@ -123,10 +139,12 @@ receive_agent_message() {
   [[ -n ${3:-} ]] || { _bus_claim "$1" 1 '' ${_lease[@]+"${_lease[@]}"} && _status=0 || _status=$?; }
   ((_status != 1)) || return 1
   if ((_status)); then
-    REPLY=$(_bus_else "$_status" "" receive --limit 1 ${2:+"--lease=$2"} ${3:+"--wait=$3"} -- "$1") || return
+    # Who waits ends when nobody reads from it any more, nor from the caller.
+    { REPLY=$(BUS_READER=9 _bus_else "$_status" "" receive --limit 1 ${2:+"--lease=$2"} ${3:+"--wait=$3"} -- "$1"); } 9>&1 ||
+      return
     REPLY=${REPLY#[} _records=("${REPLY%]}")
   fi
-  _bus_print "${_records[0]}" && return || _status=$?
+  _bus_hand_out "${_records[0]}" && return || _status=$?
   # Nobody has read it, so it goes back. The payload comes before the receipt.
   [[ ${_records[0]} =~ .*,\"receipt\":\"([0-9.]+) ]] && release_agent_message "${BASH_REMATCH[1]}" &>/dev/null || :
   return "$_status"

@@ -79,7 +79,7 @@ _bus_else() {
   type -P -- "$_command" >/dev/null ||
     { _bus_fail fault "there is no bus command" "install agent-bus, or name it with BUS_COMMAND"; return; }
   (
-    export BUS_URL BUS_NOW TRACEPARENT BUS_ERRORS=text
+    export BUS_URL BUS_NOW TRACEPARENT BUS_READER BUS_ERRORS=text
     set +o posix # which knows no <(…) before bash 5.1
     eval 'exec "$_command" "$@" < <(printf %s "$_input" 2>/dev/null)'
   )

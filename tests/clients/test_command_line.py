@@ -433,6 +433,18 @@ def test_a_wait_can_be_interrupted(here: str, number: int, status: int) -> None:
     assert errors == b"bus: interrupted; nothing is half done; start it again when you like\n"
 
 
+def test_who_waits_ends_when_nobody_reads_from_it_any_more(here: str) -> None:
+    """A script was killed: what comes now is for the one that is started next."""
+    with subprocess.Popen([*BUS, "receive", "b", "--wait", "60"], stdout=subprocess.PIPE) as process:
+        while not Path(f"{here}.bells/b").exists():
+            os.sched_yield()
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait(20) == 143
+    bus("send", "b", "task_assignment", "{}", "--from", "a")
+    assert [found["receipt"] for found in json.loads(bus("receive", "b"))] == ["1.1"]
+
+
 def test_a_signal_that_its_parent_ignores_interrupts_no_wait(here: str) -> None:
     waiting = ["bash", "-c", """trap '' INT; exec "$@" """, "x", *BUS, "receive", "b", "--wait", "60"]
     with subprocess.Popen(waiting, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

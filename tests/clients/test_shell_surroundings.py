@@ -340,6 +340,37 @@ def test_a_holder_is_not_judged_by_what_another_namespace_tells(shell: Shell, bu
     assert two.boot_id is None  # so that nobody takes another process for it
 
 
+def test_who_waits_for_a_script_that_was_killed_takes_nothing(shell: Shell, bus: Bus) -> None:
+    script = f'source "{FUNCTIONS}"; message=$(receive_agent_message one 1h 60s)'
+    with subprocess.Popen(["bash", "-c", script], stderr=subprocess.PIPE) as process:
+        while not Path(f"{FILE}.bells/one").exists():
+            os.sched_yield()
+        process.kill()
+        assert process.stderr
+        assert process.stderr.read().startswith(b"bus: interrupted")  # until the last of them has ended
+    bus.send("boss", "one", "task_assignment", {})
+    assert shell("receive_agent_message one | jq -r .receipt") == "1.1\n"
+
+
+def test_a_trace_is_not_taken_for_output(shell: Shell) -> None:
+    script = """payload="{\\"title\\": \\"$(head -c 200000 /dev/zero | tr '\\0' x)\\"}"
+    { set -x; id=$(send_agent_message boss one task_assignment "$payload"); set +x; } 2>/dev/null
+    echo "$id" """
+    assert shell(script) == "1\n"
+
+
+@pytest.mark.parametrize("how", ["receive_agent_message one 1h", "(receive_agent_message one 1h)"])
+def test_what_nobody_reads_goes_back(shell: Shell, bus: Bus, how: str) -> None:
+    bus.send("boss", "one", "task_assignment", {})
+    reader, writer = os.pipe()
+    os.close(reader)
+    whole = ["bash", "-c", f'source "{FUNCTIONS}"; {how}']
+    done = subprocess.run(whole, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr[:20]) == (70, b"bus: standard output")
+    assert bus.message(1).status == "ready"
+
+
 def test_a_holder_that_proc_does_not_show_is_not_dead(shell: Shell, bus: Bus, process: Process, tmp_path: Path) -> None:
     """As where it is mounted with hidepid."""
     bus.register("one", type="milestone-executor", session="s", pid=process.pid)

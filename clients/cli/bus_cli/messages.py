@@ -104,10 +104,12 @@ def receive(out: Output, agent: str | None, **options: Any) -> int:
     They come from its mailbox and from its type's queue.
 
     Always prints a JSON array, each message with its receipt; `[]` and exit status 1 when there is none. It can be
-    interrupted while it waits; what it has taken it prints.
+    interrupted while it waits, and ends when the script that reads from it is gone; what it has taken it prints.
     """
     out.stdout()  # else nobody could be told of what was taken
     with out.open() as bus, signals.only_asleep(bus) as let_through:
+        if options["wait"]:
+            signals.end_with_reader()
         found = bus.receive(me(agent), **options)
         if not found:
             let_through()
