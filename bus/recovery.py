@@ -230,12 +230,13 @@ def _apply(session: str, option: str, by: str, milestone: str | None) -> Steps[R
 def _fits(found: Plan, option: str) -> None:
     status, name = found.session.status, found.session.session_id
     if status in OUTCOMES.values() and OUTCOMES.get(option) != status:
-        raise error("already_ended", f"session {name} is {status}", "it can't be recovered")
+        raise error("already_ended", f"session {name} is {status}", "it begins anew when an agent registers in it")
     missing = [artifact.key for artifact in found.artifacts if not artifact.saved_by]
     if option in ("complete", "restart") and not found.artifacts:
         raise error("unfit_option", f"{option} does not fit: {found.session.operation_type} promises no artifacts")
     if option == "complete" and missing and status != "completed":
-        raise error("unfit_option", f"session {name} is not complete: {', '.join(missing)} missing")
+        words = f"session {name} is of {found.session.operation_type}, and not complete: {', '.join(missing)} missing"
+        raise error("unfit_option", words)
     if option == "create-milestone" and not found.planner:
         raise error("unfit_option", f"session {name} has no {PLAN_KEY} to make a milestone from")
     if option == "create-milestone" and _is_of_another_kind(found):
@@ -308,8 +309,8 @@ def _milestone(found: Plan, id: str | None) -> Steps[str]:
     at = clock.rfc3339((yield from config.now()))
     parameters = milestones.from_plan(found.session, rows[0][0], phases[0][0], id, at)
     made = salvage.records((yield Query("milestones/create", parameters)), Milestone)[0]
-    if made.data.get("planning_session") != name:
-        raise error("milestone_exists", f"milestone {made.id} is there already, and is not this session's")
+    if made.data.get("planning_session") != name or made.data.get("recovered_at") != at:
+        raise error("milestone_exists", f"milestone {made.id} is there already, and was not made of this plan")
     return made.id
 
 

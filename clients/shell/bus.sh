@@ -314,9 +314,10 @@ from temp.sqlite_parameters where key = ':payload';
 # send_agent_message FROM TO TYPE PAYLOAD [PRIORITY]: prints the id, for '*' an id a line; 1 when nobody is there
 send_agent_message() {
   _bus_arguments 4 5 "FROM TO TYPE PAYLOAD [PRIORITY]" "$@" && _bus_stdout || return
-  local REPLY _priority _operation=messages/send _bus_bell=$2 _digit='[0123456789abcdef]'
+  local REPLY _priority=${5:-5} _operation=messages/send _bus_bell=$2 _digit='[0123456789abcdef]'
   local -a _context=()
-  _bus_number "${5:-5}" || return
+  _bus_number "${_priority#-}" || return
+  [[ $_priority != -* ]] || REPLY=-$REPLY
   _priority=$REPLY
   # What is no W3C trace context counts as not there, as the standard says.
   [[ ${TRACEPARENT:-} != 00-* || ! $TRACEPARENT =~ ^00-($_digit{32})-($_digit{16})-$_digit{2}$ ||

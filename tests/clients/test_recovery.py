@@ -221,12 +221,23 @@ def test_what_an_agent_said_of_its_end_is_its_fate(url: str, status: str, fate: 
         assert (started.fate, started.exit_status, bus.agents()[0].status) == (fate, 0, status)
 
 
+def test_who_said_that_it_ended_is_not_called_dead(command: Command, url: str) -> None:
+    with Bus.open(url) as bus:
+        for name in ("one", "two"):
+            bus.register(name, type="validation", session="s", pid=os.getpid())
+        bus.retire("one")
+    told = command("recover", "s").stdout
+    assert "one (validation): completed, last heard" in told
+    assert "two (validation): active, alive, last heard" in told
+
+
 def test_a_command_that_does_not_stay_up_is_reported_and_not_retried(command: Command, url: str) -> None:
     with Bus.open(url) as bus:
         bus.register("lost", type="validation", session="s", command="echo cannot; exit 3")
         bus.heartbeat("lost", status="failed")
-    told = command("recover", "s", "--apply", "resume", "--respawn").stdout
-    assert "failed with status 3" in told
+    done = command("recover", "s", "--apply", "resume", "--respawn", status=70)
+    assert "failed with status 3" in done.stdout
+    assert done.stderr.startswith("bus: lost did not start again; ")
     assert (Path(".milestones") / "logs" / "lost.log").read_text() == "cannot\n"
     with Bus.open(url) as bus:
         (agent,) = bus.agents()
@@ -246,7 +257,7 @@ def test_one_that_can_not_be_started_leaves_the_others_to_be(command: Command, u
     assert (first.pid, first.fate, second.fate, second.exit_status) == (None, "failed", "ended", 0)
     assert (agents["first"].status, agents["second"].status) == ("failed", "completed")
     assert agents["first"].error_info["respawn"].startswith("it was not started: ")
-    told = command("recover", "s", "--apply", "resume", "--respawn").stdout
+    told = command("recover", "s", "--apply", "resume", "--respawn", status=70).stdout
     assert "first.log can't be used: Is a directory" in told
     Path(".milestones/logs/first.log").rmdir()
     with Bus.open(url) as bus:
@@ -493,7 +504,7 @@ def test_what_is_written_beside_a_bus_is_its_owners_alone(command: Command, url:
         bus.register("planner", type="milestone-planner", session="p", operation="planning", milestone="m")
         bus.state_save("planner", "milestone-plan", "{}")
     command("monitor", "--once")
-    command("recover", "s", "--apply", "resume", "--respawn")
+    command("recover", "s", "--apply", "resume", "--respawn", status=70)
     command("recover", "p", "--apply", "create-milestone")
     beside = Path(".milestones")
     found = {str(path.relative_to(beside)): path.stat().st_mode & 0o777 for path in [beside, *beside.rglob("*")]}

@@ -57,6 +57,11 @@ def test_the_scripts_that_exist_run_unchanged(shell: Shell) -> None:
     assert done == "plain text, no JSON\nfirst\nstatus 1\n"
 
 
+@pytest.mark.parametrize(("priority", "status"), [("-1", 65), ("0", 65), ("11", 65), ("-x", 64), ("1.5", 64)])
+def test_a_priority_is_refused_as_what_it_is(shell: Shell, priority: str, status: int) -> None:
+    shell(f"send_agent_message boss one task_assignment '{{}}' {priority}", status=status)
+
+
 def test_whoever_works_is_heard_of(shell: Shell, bus: Bus) -> None:
     shell(
         """

@@ -278,7 +278,7 @@ def test_a_session_that_was_completed_goes_on_when_somebody_begins_in_it(
     assert team.session_show("s").status == "completed"
     team.register(agent, type="milestone-executor", session="s", pid=process.pid)
     found = team.session_show("s")
-    assert (found.status, found.completed_at, found.progress) == ("active", None, 100)
+    assert (found.status, found.completed_at, found.progress) == ("active", None, 0)
     assert team.interrupted() == []
     process.kill()
     process.wait()
@@ -288,10 +288,12 @@ def test_a_session_that_was_completed_goes_on_when_somebody_begins_in_it(
     assert team.session_show("s").status == "completed"
 
 
-def test_who_begins_in_an_abandoned_session_leaves_it_so(team: Bus) -> None:
+def test_an_abandoned_session_goes_on_when_somebody_begins_in_it(team: Bus) -> None:
     team.session_abandon("s")
-    team.register("one", type="milestone-executor", session="s")
+    team.heartbeat("one")
     assert team.session_show("s").status == "abandoned"
+    team.register("one", type="milestone-executor", session="s")
+    assert (team.session_show("s").status, team.session_show("s").completed_at) == ("active", None)
 
 
 def test_a_session_can_be_abandoned(team: Bus) -> None:

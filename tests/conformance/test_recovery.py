@@ -49,6 +49,41 @@ def test_a_session_is_interrupted_when_an_agent_died(wreck: Bus) -> None:
     assert found.minutes_inactive < 1
 
 
+def test_what_was_saved_before_a_session_was_opened_again_does_not_count(wreck: Bus) -> None:
+    wreck.session_progress("s", 40)
+    wreck.session_complete("s")
+    with clock.moved(60):
+        wreck.register("one", type="milestone-executor", session="s", milestone="m2")
+        assert (wreck.session_show("s").progress, wreck.session_show("s").milestone_id) == (0, "m2")
+        assert [artifact.saved_by for artifact in wreck.recovery_plan("s").artifacts] == [None] * 4
+        wreck.state_save("one", EXECUTION[1], "again")
+        found = wreck.recovery_plan("s")
+        assert [artifact.saved_by for artifact in found.artifacts] == [None, "one", None, None]
+        assert (found.progress, options(found)) == (25, ["resume", "restart", "abandon"])
+        wreck.recovery_apply("s", "resume", by="me")
+        assert wreck.session_show("s").progress == 25
+
+
+def test_a_session_that_is_opened_again_makes_another_milestone(bus: Bus) -> None:
+    def night(title: str) -> None:
+        bus.register("p", type="milestone-planner", session="p", milestone="m")
+        bus.state_save("p", "milestone-plan", json.dumps({"title": title}))
+
+    night("one")
+    assert bus.recovery_apply("p", "create-milestone", by="me").milestone_id == "m"
+    with clock.moved(60):
+        bus.register("p", type="milestone-planner", session="p")
+        with refused("unfit_option", 65):
+            bus.recovery_apply("p", "create-milestone", by="me")
+    with clock.moved(120):
+        night("two")
+        with refused("milestone_exists", 76):
+            bus.recovery_apply("p", "create-milestone", by="me")
+        for _ in range(2):
+            assert bus.recovery_apply("p", "create-milestone", by="me", milestone="m2").milestone_id == "m2"
+    assert [(found.id, found.title) for found in bus.milestone_list()] == [("m2", "two"), ("m", "one")]
+
+
 def test_a_session_is_interrupted_when_an_agent_failed_or_nothing_happens(team: Bus) -> None:
     assert team.interrupted() == []
     team.register("p", type="milestone-planner", session="p", operation="planning", milestone="m")

@@ -215,5 +215,6 @@ def _detach(out: Output, interval: str) -> int:
         sys.stderr.write(child.stderr.read().decode())
         return child.wait()
     child.returncode = 0  # it goes on without us: nobody waits for it here
-    out.show({"started": child.pid}, f"monitor {child.pid} is running")
+    log = logs(locate(out.url)) / LOG
+    out.show({"started": child.pid, "log": str(log)}, safe(f"monitor {child.pid} is running; its log is {log}"))
     return 0

@@ -143,8 +143,9 @@ def _words(plan: Plan, option: str | None) -> list[str]:
 
 def _about(member: Member) -> list[str]:
     task = f", at {member.current_task}" if member.current_task else ""
+    life = "" if member.status in ("completed", "terminated") else f", {member.life}"  # it ended, as it said
     lines = [
-        f"  {member.agent_id} ({member.agent_type}): {member.status}, {member.life}, "
+        f"  {member.agent_id} ({member.agent_type}): {member.status}{life}, "
         f"last heard of {moment(member.last_heartbeat)}{task}"
     ]
     lines += [
@@ -176,6 +177,8 @@ def _apply(out: Output, bus: Bus, session: str, option: str, milestone: str | No
             told["started"] = _respawn(bus, session, words)
     finally:  # what was applied is told also when the rest fails
         out.show(told, safe("\n".join(words)).replace("\\x0a", "\n"))
+    if down := [start.agent_id for start in told.get("started", []) if start.fate == "failed"]:
+        raise error("fault", f"{', '.join(down)} did not start again", "see what was printed, and its output")
 
 
 def _place_for_logs(bus: Bus) -> None:
@@ -201,7 +204,7 @@ def _about_start(started: Started) -> str:
         return f"{started.agent_id} was not started: {started.error}"
     fate = started.fate if started.exit_status is None else f"{started.fate} with status {started.exit_status}"
     unnoted = f"; the bus could not note that: {started.error}" if started.error else ""
-    return f"started {started.agent_id} as process {started.pid}: {fate}; its output is in {started.output}{unnoted}"
+    return f"{started.agent_id}, started as process {started.pid}: {fate}; its output is in {started.output}{unnoted}"
 
 
 def _did(done: Recovered) -> list[str]:

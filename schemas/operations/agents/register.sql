@@ -1,7 +1,7 @@
 -- Enter an agent into the registry, or, under an id that is there, start it again: active, in the session it names now.
--- The session is created when it is new, and goes on when it was completed; without an `:operation` a new one is of
--- planning where an agent that plans opens it, else of execution. What is null is left as it was (type and session are
--- always given).
+-- The session is created when it is new, and begins anew when it was completed or abandoned; without an `:operation` a new
+-- one is of planning where an agent that plans opens it, else of execution. What is null is left as it was (type and
+-- session are always given).
 insert into refusals
 select 'unknown_type' where :operation is not null and not exists (select 1 from operation_types where name = :operation);
 
@@ -19,8 +19,15 @@ where r.agent_id = :agent and r.session_id <> :session order by c.session_id for
 */
 update coordination_sessions set operation_type = :operation where session_id = :session and operation_type <> :operation;
 
--- In a completed session somebody begins anew: what dies in there from now on was interrupted.
-update coordination_sessions set status = 'active', completed_at = null where session_id = :session and status = 'completed';
+-- Of a session that ends and begins anew, what was saved before does not count (recovery/artifacts.sql, planned.sql), nor
+-- the milestone that was made of it (milestones/of_session.sql); what dies in there from now on was interrupted.
+update coordination_sessions set
+  status = 'active', completed_at = null, progress = 0, phase = null, milestone_id = coalesce(:milestone, milestone_id),
+  configuration =
+    /*sqlite*/ json_set(iif(json_type(configuration) = 'object', configuration, '{}'), '$.reopened_at', :now) /*end*/
+    /*postgres (case when json_typeof(configuration) = 'object' then configuration::jsonb else '{}' end
+      || jsonb_build_object('reopened_at', replace(:now, ' ', ' ')))::json */
+where session_id = :session and status in ('completed', 'abandoned');
 
 -- What is overwritten here is when its former process was last heard of: that process's record, if it is open, is to end
 -- then (lifecycle/enter.sql, lifecycle/close.sql).
