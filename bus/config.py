@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus import clock, inputs
+from bus import clock, inputs, salvage
 from bus.errors import about, error
 from bus.models import Setting
 from bus.operation import Query, Steps, looking, writing
@@ -11,7 +11,8 @@ from bus.operation import Query, Steps, looking, writing
 @looking
 def list_() -> Steps[list[Setting]]:
     """The settings, by key."""
-    return [Setting(*row) for row in (yield Query("config/list", {}))]
+    rows = yield Query("config/list", {})
+    return [Setting(key, value, salvage.text(description)) for key, value, description in rows]
 
 
 @looking

@@ -30,6 +30,11 @@ def records(rows: list[Row], kind: type[T]) -> list[T]:
     return [record(row[0], kind) for row in rows]
 
 
+def text(found: str) -> str:
+    """Text of a column; what is no UTF-8 is U+FFFD."""
+    return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def document(text: str) -> Any:
     """The value of JSON, also where it is nested too deep (null from there on) or has lone surrogates (U+FFFD)."""
     import json  # seldom needed
@@ -57,7 +62,7 @@ def _shallow(text: str) -> str:
 
 def _readable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text(value)
     if isinstance(value, list):
         return [_readable(part) for part in value]
     if isinstance(value, dict):

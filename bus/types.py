@@ -23,7 +23,7 @@ def list_(*, kind: str | None = None) -> Steps[list[Type]]:
         _check_kind(kind)
     rows = yield Query("types/list", {})
     return [
-        Type(row[0], row[1], row[2], salvage.document(row[3]) if row[3] else None)
+        Type(row[0], row[1], salvage.text(row[2]), salvage.document(row[3]) if row[3] else None)
         for row in rows
         if kind in (None, row[0])
     ]

@@ -4,13 +4,15 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from itertools import count, product
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -561,3 +563,20 @@ def test_a_trigger_that_a_project_made_refuses_with_a_code_of_its_own(url: str) 
         with pytest.raises(BusError, match="come back tomorrow") as caught:
             bus.send("a", "a", "task_assignment", {}, priority=7)
         assert (caught.value.code, caught.value.exit_status) == ("not_on_sundays", 70)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        *((f"{kind}_types", lambda bus: bus.types_list()) for kind in ("agent", "message", "state", "operation")),
+        ("agent_coordination_config", lambda bus: bus.config_list()),
+    ],
+)
+def test_a_description_that_is_no_text_hides_nothing(url: str, table: str, told: Callable[[Bus], Any]) -> None:
+    with Bus.open(url) as bus:
+        number = len(told(bus))
+        with closing(sqlite3.connect(url)) as hand, hand:
+            hand.execute(f"update {table} set description = cast(x'61ff' as text)")
+        found = msgspec.json.decode(msgspec.json.encode(told(bus)))
+    assert len(found) == number
+    assert "a\ufffd" in {row["description"] for row in found}
