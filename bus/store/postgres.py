@@ -101,6 +101,7 @@ class Connection:
             except TryAgain as busy:
                 if busy.code != "busy" or time.monotonic() > deadline:
                     raise
+                time.sleep(0.01)  # most have waited on the server; one that has no memory left says so at once
 
     def ask(self, asks: Sequence[Ask]) -> list[Row] | None:
         """Run statements in one transaction, one round trip; see `Wire.ask`. Raises `Lost`, and the driver's errors."""

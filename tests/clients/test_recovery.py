@@ -1,6 +1,7 @@
 """`bus recover`, `bus monitor`, `bus cleanup` and the shell functions of recovery, with real processes."""
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -405,6 +406,22 @@ def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, u
     command("monitor", "--stop", status=1)
     assert not Path(f"{url}.monitor").exists()
     assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
+
+
+def test_who_has_the_lock_for_a_moment_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--stop` looks whether a monitor runs by taking its lock; and who begins has it before the file tells who."""
+    path = Path(f"{url}.monitor")
+    path.write_text("999999999 pid:[1] of one that was killed")
+    with path.open("r+") as asking:
+        fcntl.flock(asking, fcntl.LOCK_EX)
+        monkeypatch.setattr(monitor, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: asking.close()))
+        monkeypatch.setattr(liveness, "pid_namespace", lambda: "pid:[1] of one that was killed")
+        with monitor._only(parse(url)):
+            assert monitor._running(parse(url)) == os.getpid()
+    with path.open("r+") as beginning:
+        fcntl.flock(beginning, fcntl.LOCK_EX)
+        monkeypatch.setattr(monitor.time, "sleep", lambda _: path.write_text(str(os.getpid())))
+        assert monitor._running(parse(url)) == os.getpid()
 
 
 def test_no_process_is_taken_for_a_monitor_of_another_namespace(

@@ -28,6 +28,7 @@ from bus_cli.text import counted, moment, safe
 
 LOG = "session-monitor.log"
 PATIENCE = 10_000  # milliseconds that a monitor gets to end
+MOMENT = 1.0  # second that a monitor gets to tell who it is
 
 
 @click.command()
@@ -138,23 +139,38 @@ def _only(url: Place) -> Iterator[None]:
     path = _pid_file(url)
     folders.make(os.path.dirname(path))
     with os.fdopen(folders.own(path, os.O_RDWR | os.O_CREAT), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as taken:
-            pid, elsewhere = _told(file)
+        if taken := _taken(file):
+            pid, elsewhere = taken
             hint = "end it where it runs" if elsewhere else ""
-            words = f"a monitor of this bus runs already, as process {pid}{elsewhere}"
-            raise error("already_running", words, hint) from taken
-        file.truncate(0)
+            raise error("already_running", f"a monitor of this bus runs already, as process {pid}{elsewhere}", hint)
+        file.seek(0)
+        file.truncate()
         file.write(f"{os.getpid()} {liveness.pid_namespace() or ''}")
         file.flush()
         yield
         file.truncate(0)
 
 
+def _taken(file: IO[str]) -> tuple[str, str] | None:
+    """Whose lock it is, as `_told`; None: from now on it is the caller's. One who begins, or asks who runs, has it for
+    a moment in which the file tells nobody, or one who is dead."""
+    end = time.monotonic() + MOMENT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid, elsewhere = _told(file)
+            if elsewhere or (pid.isdecimal() and liveness.started_at(int(pid))) or time.monotonic() > end:
+                return pid, elsewhere
+            time.sleep(0.01)
+        else:
+            return None
+
+
 def _told(file: IO[str]) -> tuple[str, str]:
     """The pid of the monitor whose file this is, and words for where it runs, if that is another namespace: there is
     another process of that pid here, or none."""
+    file.seek(0)
     pid, _, namespace = file.read().partition(" ")
     ours = namespace in ("", liveness.pid_namespace() or "")
     return pid, "" if ours else " of another pid namespace, a container's say"
@@ -167,13 +183,10 @@ def _running(url: Place) -> int | None:
     if not os.path.lexists(path):
         return None
     with suppress(ValueError), os.fdopen(folders.own(path, os.O_RDWR), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as taken:
-            pid, elsewhere = _told(file)
+        if taken := _taken(file):
+            pid, elsewhere = taken
             if elsewhere:
-                words = f"the monitor is process {pid}{elsewhere}"
-                raise error("not_allowed", words, "end it where it runs") from taken
+                raise error("not_allowed", f"the monitor is process {pid}{elsewhere}", "end it where it runs")
             return int(pid)
     return None
 
@@ -183,12 +196,13 @@ def _stop(out: Output, url: Place) -> int:
     if pid is None:
         out.show({"stopped": None}, "no monitor runs")
         return 1
-    process = os.pidfd_open(pid)
-    signal.pidfd_send_signal(process, signal.SIGTERM)
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    if not poll.poll(PATIENCE):
-        raise error("busy", f"the monitor, process {pid}, does not end", f"end it with `kill -9 {pid}`")
+    with suppress(ProcessLookupError):  # it has ended meanwhile
+        process = os.pidfd_open(pid)
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        if not poll.poll(PATIENCE):
+            raise error("busy", f"the monitor, process {pid}, does not end", f"end it with `kill -9 {pid}`")
     out.show({"stopped": pid}, f"monitor {pid} has ended")
     return 0
 
