@@ -721,6 +721,7 @@ def test_two_keys_are_two_messages(team: Bus) -> None:
 def test_a_broadcast_under_a_key_is_compared_with_its_own(team: Bus) -> None:
     team.send("boss", "one", TASK, {"n": 0})
     team.send("two", "one", TASK, {"n": 1}, key="k")
+    team.send("boss", "boss", TASK, {"n": 1}, key="k")  # whom a broadcast of their own leaves out
     assert len(team.broadcast("boss", TASK, {"n": 2}, key="k")) == 2
 
 

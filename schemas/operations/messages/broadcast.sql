@@ -28,7 +28,7 @@ insert into refusals
 select 'key_reused' from agent_messages
 where :key is not null and idempotency_key = :key and from_agent = :from and to_agent in (
     select r.agent_id from agent_registry me join agent_registry r on r.session_id = me.session_id
-    where me.agent_id = :from)
+    where me.agent_id = :from and r.agent_id <> :from)
   and (message_type <> :type or payload::jsonb <> :payload::jsonb);
 */
 
@@ -64,7 +64,7 @@ insert into refusals
 select 'key_reused' from agent_messages
 where :key is not null and idempotency_key = :key and from_agent = :from and to_agent in (
     select r.agent_id from agent_registry me join agent_registry r on r.session_id = me.session_id
-    where me.agent_id = :from)
+    where me.agent_id = :from and r.agent_id <> :from)
   and (message_type <> :type or payload::jsonb <> :payload::jsonb);
 */
 
