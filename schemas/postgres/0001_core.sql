@@ -757,7 +757,9 @@ begin
     returning m.leased_by, (
       select a.last_heartbeat < at - interval '5 seconds' from agent_registry a where a.agent_id = m.leased_by)
     into holder, silent;
-    if not found then
+    if found then
+      return next message;
+    else
       -- (A receipt that is over stays so: a row that is only looked at must not be locked, since claims pass over it.)
       select m.* into held from agent_messages m
       where m.id = message and m.delivery = latest and m.leased_by is not null for update;
@@ -771,18 +773,20 @@ begin
           or (held.status in ('leased', 'ready') and held.leased_by is not null)) then
         raise exception 'lease_lost' using errcode = 'AB000';
       end if;
-      continue when held.status = 'acknowledged';
-      -- Its lease ran out, but nobody took it: leased again for a moment, since only a leased one can be acknowledged.
       holder := held.leased_by;
       silent := true;
-      update agent_messages m set status = 'leased', due_at = at where m.id = message;
-      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null where m.id = message;
+      -- Its lease ran out, but nobody took it: leased again for a moment, since only a leased one can be acknowledged.
+      update agent_messages m set status = 'leased', due_at = at where m.id = message and m.status = 'ready';
+      update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null
+      where m.id = message and m.status = 'leased';
+      if found then
+        return next message;
+      end if;
     end if;
     if silent then
       update agent_registry a set last_heartbeat = at
       where a.agent_id = holder and a.last_heartbeat < at - interval '5 seconds';
     end if;
-    return next message;
   end loop;
 end $$;
 

@@ -153,9 +153,8 @@ def commanding(place: Place, name: str, journal: Journal, chance: random.Random)
             ["receive", name, "--lease", "60"],
             ["status"],
         ]
-        for call in calls:
-            if out := _ran(place, name, [*PYTHON, *call, "--json"], environment):
-                _told(journal, call[0], task, json.loads(out))
+        commands = {call[0]: [*PYTHON, *call, "--json"] for call in calls}
+        _run_all(place, name, journal, task, commands, environment)
 
 
 def scripting(place: Place, name: str, journal: Journal, chance: random.Random) -> None:
@@ -173,27 +172,36 @@ def scripting(place: Place, name: str, journal: Journal, chance: random.Random) 
             "receive": f"receive_agent_message {name} 60",
             "save": f"save_agent_state {name} k {number}",
         }
-        for what, call in calls.items():
-            if out := _ran(place, name, ["bash", "-c", f"source '{FUNCTIONS}'; {call}"], environment):
-                _told(journal, what, task, json.loads(out) if what in ("send", "receive") else None)
+        commands = {what: ["bash", "-c", f"source '{FUNCTIONS}'; {call}"] for what, call in calls.items()}
+        _run_all(place, name, journal, task, commands, environment)
 
 
-def _ran(place: Place, name: str, command: list[str], environment: dict[str, str]) -> str:
-    """What a command printed; nothing when it was told to try again."""
+def _run_all(
+    place: Place, name: str, journal: Journal, task: str, commands: dict[str, list[str]], environment: dict[str, str]
+) -> None:
+    """Run them one after the other, unless the first, which registers, is told to try again."""
+    for what, command in commands.items():
+        out = _ran(place, name, command, environment)
+        if what == "register" and out is None:
+            return
+        if what == "send" and out:
+            told = json.loads(out)
+            journal.confirm(int(told["id"] if isinstance(told, dict) else told), task)
+        if what == "receive" and out:
+            told = json.loads(out)
+            for message in told if isinstance(told, list) else [told]:
+                journal.take(message["receipt"])
+
+
+def _ran(place: Place, name: str, command: list[str], environment: dict[str, str]) -> str | None:
+    """What a command printed; None when it was told to try again."""
     begin = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     code = {0: "", 1: "", 75: "busy"}.get(done.returncode)
     if code is None:
         raise Breach([f"{command} ended with {done.returncode}: {done.stderr}"])
     place.note(Call(name, begin, time.monotonic() - begin, code))
-    return done.stdout if done.returncode == 0 else ""
-
-
-def _told(journal: Journal, what: str, task: str, answer: Any) -> None:
-    if what == "send":
-        journal.confirm(int(answer["id"] if isinstance(answer, dict) else answer), task)
-    for message in (answer if isinstance(answer, list) else [answer]) if what == "receive" else []:
-        journal.take(message["receipt"])
+    return None if code == "busy" else done.stdout if done.returncode == 0 else ""
 
 
 EXECUTORS = tuple(f"executor-{number}" for number in range(8))

@@ -5,9 +5,9 @@ select agent_id, agent_type, task_id, priority_number, status, (julianday(spawne
 from (
   select * from (
     select * from agent_lifecycle indexed by idx_spawned_at
-    where :priority is null order by spawned_at desc limit :limit) of_all
+    where :priority is null order by spawned_at desc, agent_id desc limit :limit) of_all
   union all
   select * from (
     select * from agent_lifecycle indexed by idx_priority_number
-    where priority_number = :priority order by spawned_at desc limit :limit) of_priority) chosen
+    where priority_number = :priority order by spawned_at desc, agent_id desc limit :limit) of_priority) chosen
 order by spawned_at, agent_id;

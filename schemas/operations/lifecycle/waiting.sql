@@ -43,4 +43,4 @@ from (
   from agent_lifecycle indexed by agent_lifecycle_open
   where status in ('spawned', 'running') and started_at is null) w
 left join agent_registry o on o.agent_id = w.owner
-order by w.since limit :limit;
+order by w.since, w.kind, w.waiter, w.owner, w.subject limit :limit;
