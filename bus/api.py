@@ -30,7 +30,7 @@ from bus.models import Check, Checkpoint, Plan, Restored
 from bus.operation import Operation, Routine
 from bus.signatures import tell
 from bus.store import blocking, facts, opening
-from bus.store.url import Place, locate, locate_new
+from bus.store.url import Place, locate, locate_new, parse
 
 if TYPE_CHECKING:
     from bus.copying import Copied
@@ -233,7 +233,7 @@ class Bus:
         """
         from bus.store import restoring  # seldom needed
 
-        return restoring.restore(locate(file), locate_new(url))
+        return restoring.restore(parse(file), locate_new(url))
 
 
 class AsyncBus:

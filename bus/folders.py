@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from io import BufferedWriter
+from io import FileIO
 
 from bus.errors import error, of_system
 
@@ -18,10 +18,11 @@ def make(path: str | os.PathLike[str]) -> None:
         os.makedirs(path, 0o700, exist_ok=True)
 
 
-def log(path: str | os.PathLike[str]) -> BufferedWriter:
-    """A file that is written at its end; made (0600), with its folder, where there is none. Raises as `own`."""
+def log(path: str | os.PathLike[str]) -> FileIO:
+    """A file that is written at its end, unbuffered; made (0600), with its folder, where there is none. Raises as
+    `own`."""
     make(os.path.dirname(path))
-    return open(path, "ab", opener=own)
+    return open(path, "ab", buffering=0, opener=own)
 
 
 def own(path: str, flags: int) -> int:

@@ -39,9 +39,9 @@ def document(text: str) -> Any:
     """The value of JSON, also where it is nested too deep (null from there on) or has lone surrogates (U+FFFD)."""
     import json  # seldom needed
 
-    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    legible = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     try:
-        return _readable(json.loads(_shallow(readable)))
+        return readable(json.loads(_shallow(legible)))
     except ValueError:
         return None
 
@@ -60,13 +60,14 @@ def _shallow(text: str) -> str:
     return "".join(parts)
 
 
-def _readable(value: Any) -> Any:
+def readable(value: Any) -> Any:
+    """A value of JSON that can be written: text as `text` tells it, null for numbers that JSON does not have."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, list):
-        return [_readable(part) for part in value]
+        return [readable(part) for part in value]
     if isinstance(value, dict):
-        return {_readable(key): _readable(part) for key, part in value.items()}
+        return {readable(key): readable(part) for key, part in value.items()}
     return None if isinstance(value, float) and value - value != 0 else value  # infinite, or no number
 
 

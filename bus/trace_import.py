@@ -164,6 +164,8 @@ class Reader:
             moment = datetime.fromisoformat(told).replace(fold=again)
             moment = moment.replace(tzinfo=self._zone) if moment.tzinfo is None and self._zone else moment
             found = clock.stamp(moment.timestamp())
+            if found < "0001":
+                raise ValueError(found)
         except (TypeError, ValueError, OverflowError, OSError) as problem:
             raise error(
                 "invalid_moment", f"{name} is not a time: {str(told)[:40]!r}", "write it in ISO 8601"

@@ -34,6 +34,7 @@ IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_IGNORED = 0x2, 0x4, 0x8, 0x8000
 RESTING = 8  # listeners that a connection keeps at most
 FOREIGN = 0.25  # seconds between two looks at what other programs committed
 GLANCE = 0.05  # seconds between two looks where nothing can wake who waits
+BLIND = 1.0  # second between two looks at processes that can't be watched
 SETTLED = 0.3  # seconds after its last write in which a commit may not have ended yet
 
 
@@ -78,17 +79,32 @@ class Endings:
         self._poll = poll
         self._descriptors: dict[int, int] = {}
 
-    def watch(self, pids: Sequence[int]) -> None:
-        """Watch these processes, and no others; one that is gone can't be watched."""
+    def watch(self, pids: Sequence[int], seconds: float | None = None) -> float | None:
+        """Watch these processes, and no others; one that is gone can't be watched. How long to wait, of so many seconds
+        (None: for ever): not long where the system lets us watch no more."""
         if not pids and not self._descriptors:
-            return
+            return seconds
         for pid in set(pids) - set(self._descriptors):
-            with contextlib.suppress(OSError):
-                self._descriptors[pid] = os.pidfd_open(pid)
-                self._poll.register(self._descriptors[pid], select.EPOLLIN)
+            try:
+                self._begin(pid)
+            except ProcessLookupError:
+                continue
+            except OSError:
+                seconds = BLIND if seconds is None else min(seconds, BLIND)
+                break
         for pid in set(self._descriptors) - set(pids):
             self._poll.unregister(self._descriptors[pid])
             os.close(self._descriptors.pop(pid))
+        return seconds
+
+    def _begin(self, pid: int) -> None:
+        descriptor = os.pidfd_open(pid)
+        try:
+            self._poll.register(descriptor, select.EPOLLIN)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptors[pid] = descriptor
 
     def close(self) -> None:
         """Give the descriptors back; the epoll is to be closed with them."""
@@ -143,7 +159,7 @@ class Listener:
     def rounds(self, seconds: float | None, pids: Sequence[int]) -> Generator[float | None, bool, bool]:
         """Wait: yields how long to wait for `fileno()` (None: for ever), is told whether it was readable, returns when
         there is something to look at or the time is over: true when all that is known is that another program wrote."""
-        self._endings.watch(pids)
+        seconds = self._endings.watch(pids, seconds)
         if not self._sound:
             self._hang_up_again()
             return False  # to look before it sleeps

@@ -123,7 +123,7 @@ class Guest:
             self._poll.register(self.bell, select.EPOLLIN)
             self._endings = Endings(self._poll)
         if self._endings:
-            self._endings.watch(pids)
+            seconds = self._endings.watch(pids, seconds)
         yield seconds if self.heard_on else shortened(seconds)
         self.bell.quiet()
         return False

@@ -124,7 +124,7 @@ class Listening:
         if self._heard_on != before:
             return False  # to look before it sleeps
         if self._endings:
-            self._endings.watch(pids)
+            seconds = self._endings.watch(pids, seconds)
         if not self._line.rung() and (yield seconds if self._heard_on else shortened(seconds)):
             self._line.rung()
         return False

@@ -161,11 +161,11 @@ def folder(url: Place) -> Path:
     where that can't be written to, the one beside it; for one on a server the nearest of ours, walking up."""
     from pathlib import Path
 
+    beside = Path(url.path).parent
+    if isinstance(url, Url) and beside.name == FOLDER:  # wherever one is, if anywhere
+        return beside
     here = Path.cwd()
     if isinstance(url, Url):
-        beside = Path(url.path).parent
-        if beside.name == FOLDER:
-            return beside
         mine = here / FOLDER
         return mine if os.access(mine if mine.is_dir() else here, os.W_OK) else beside / FOLDER
     places = (place / FOLDER for place in (here, *here.parents))

@@ -144,6 +144,61 @@ def test_a_closed_output_is_said_plainly(agents: str, arguments: str) -> None:
     assert done.stderr.startswith("bus: standard output is closed")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"), [("", 64), ("receive a", 1), ("messages", 0), ("messages --limit x", 64)]
+)
+def test_whose_errors_nobody_can_take_has_the_same_exit_status(agents: str, arguments: str, status: int) -> None:
+    for full in ("/dev/full", "&-"):
+        command = ["bash", "-c", f'"$@" 2>{full}', "x", *BUS, *arguments.split()]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == status
+
+
+def test_what_is_no_utf8_is_told_in_json_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / os.fsdecode(b"n\xff")
+    place.mkdir()
+    monkeypatch.chdir(place)
+    for arguments in (["init"], ["where"], ["doctor"], ["backup", "copy.db"], ["restore", "copy.db"]):
+        assert json.loads(bus(*arguments, "--json"))
+    assert json.loads(bus("where", "--json"))["path"].endswith("n\ufffd/.milestones/coordination.db")
+    for arguments in (["copy", os.fsdecode(b"\xff"), "y"], ["where", "--bus", os.fsdecode(b"x://\xff")]):
+        done = subprocess.run([*BUS, *arguments, "--json"], capture_output=True, check=False)
+        assert json.loads(done.stderr)["error"]["code"] in ("no_bus", "usage")
+        assert done.returncode in (64, 66)
+
+
+def test_an_empty_word_is_not_taken_for_none(agents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an unset variable of a script leaves it."""
+    monkeypatch.setenv("BUS_AGENT", "a")
+    for _ in range(2):
+        bus("checkpoint", "create", "a")
+    for words in (
+        ["retire", ""],
+        ["checkpoint", "list", ""],
+        ["restore", ""],
+        ["copy", "", "y.db"],
+        ["copy", "x.db", ""],
+    ):
+        bus(*words, status=64)
+    bus("checkpoint", "prune", "", "--keep", "1")
+    bus("checkpoint", "prune", "", "--all", status=64)
+    assert len(json.loads(bus("checkpoint", "list", "a", "--json"))) == 2
+
+
+def test_completion_prints_nothing_beside_what_completes(agents: str) -> None:
+    environment = {**os.environ, "_BUS_COMPLETE": "bash_complete", "COMP_WORDS": "bus foo ", "COMP_CWORD": "2"}
+    done = subprocess.run([*BUS], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("arguments", ["monitor --detach", "trace spawn --type validation --task t --pid 1"])
+def test_nothing_is_begun_whose_number_could_not_be_told(agents: str, arguments: str) -> None:
+    for closed in (">&-", ">&- 2>&-"):
+        command = ["bash", "-c", f'"$@" {closed}', "x", *BUS, *arguments.split()]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 70
+    assert json.loads(bus("trace", "active", "--json")) == []
+    bus("monitor", "--stop", status=1)
+
+
 @pytest.mark.parametrize("arguments", ["send a task_assignment {} --from a", "receive a --ack", "receive a"])
 def test_what_could_not_be_told_of_is_not_done(agents: str, arguments: str) -> None:
     bus("send", "a", "task_assignment", "{}", "--from", "a")

@@ -20,7 +20,7 @@ from bus_cli import monitor
 from bus_cli.output import Output
 from bus_client.respawn import respawn
 
-from bus import Bus, clock, liveness
+from bus import Bus, clock, folders, liveness
 from bus.errors import error
 from bus.store.url import parse
 from tests.clients.conftest import Shell
@@ -354,7 +354,9 @@ def test_the_monitor_runs_once_a_bus_and_logs_its_checks(command: Command, wreck
     command("monitor", "--once")
     assert len(log.read_text().splitlines()) == 2
     command("monitor", "--stop")
+    assert Path(f"{wreck}.monitor").read_text() == ""
     command("monitor", "--stop", status=1)
+    command("monitor", "--stop", "--bus", "elsewhere.db", status=66)
 
 
 @pytest.mark.parametrize(
@@ -408,20 +410,27 @@ def test_a_monitor_tells_its_own_number_whatever_stood_there(command: Command, u
     assert json.loads(command("--bus", other, "monitor", "--stop", "--json").stdout) == {"stopped": pid}
 
 
-def test_who_has_the_lock_for_a_moment_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_the_lock_for_a_moment_is_waited_for(
+    url: str, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--stop` looks whether a monitor runs by taking its lock; and who begins has it before the file tells who."""
     path = Path(f"{url}.monitor")
-    path.write_text("999999999 pid:[1] of one that was killed")
+    path.write_text(f"999999999 {liveness.pid_namespace()} 7")
     with path.open("r+") as asking:
         fcntl.flock(asking, fcntl.LOCK_EX)
         monkeypatch.setattr(monitor, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: asking.close()))
-        monkeypatch.setattr(liveness, "pid_namespace", lambda: "pid:[1] of one that was killed")
         with monitor._only(parse(url)):
             assert monitor._running(parse(url)) == os.getpid()
     with path.open("r+") as beginning:
         fcntl.flock(beginning, fcntl.LOCK_EX)
-        monkeypatch.setattr(monitor.time, "sleep", lambda _: path.write_text(str(os.getpid())))
+        path.write_text(f"{process.pid} {liveness.pid_namespace()} 7")  # of one that was killed long ago
+        begun = f"{os.getpid()} {liveness.pid_namespace()} {liveness.started_at(os.getpid())}"
+        monkeypatch.setattr(monitor.time, "sleep", lambda _: path.write_text(begun))
         assert monitor._running(parse(url)) == os.getpid()
+        path.write_text("")
+        monkeypatch.setattr(monitor, "time", SimpleNamespace(monotonic=iter((1, 3)).__next__))
+        with refused("busy", 75):
+            monitor._running(parse(url))
 
 
 def test_no_process_is_taken_for_a_monitor_of_another_namespace(
@@ -478,6 +487,49 @@ def test_a_monitor_goes_on_when_the_bus_was_busy(
     log = (Path(".milestones") / "logs" / "session-monitor.log").read_text().splitlines()
     busy = [True, False, True, True, False, True]
     assert ["nothing was done: the bus is busy" in line for line in log] == busy
+
+
+def test_a_monitor_needs_no_working_directory_and_waits_for_room_for_its_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = Path("worktree").absolute()
+    place.mkdir()
+    log = folders.log
+
+    def full(path: Path) -> object:
+        monkeypatch.setattr(folders, "log", log)  # there is room again
+        return open("/dev/full", "ab", buffering=0)
+
+    def wait(interval: str, since: object) -> None:
+        if place.exists():
+            place.rmdir()
+            monkeypatch.setattr(folders, "log", full)
+        else:
+            raise KeyboardInterrupt
+
+    with Bus.open(Path(".milestones", "coordination.db").absolute(), create=True) as bus:
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(bus, "monitor_wait", wait)
+        monkeypatch.setattr(monitor, "time", SimpleNamespace(sleep=lambda _: None))
+        with pytest.raises(KeyboardInterrupt):
+            monitor._go_on(Output(), bus, "7m", False)
+    told = capfd.readouterr()
+    assert (told.out.count("gave back 0,"), told.err) == (2, f"bus: {error('disk_full')}\n")
+
+
+def test_a_monitor_in_the_background_that_is_broken_off_does_not_stay(command: Command, url: str) -> None:
+    with contextlib.closing(sqlite3.connect(url, isolation_level=None)) as hand:
+        hand.execute("begin immediate")
+        with subprocess.Popen([*BUS, "monitor", "--detach"], stderr=subprocess.PIPE) as starting:
+            while not (pid := monitor._running(parse(url))):
+                assert starting.poll() is None
+            process = os.pidfd_open(pid)
+            starting.terminate()
+        assert starting.returncode == 143
+        hand.execute("rollback")
+    assert select.select([process], [], [], 20)[0]
+    os.close(process)
+    command("monitor", "--stop", status=1)
 
 
 def meets(fate: BaseException | None) -> None:

@@ -28,7 +28,7 @@ from prometheus_client.openmetrics import parser
 from rich.console import Console
 
 from bus import Bus, clock, trace_context
-from bus.errors import TryAgain
+from bus.errors import TryAgain, error
 from tests.clients.test_command_line import BUS, bus
 from tests.namespaces import unshared
 
@@ -702,6 +702,26 @@ def test_top_reads_the_bus_only_when_somebody_has_written(here: str, monkeypatch
         with pytest.raises(Enough):
             top._follow(opened, 1.0)
     assert len(reads) == 2, "at the beginning, and after the one write"
+
+
+def test_top_goes_on_when_the_bus_was_busy(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    with Bus.open(here) as opened, Bus.open(here) as other:
+        acts = [lambda: None, lambda: other.register("x", type="validation", session="s")]
+        fates = iter([None, error("busy"), Enough()])
+        look = top._look
+
+        def looks(bus: Bus) -> object:
+            if fate := next(fates):
+                raise fate
+            return look(bus)
+
+        monkeypatch.setattr(top.time, "sleep", lambda _: acts.pop()() if acts else None)
+        monkeypatch.setattr(top, "_look", looks)
+        with pytest.raises(Enough):
+            top._follow(opened, 1.0)
 
 
 def test_top_on_a_terminal_follows_until_it_is_interrupted(here: str) -> None:

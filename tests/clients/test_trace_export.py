@@ -509,6 +509,8 @@ def test_paths_and_credentials_are_those_that_collectors_ask_for(
     assert {name.lower(): value for name, value in told.items()}["x-own"] == "1=2"
     bus("trace", "export", "--otlp", f"http://{address}/v1/traces")
     assert receiver.paths[1] == "/v1/traces"
+    bus("trace", "export", "--otlp", f"http://{address}/v1/traces/")  # the same collector, which has it all
+    assert len(receiver.paths) == 2
     stored = Path(team.url.path).read_bytes() + Path(f"{team.url.path}-wal").read_bytes()
     assert b"s%40k" not in stored
     assert b"s@k" not in stored

@@ -140,11 +140,16 @@ def test_an_acknowledgement_after_the_lease_ran_out_is_a_heartbeat_too(team: Bus
     assert (heard["one"] - message.delivered_at).total_seconds() > 9
 
 
-@pytest.mark.parametrize("work", ["extend", "release", "reject", "save", "checkpoint", "broadcast", "update"])
+WORK = ["extend", "release", "reject", "save", "checkpoint", "broadcast", "update", "ack again"]
+
+
+@pytest.mark.parametrize("work", WORK)
 def test_work_is_a_heartbeat(team: Bus, work: str) -> None:
     team.send("boss", "one", TASK, {})
     (message,) = team.receive("one", lease=60)
     receipt = message.receipt or ""
+    if work == "ack again":
+        team.ack(receipt)
     with clock.moved(10):
         {
             "extend": lambda: team.extend(receipt),
@@ -154,6 +159,7 @@ def test_work_is_a_heartbeat(team: Bus, work: str) -> None:
             "checkpoint": lambda: team.checkpoint_create("one", {}),
             "broadcast": lambda: team.broadcast("one", TASK, {}),
             "update": lambda: team.update("one"),
+            "ack again": lambda: team.ack(receipt),
         }[work]()
     (heard,) = [agent.last_heartbeat for agent in team.agents() if agent.agent_id == "one"]
     assert message.delivered_at

@@ -571,6 +571,22 @@ def test_the_timeline_shows_who_ran_when_by_priority(bus: Bus) -> None:
         assert len(bus.trace_timeline(limit=2).agents) == 2
 
 
+def test_priorities_stand_numbers_first_by_what_they_count_then_words(bus: Bus) -> None:
+    ordered = ["-5", ".5", "1.", "7", "12 of 20", "042", "1e3", "high", "low", None]
+    for priority in sorted(ordered, key=str, reverse=True):
+        bus.trace_spawn("x", "t", pid=os.getpid(), priority=priority)
+    assert [group.priority_number for group in bus.trace_timeline().priorities] == ordered
+
+
+def test_what_is_of_one_moment_stands_in_one_order(team: Bus) -> None:
+    with clock.moved(to=4e9):
+        for n in range(4):
+            team.trace_spawn(f"x{n * 3 % 4}", "t", pid=os.getpid())
+        team.heartbeat("one", status="paused")
+        assert [found.waiter for found in team.trace_waiting()] == ["one", "x0 1", "x1 4", "x2 3", "x3 2"]
+        assert [bar.agent_id for bar in team.trace_timeline(limit=2).agents] == [3, 4]
+
+
 def test_a_timeline_that_is_cut_short_has_the_last_spawned(bus: Bus) -> None:
     ids = [lived(bus, spawned, 0, 10, priority="1").agent_id for spawned in (20, 0, 10)]
     assert [bar.agent_id for bar in bus.trace_timeline(limit=2).agents] == [ids[2], ids[0]]

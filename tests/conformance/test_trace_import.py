@@ -203,6 +203,7 @@ def test_a_file_of_another_kind_is_refused(bus: Bus, text: str, code: str) -> No
         ({"completed_at": "2025-06-01T11:59:59"}, "invalid_duration"),
         ({"status": "sleeping"}, "invalid_status"),
         ({"status": {}}, "invalid_status"),
+        ({"started_at": "0001-01-01T00:00:00+09:00"}, "invalid_moment"),
         ({"note": float("nan")}, "invalid_json"),
     ],
 )

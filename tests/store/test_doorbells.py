@@ -1,6 +1,7 @@
 """Doorbells, where what they are made of is taken away."""
 
 import asyncio
+import errno
 import os
 import select
 import threading
@@ -348,6 +349,28 @@ def test_only_those_processes_wake_one_that_are_watched_now(process: Process) ->
         process.kill()
         process.wait()
         assert poll.poll(0) == []
+        endings.close()
+
+
+def test_who_can_watch_no_more_processes_looks_now_and_then(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand agents are more than the usual limit of descriptors."""
+
+    def watch(fails: OSError) -> float | None:
+        def fail(_: int) -> int:
+            raise fails
+
+        monkeypatch.setattr(os, "pidfd_open", fail)
+        return endings.watch([process.pid, os.getpid()], 600)
+
+    with select.epoll() as poll:
+        endings = Endings(poll)
+        assert watch(OSError(errno.EMFILE, "no descriptors")) == doorbell.BLIND
+        assert watch(ProcessLookupError(errno.ESRCH, "it is gone")) == 600
+        monkeypatch.undo()
+        assert endings.watch([process.pid, os.getpid()], 600) == 600
+        process.kill()
+        process.wait()
+        assert poll.poll(0)
         endings.close()
 
 

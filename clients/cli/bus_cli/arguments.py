@@ -35,7 +35,7 @@ def who(agent: str | None, name: str | None = None) -> tuple[str, str]:
 
 def me(agent: str | None) -> str:
     """The agent of a command, else $BUS_AGENT."""
-    agent = agent or os.environ.get("BUS_AGENT")
+    agent = os.environ.get("BUS_AGENT") if agent is None else agent
     if not agent:
         raise error("usage", "no agent is named", "name it, or set BUS_AGENT")
     return agent

@@ -12,7 +12,7 @@ from bus.checkpoints import TYPES
 from bus.errors import NotFound, error
 from bus_cli.arguments import given, me
 from bus_cli.numbers import WHOLE
-from bus_cli.output import Output, command
+from bus_cli.output import Output, command, note
 from bus_cli.text import counted, safe
 
 
@@ -83,7 +83,7 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
         return 0
     out.line(safe(msgspec.json.encode(found.checkpoint.state_snapshot).decode()))
     for file in found.files:
-        click.echo(f"{file.status:<8} {safe(file.path)}", err=True)
+        note(f"{file.status:<8} {safe(file.path)}")
     return 0
 
 
@@ -94,9 +94,10 @@ def restore(out: Output, agent: str | None, id: str | None) -> int:
 @command
 def prune(out: Output, agent: str | None, everybody: bool, keep: int | None) -> int:
     """Forget checkpoints past their retention, of AGENT or of all. The newest of an agent always stays."""
-    if agent and everybody:
+    if agent is not None and everybody:
         raise error("usage", "--all is for all agents, and one is named", "name one, or say --all")
+    who = (os.environ.get("BUS_AGENT") or None) if agent is None else agent
     with out.open() as bus:
-        gone = bus.checkpoint_prune(None if everybody else agent or os.environ.get("BUS_AGENT"), keep=keep)
+        gone = bus.checkpoint_prune(None if everybody else who, keep=keep)
     out.show({"pruned": gone}, f"{counted(len(gone), 'checkpoint')} forgotten")
     return 0

@@ -21,6 +21,8 @@ def copy(out: Output, source: str, target: str) -> None:
     """
     if out.url:
         raise error("usage", "copy takes no --bus: it is told both", "bus copy FROM TO")
+    if not source or not target:
+        raise error("usage", "FROM and TO can't be empty", "bus copy FROM TO")
     with Bus.open(source, read_only=True) as old, Bus.open(target, create=True) as new:
         copied = old.copy_to(new)
     pairs = list(zip(copied.source, copied.target, strict=True))

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from bus.errors import BusError, error
-from bus_cli.output import Output, fail, unwritable
+from bus_cli.output import Output, fail, note, unwritable
 
 LONGEST = 300  # characters that are repeated of what can't be read
 
@@ -113,7 +113,7 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
 
             meant = difflib.get_close_matches(name, COMMANDS, 2)
@@ -178,7 +178,7 @@ def _status(given: list[str], as_json: bool) -> int:
         Output.flush()
         return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as helped:
-        click.echo(helped.format_message(), err=True)
+        note(helped.format_message())
         return 64
     except click.ClickException as problem:
         context = getattr(problem, "ctx", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -13,17 +14,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
 from typing import IO, NoReturn
 
 import click
 
 from bus import clock, folders, inputs, liveness
 from bus.api import Bus
-from bus.errors import BusError, TryAgain, error
+from bus.errors import BusError, TryAgain, error, of_system
 from bus.models import Check
-from bus.store.url import Place, Server, folder, locate, logs
+from bus.store.url import Place, Server, Url, folder, locate, logs
 from bus_cli.arguments import on_whose_word
-from bus_cli.output import Output, command, fail
+from bus_cli.output import Output, command, fail, note
 from bus_cli.text import counted, moment, safe
 
 LOG = "session-monitor.log"
@@ -56,20 +59,25 @@ def monitor(out: Output, interval: str, once: bool, detach: bool, stop: bool, aw
         return _detach(out, interval)
     with out.open() as bus:
         if once:
-            _check(out, bus)
+            _check(out, bus, _log(bus.url))
             return 0
         with _only(bus.url):
             return _go_on(out, bus, interval, awaited)
 
 
+def _log(url: Place) -> Path:
+    return logs(url) / LOG
+
+
 def _go_on(out: Output, bus: Bus, interval: str, awaited: bool) -> NoReturn:
     """Check now and then. What can't be done now is done after the interval; but while somebody waits for the first
     check, they are to be told."""
+    log = _log(bus.url)  # which goes by the working directory, and that may go
     while True:
         try:
-            done = _check(out, bus)
+            done = _check(out, bus, log)
             awaited = False
-            _wait(bus, interval, done)
+            _wait(bus, interval, done, log)
         except TryAgain as problem:
             if awaited:
                 raise
@@ -77,28 +85,28 @@ def _go_on(out: Output, bus: Bus, interval: str, awaited: bool) -> NoReturn:
             time.sleep(inputs.duration(interval) or 0)
 
 
-def _wait(bus: Bus, interval: str, done: Check) -> None:
+def _wait(bus: Bus, interval: str, done: Check, log: Path) -> None:
     """Sleep until there may be something to do. What keeps it from that is in the log, unless that is gone, too: it may
     be the monitor's last word."""
     try:
         bus.monitor_wait(interval, since=done)
     except BusError as problem:
-        if logs(bus.url).exists():
-            with folders.log(logs(bus.url) / LOG) as log:
-                _write(log, f"{_moment_now()} stopped waiting: {safe(problem)}")
+        if log.parent.exists():
+            with folders.log(log) as file:
+                _write(file, f"{_moment_now()} stopped waiting: {safe(problem)}")
         raise
 
 
-def _check(out: Output, bus: Bus) -> Check:
-    """Check once, and log it; nothing is done where that can't be logged."""
-    with folders.log(logs(bus.url) / LOG) as log:
+def _check(out: Output, bus: Bus, log: Path) -> Check:
+    """Check once, and log it; nothing is done where there can be no log. Raises `disk_full` for a log that is full."""
+    with folders.log(log) as file:
         try:
             done = bus.monitor_check(by=on_whose_word())
         except BusError as problem:
-            _write(log, f"{_moment_now()} nothing was done: {safe(problem)}")
+            _write(file, f"{_moment_now()} nothing was done: {safe(problem)}")
             raise
         line = _words(done)
-        _write(log, line)
+        _write(file, line)
     with suppress(BusError):  # a monitor goes on when nobody listens
         out.show(done, line)
         out.flush()
@@ -109,8 +117,11 @@ def _moment_now() -> str:
     return moment(datetime.fromtimestamp(clock.seconds(), UTC))
 
 
-def _write(log: IO[bytes], line: str) -> None:
-    log.write(f"{line}\n".encode("ascii", "backslashreplace"))
+def _write(file: FileIO, line: str) -> None:
+    try:
+        file.write(f"{line}\n".encode("ascii", "backslashreplace"))
+    except OSError as problem:
+        raise of_system(problem, str(file.name)) from problem
 
 
 def _words(done: Check) -> str:
@@ -134,8 +145,8 @@ def _pid_file(url: Place) -> str:
 
 @contextmanager
 def _only(url: Place) -> Iterator[None]:
-    """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid, and in which
-    namespace that is its pid. Raises `already_running`."""
+    """Be the only monitor of a bus: a lock that ends with the process, on a file that tells its pid, in which namespace
+    that is its pid, and when it started. Raises `already_running`."""
     path = _pid_file(url)
     folders.make(os.path.dirname(path))
     with os.fdopen(folders.own(path, os.O_RDWR | os.O_CREAT), "r+") as file:
@@ -145,35 +156,34 @@ def _only(url: Place) -> Iterator[None]:
             raise error("already_running", f"a monitor of this bus runs already, as process {pid}{elsewhere}", hint)
         file.seek(0)
         file.truncate()
-        file.write(f"{os.getpid()} {liveness.pid_namespace() or ''}")
+        file.write(f"{os.getpid()} {liveness.pid_namespace() or ''} {liveness.started_at(os.getpid())}")
         file.flush()
-        yield
-        file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
-def _taken(file: IO[str]) -> tuple[str, str] | None:
-    """Whose lock it is, as `_told`; None: from now on it is the caller's. One who begins, or asks who runs, has it for
-    a moment in which the file tells nobody, or one who is dead."""
+def _taken(file: IO[str]) -> tuple[int, str] | None:
+    """Whose lock it is: a pid, and words for where it runs, if that is another namespace: there is another process of
+    that pid here, or none. None: from now on it is the caller's. Raises `busy` for one who begins, or asks who runs,
+    when that takes more than the moment in which the file tells nobody, or one who is dead."""
     end = time.monotonic() + MOMENT
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid, elsewhere = _told(file)
-            if elsewhere or (pid.isdecimal() and liveness.started_at(int(pid))) or time.monotonic() > end:
-                return pid, elsewhere
+            file.seek(0)
+            told = re.fullmatch(r"(\d{1,9}) (\S*) (\w+)", file.read(), re.ASCII)
+            if told and told[2] not in ("", liveness.pid_namespace() or ""):
+                return int(told[1]), " of another pid namespace, a container's say"
+            if told and told[3] == str(liveness.started_at(int(told[1]))):
+                return int(told[1]), ""
+            if time.monotonic() > end:
+                raise error("busy", "a monitor of this bus is about to begin, or to end") from None
             time.sleep(0.01)
         else:
             return None
-
-
-def _told(file: IO[str]) -> tuple[str, str]:
-    """The pid of the monitor whose file this is, and words for where it runs, if that is another namespace: there is
-    another process of that pid here, or none."""
-    file.seek(0)
-    pid, _, namespace = file.read().partition(" ")
-    ours = namespace in ("", liveness.pid_namespace() or "")
-    return pid, "" if ours else " of another pid namespace, a container's say"
 
 
 def _running(url: Place) -> int | None:
@@ -182,18 +192,20 @@ def _running(url: Place) -> int | None:
     path = _pid_file(url)
     if not os.path.lexists(path):
         return None
-    with suppress(ValueError), os.fdopen(folders.own(path, os.O_RDWR), "r+") as file:
+    with os.fdopen(folders.own(path, os.O_RDWR), "r+") as file:
         if taken := _taken(file):
             pid, elsewhere = taken
             if elsewhere:
                 raise error("not_allowed", f"the monitor is process {pid}{elsewhere}", "end it where it runs")
-            return int(pid)
+            return pid
     return None
 
 
 def _stop(out: Output, url: Place) -> int:
     pid = _running(url)
     if pid is None:
+        if isinstance(url, Url) and not os.path.lexists(url.path):
+            raise error("no_bus", f"there is no bus at {url.path}")
         out.show({"stopped": None}, "no monitor runs")
         return 1
     with suppress(ProcessLookupError):  # it has ended meanwhile
@@ -212,6 +224,7 @@ def _stop(out: Output, url: Place) -> int:
 
 def _detach(out: Output, interval: str) -> int:
     """Start a monitor in a session of its own; its status, if it ends before its first check is done."""
+    out.stdout()  # else nobody could be told of it
     arguments = [*(["--json"] if out.as_json else []), "monitor", "--awaited", "--interval", interval]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which the monitor would inherit, and --stop needs
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -225,10 +238,14 @@ def _detach(out: Output, interval: str) -> int:
     )
     assert child.stdout
     assert child.stderr
-    if not child.stdout.readline():
-        sys.stderr.write(child.stderr.read().decode())
-        return child.wait()
+    try:
+        if not child.stdout.readline():
+            note(child.stderr.read().decode().rstrip("\n"))
+            return child.wait()
+    except BaseException:  # somebody broke it off
+        child.terminate()
+        raise
     child.returncode = 0  # it goes on without us: nobody waits for it here
-    log = logs(locate(out.url)) / LOG
+    log = _log(locate(out.url))
     out.show({"started": child.pid, "log": str(log)}, safe(f"monitor {child.pid} is running; its log is {log}"))
     return 0

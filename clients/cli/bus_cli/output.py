@@ -45,10 +45,10 @@ class Output:
             from bus_cli import tables
 
             self.write(tables.table(columns, rows, self.terminal()))
-        elif sys.stderr is not None:
-            print("none", file=sys.stderr)
-        if values and len(values) == limit and sys.stderr is not None:
-            print(f"{limit}, and there may be more; see --limit", file=sys.stderr)
+        else:
+            note("none")
+        if values and len(values) == limit:
+            note(f"{limit}, and there may be more; see --limit")
 
     @staticmethod
     def speak_utf8() -> None:
@@ -105,15 +105,20 @@ def unwritable(problem: OSError) -> BusError:
     return error("fault", f"standard output can't be written: {problem.strerror}", "give it a reader")
 
 
+def note(text: str) -> None:
+    """Print a line to stderr, if anybody can take it."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
 def fail(problem: BusError, as_json: bool, status: int | None = None) -> int:
     """Print an error as one line on stderr; its exit status. BUS_ERRORS=text keeps it in words beside --json."""
     if as_json and os.environ.get("BUS_ERRORS") != "text":
         text = ascii_json({"error": {"code": problem.code, "message": problem.message, "hint": problem.hint}})
     else:
         text = f"bus: {safe(problem)}"
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(text, file=sys.stderr, flush=True)
+    note(text)
     return problem.exit_status if status is None else status
 
 

@@ -36,7 +36,8 @@ def run(out: Output, words: tuple[str, ...], **options: Any) -> int:
     """Run COMMAND, and keep its life on record.
 
     Kept are its start, its end, the last part of its output, and its exit status, which is also that of `bus run`;
-    126: it can't be run, 127: there is no such command. Signals are passed on to it. It finds the bus in $BUS_URL, its
+    126: it can't be run, 127: there is no such command. Signals are passed on to it. Nobody reads what processes print
+    that it leaves in the background: send that to a file. It finds the bus in $BUS_URL, its
     record in $BUS_TRACE, and in $BUS_AGENT, $BUS_AGENT_TYPE and $BUS_SESSION who it is: never who runs it.
     """
     child = Child(words)

@@ -7,6 +7,8 @@ from datetime import datetime
 
 import msgspec
 
+from bus import salvage
+
 _WIDE = re.compile(r"[^\x20-\x7e]")
 # Control characters, C1, bidi marks, zero-width characters, line separators, surrogates: they could forge what is seen.
 # Tags are letters that nobody sees; U+FFFE and U+FFFF are no characters, and none of XML's.
@@ -17,8 +19,13 @@ _UNSAFE = (
 
 
 def ascii_json(value: object) -> str:
-    """JSON in ASCII, on one line. Line ends and wide characters of raw payloads are escaped or become spaces."""
-    return _WIDE.sub(_escaped, msgspec.json.encode(value).decode())
+    """JSON in ASCII, on one line. Line ends and wide characters of raw payloads are escaped or become spaces; what is
+    no UTF-8, in the name of a file for instance, is U+FFFD."""
+    try:
+        text = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = msgspec.json.encode(salvage.readable(msgspec.to_builtins(value)))
+    return _WIDE.sub(_escaped, text.decode())
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bus import Bus, agents, clock
+from bus.errors import TryAgain
 from bus.liveness import Life
 from bus.overview import NEWEST, Overview
 from bus_cli.numbers import Number
@@ -51,9 +53,11 @@ def _follow(bus: Bus, interval: float) -> None:
     with Live(screen(found), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(interval)
-            version = bus.data_version()
-            if version != seen:
-                seen, found, read = version, _look(bus), clock.monotonic()
+            with suppress(TryAgain):
+                version = bus.data_version()
+                if version != seen:
+                    found, read = _look(bus), clock.monotonic()
+                    seen = version
             live.update(screen(found, clock.monotonic() - read), refresh=True)
 
 

@@ -51,7 +51,7 @@ class Collector:
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = _parts(url)
-        path = parts.path if parts.path.endswith(PATH) else parts.path.rstrip("/") + PATH
+        path = parts.path.rstrip("/").removesuffix(PATH) + PATH
         self.target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
         self._address = f"{self.target}?{parts.query}" if parts.query else self.target
         self._headers = {

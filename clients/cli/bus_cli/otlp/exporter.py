@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from bus import Bus
 from bus.errors import BusError, TryAgain, error
 from bus_cli.otlp import spans
 from bus_cli.otlp.collector import Collector, NotNow
+from bus_cli.output import note
 from bus_cli.text import safe
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Exporter:
             except TryAgain as problem:
                 if not self._follow or problem.code == "already_exporting":
                     raise
-                _note(str(problem))
+                note(f"bus: {safe(problem)}")
                 self._wait(LOOK)
 
     def _round(self) -> bool:
@@ -82,18 +82,13 @@ class Exporter:
         while True:
             try:
                 if complaint := self._collector.take(request):
-                    _note(complaint)
+                    note(f"bus: {safe(complaint)}")
                 return
             except NotNow as problem:
                 words = f"the collector at {self._collector.target} can't be reached: {problem}"
                 if not self._follow:
                     raise error("collector_down", words) from problem
                 if not tries:
-                    _note(f"{words}; trying on")
+                    note(f"bus: {safe(words)}; trying on")
                 self._wait(min(LONGEST, 2.0**tries if problem.wait is None else problem.wait))
                 tries = min(tries + 1, 6)
-
-
-def _note(words: str) -> None:
-    if sys.stderr is not None:
-        print(f"bus: {safe(words)}", file=sys.stderr, flush=True)

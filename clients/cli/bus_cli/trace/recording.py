@@ -31,6 +31,7 @@ from bus_cli.text import milliseconds, moment, safe
 @command
 def spawn(out: Output, type: str, task: str, **options: Any) -> None:
     """Put a process that was spawned otherwise on record. Prints the record's id."""
+    out.stdout()  # else nobody could be told its id
     options["traceparent"] = options["traceparent"] or trace_context.surrounding()
     with out.open() as bus:
         id = bus.trace_spawn(type, task, **options)
