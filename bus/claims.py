@@ -46,7 +46,11 @@ def _next(parameters: Mapping[str, object]) -> Steps[list[Message] | None]:
             return None
         now, own_due, queue_due, last_activity, aging, lease, *holders, id, delivery, record = rows[0]
         timers = [moment for moment in (own_due, queue_due) if moment]
-        if aging or lease is None or (timers and (min(timers) <= now or last_activity > clock.later(now, AHEAD))):
+        if (
+            aging
+            or lease is None
+            or (timers and (min(timers) <= now or (last_activity or "") > clock.later(now, AHEAD)))
+        ):
             return None
         if any(holders) and (yield from agents.holder_has_died(agent, " ".join(filter(None, holders)).split())):
             return None
@@ -71,11 +75,18 @@ def _all_sorted(parameters: Mapping[str, object]) -> Steps[list[Message]]:
     if rows == [_NOTHING] or (found := (yield from _sorted_out(sorted(rows)))):
         return found
     yield from agents.relieve_the_dead(str(parameters["agent"]))
-    rows = [()]
-    while rows and not found:
+    more = True
+    while more and not found:
         rows = yield Query("messages/receive", parameters)
         found = yield from _sorted_out(sorted(rows))
+        more = bool(rows) or (yield from _is_due(parameters))
     return found
+
+
+def _is_due(parameters: Mapping[str, object]) -> Steps[bool]:
+    """Whether more was due than `messages/receive` moves at once. PostgreSQL's moves it all."""
+    rows = yield Shortcut("messages/next_due", {"agent": parameters["agent"]})
+    return any(seconds is not None and seconds <= 0 for (seconds,) in rows)
 
 
 def _sorted_out(rows: list[Row]) -> Steps[list[Message]]:

@@ -206,7 +206,7 @@ def _enter(registered: Operation[Agent], parameters: Mapping[str, object]) -> St
 def leave(agent: str, id: int, *, status: str = "completed", error: str | None = None) -> Operation[None]:
     """Retire a registered agent, completed or failed, as `agents.retire`, and end its record. An agent that was started
     again as another process meanwhile is that process's, unless it died: only the record ends."""
-    parameters = {"id": id, "status": status, "error": inputs.words(error), "traced": traced()}
+    parameters = {"id": record_id(id), "status": status, "error": inputs.words(error), "traced": traced()}
     return Operation(partial(_leave, agent, agents.retire(agent, status=status), parameters), writes=True)
 
 

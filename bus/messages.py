@@ -362,8 +362,10 @@ def dead(*, session: str | None = None, limit: int = 10_000) -> Steps[list[Messa
 def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str | None = None) -> Operation[list[int]]:
     """Give dead messages another life: the one or those named, all or none, or (None) all of a session or of the bus.
 
-    Raises `unknown_message`, `not_dead`.
+    Raises `unknown_message`, `not_dead`, and `usage` for both ids and a session.
     """
+    if ids is not None and session is not None:
+        raise error("usage", "redrive takes ids or a session, not both", "leave one of them out")
     given = None if ids is None else str(inputs.message_ids(ids))
     return Operation(partial(_redrive, {"ids": given, "session": inputs.chosen(session)}), writes=True)
 

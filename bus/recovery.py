@@ -40,10 +40,12 @@ OUTCOMES = {"complete": "completed", "create-milestone": "completed", "abandon":
 OPTIONS = ("complete", "resume", "restart", "create-milestone", "abandon")
 
 
-def lost(agent: Agent, life: Life) -> bool:
-    """Whether an agent died or failed, and no recovery has dealt with it."""
+def lost(agent: Agent, life: Life, session: Session) -> bool:
+    """Whether an agent of the session died or failed, since that was opened, and no recovery has dealt with it."""
+    if agent.last_heartbeat.timestamp() < _moment(session, "reopened_at"):
+        return False
     if agent.status == "failed":
-        return not (isinstance(agent.error_info, dict) and "recovery" in agent.error_info)
+        return not (isinstance(agent.error_info, dict) and {"recovery", "by"} <= agent.error_info.keys())
     return agent.status not in TERMINAL and life is Life.DEAD
 
 
@@ -64,7 +66,7 @@ def interrupted() -> Steps[list[Interruption]]:
         crews[agent.session_id].append((agent, life))
     for session in found:
         mine = crews[session.session_id]
-        dead = {agent.agent_id for agent, life in mine if lost(agent, life)}
+        dead = {agent.agent_id for agent, life in mine if lost(agent, life, session)}
         idle = now - session.last_activity.timestamp()
         if not dead and idle < patience:
             continue
@@ -115,7 +117,7 @@ def plan(session: str) -> Steps[Plan]:
     for agent, life in zip(found, lives, strict=True):
         held = sorted(leases[agent.agent_id], key=lambda message: message.id)
         kept = {field: getattr(agent, field) for field in Member.__struct_fields__ if hasattr(agent, field)}
-        gone = lost(agent, life)
+        gone = lost(agent, life, whole)
         checkpoint = latest.get(agent.agent_id) if life is Life.DEAD else None
         members.append(Member(**kept, life=life, lost=gone, held=held, checkpoint=checkpoint))
     there = Plan(
@@ -279,7 +281,7 @@ def _move(found: Plan, option: str, relieved: bool) -> Steps[bool]:
     if option == "resume" and (relieved or session.status != "active" or (yield from _is_idle(session))):
         yield Query("recovery/resume", {**parameters, "progress": found.progress})
         return True
-    if option == "restart" and (relieved or not _begins(session)):
+    if option == "restart" and (relieved or not (yield from _begins(session))):
         yield Query("recovery/restart", parameters)
         return True
     return False
@@ -291,10 +293,22 @@ def _is_idle(session: Session) -> Steps[bool]:
     return (yield from config.now()) - session.last_activity.timestamp() >= patience
 
 
-def _begins(session: Session) -> bool:
+def _begins(session: Session) -> Steps[bool]:
     """Whether a session was restarted and nothing has come of it yet."""
-    restarted = isinstance(session.configuration, dict) and "restarted_at" in session.configuration
-    return restarted and session.status == "active" and session.progress == 0 and session.phase is None
+    restarted = _moment(session, "restarted_at")
+    rows = yield Query("recovery/checkpoints", {"session": session.session_id})
+    made = [checkpoint.created_at.timestamp() for checkpoint in salvage.records(rows, Checkpoint)]
+    nothing = session.progress == 0 and session.phase is None and max(made, default=0.0) <= restarted
+    return bool(restarted) and session.status == "active" and nothing
+
+
+def _moment(session: Session, name: str) -> float:
+    """A moment that a session's configuration tells, in seconds since 1970; 0 for one that was not, or by hand."""
+    told = session.configuration.get(name) if isinstance(session.configuration, dict) else None
+    try:
+        return clock.parse(str(told))
+    except ValueError:
+        return 0.0
 
 
 def _milestone(found: Plan, id: str | None) -> Steps[str]:

@@ -50,6 +50,8 @@ def translate(problem: psycopg.Error | UnicodeEncodeError, url: Server) -> BusEr
         return error("busy", f"PostgreSQL says: {words}")
     if state == "22P02" and "json" not in words:
         return error("invalid_value", words)
+    if state == "54000" and "index" in words:
+        return error("invalid_value", f"a key or an id is too long to be found again: {words}", "make it shorter")
     if state in BY_STATE:
         return error(BY_STATE[state])
     if state in GONE:

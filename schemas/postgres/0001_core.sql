@@ -152,7 +152,7 @@ create function json_nodes(document json) returns table (value json) language sq
 $$;
 create function json_number_fits(number text) returns boolean language sql immutable as $$
   select case
-    when length(number) > 400 or number ~ '[eE][+-]?[0-9]{4}' then false
+    when length(number) > 16000 or number ~ '[eE][+-]?0*[1-9][0-9]{3}' then false
     when number ~ '[.eE]' then abs(number::numeric) < 1.797693134862315807e308
     else number::numeric between -9223372036854775808 and 9223372036854775807 end
 $$;
@@ -447,15 +447,15 @@ begin
     for update skip locked);
   return null;
 end $$;
--- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how
--- agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
+-- Whoever was taken for dead, by others, and is heard of again lives, and their note goes; unless it takes that away
+-- itself, which is how agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
 create function agent_registry_revives() returns trigger language plpgsql as $$
 begin
-  if new.error_info is not null
-      and coalesce(old.error_info ->> 'silent_since', old.error_info ->> 'recovery') is not null then
+  if new.error_info ->> 'by' is not null
+      and coalesce(new.error_info ->> 'silent_since', new.error_info ->> 'recovery') is not null then
     new.status := 'active';
     new.completion_time := null;
-    new.error_info := nullif(new.error_info::text, old.error_info::text)::json;
+    new.error_info := nullif((new.error_info::jsonb - array['silent_since', 'recovery', 'by', 'at'])::text, '{}')::json;
   end if;
   return new;
 end $$;
@@ -614,6 +614,9 @@ begin
       when status = 'leased' and coalesce(expires_at > at, true) and retry_count < most then 1 else 0 end,
     due_at = case when expires_at > at and status not in ('acknowledged', 'dead') then expires_at end
   where id = any(due) and due_at <= at;
+  if cardinality(due) = 10000 then
+    perform messages_due(agent, queue, at);
+  end if;
 end $$;
 
 -- Lease up to `most` messages for an agent: what schemas/operations/messages/receive.sql says. Claimers work at the same
@@ -883,6 +886,15 @@ begin
 end $$;
 create trigger agent_messages_check before insert on agent_messages
 for each row execute function agent_messages_check();
+create function agent_messages_expiry_changes() returns trigger language plpgsql as $$
+begin
+  new.due_at := new.expires_at;
+  return new;
+end $$;
+create trigger agent_messages_expiry_changes before update of expires_at on agent_messages
+for each row when (new.status in ('scheduled', 'ready') and new.expires_at is not null
+  and (new.due_at is null or new.expires_at < new.due_at))
+execute function agent_messages_expiry_changes();
 
 -- Whether a message of that type with that payload may be sent, to whomever.
 create function message_judged(session text, sender text, of_type text, document json) returns boolean

@@ -300,21 +300,22 @@ begin
 end;
 create trigger agent_registry_beats after update of last_heartbeat on agent_registry
 begin
-  update coordination_sessions set last_activity = new.last_heartbeat,
+  update coordination_sessions set last_activity = max(last_activity, new.last_heartbeat),
     status = iif(status = 'failed' and completed_at < new.last_heartbeat, 'active', status),
     completed_at = iif(status = 'failed' and completed_at < new.last_heartbeat, null, completed_at)
-  where session_id = new.session_id and last_activity < new.last_heartbeat;
+  where session_id = new.session_id
+    and (last_activity < new.last_heartbeat or (status = 'failed' and completed_at < new.last_heartbeat));
 end;
 
--- Whoever was taken for dead, by others, and is heard of again lives; unless it takes their note away, which is how
--- agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
+-- Whoever was taken for dead, by others, and is heard of again lives, and their note goes; unless it takes that away
+-- itself, which is how agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
 create trigger agent_registry_revives after update of last_heartbeat on agent_registry
 when new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat
-  and new.error_info is not null
-  and coalesce(json_extract(old.error_info, '$.silent_since'), json_extract(old.error_info, '$.recovery')) is not null
+  and json_extract(new.error_info, '$.by') is not null
+  and coalesce(json_extract(new.error_info, '$.silent_since'), json_extract(new.error_info, '$.recovery')) is not null
 begin
   update agent_registry set status = 'active', completion_time = null,
-    error_info = nullif(new.error_info, old.error_info)
+    error_info = nullif(json_remove(new.error_info, '$.silent_since', '$.recovery', '$.by', '$.at'), '{}')
   where agent_id = new.agent_id;
 end;
 
@@ -410,6 +411,13 @@ begin
   update agent_messages set due_at = new.expires_at where id = new.id;
 end;
 
+create trigger agent_messages_expiry_changes after update of expires_at on agent_messages
+when new.status in ('scheduled', 'ready') and new.expires_at is not null
+  and (new.due_at is null or new.expires_at < new.due_at)
+begin
+  update agent_messages set due_at = new.expires_at where id = new.id;
+end;
+
 create trigger agent_messages_activity after insert on agent_messages
 begin
   update coordination_sessions set last_activity = new.created_at
@@ -440,6 +448,13 @@ create trigger agent_messages_fencing before update of delivery on agent_message
 when new.delivery < old.delivery
 begin
   select raise(abort, 'immutable: the delivery number only grows');
+end;
+
+-- `or replace` would take away what has that id.
+create trigger agent_messages_new before insert on agent_messages
+when new.id > 0 and exists (select 1 from agent_messages where id = new.id)
+begin
+  select raise(abort, 'immutable: an id is given once, and the next is larger');
 end;
 
 create trigger agent_messages_grows after insert on agent_messages

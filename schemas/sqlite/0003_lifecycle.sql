@@ -124,6 +124,11 @@ begin
   select raise(abort, 'already_ended');
 end;
 -- (SQLite knows the id by three other names, too.)
+create trigger agent_lifecycle_new before insert on agent_lifecycle
+when new.agent_id > 0 and exists (select 1 from agent_lifecycle where agent_id = new.agent_id)
+begin
+  select raise(abort, 'immutable: how an agent came to be does not change');
+end;
 create trigger agent_lifecycle_origin
 before update of agent_id, rowid, oid, _rowid_, agent_type, task_id, spawned_at, origin on agent_lifecycle
 when new.agent_id <> old.agent_id or new.agent_type <> old.agent_type or new.task_id <> old.task_id

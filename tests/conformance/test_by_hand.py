@@ -321,6 +321,29 @@ def test_a_session_that_begins_again_keeps_its_configuration(used: Bus, before: 
     assert configuration.keys() - kept.keys() == {"restarted_at"}
 
 
+def test_an_expiry_given_later_by_hand_holds(used: Bus) -> None:
+    with prompt(used) as run:
+        run("update agent_messages set expires_at = '2020-01-01 00:00:00.000' where id = 1")
+    assert (used.message(1).status, used.message(1).dead_reason) == ("dead", "expired")
+    assert used.receive("one") == []
+
+
+@pytest.mark.parametrize("act", ["extend", "release"])
+def test_a_lease_taken_back_by_hand_is_extended_and_given_back(used: Bus, act: str) -> None:
+    (message,) = used.receive("one")
+    with prompt(used) as run:
+        run("update agent_messages set status = 'ready' where id = 1")
+    getattr(used, act)(message.receipt)
+    assert used.message(1).status == {"extend": "leased", "release": "ready"}[act]
+
+
+def test_an_agent_without_a_session_receives(used: Bus) -> None:
+    with prompt(used) as run:
+        run("insert into agent_registry (agent_id, agent_type, session_id) values ('h', 'validation', 'nosession')")
+    ids = [used.send("boss", "h", "task_assignment", {}) for _ in range(3)]
+    assert [message.id for _ in ids for message in used.receive("h")] == ids
+
+
 def test_the_health_log_is_kept_for_its_days(used: Bus) -> None:
     with prompt(used) as run:
         for days in (29, 31):

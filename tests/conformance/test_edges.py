@@ -725,6 +725,35 @@ def test_a_broadcast_under_a_key_is_compared_with_its_own(team: Bus) -> None:
     assert len(team.broadcast("boss", TASK, {"n": 2}, key="k")) == 2
 
 
+@pytest.mark.parametrize("number", ["1e0001", "1e-0001", f"0.{'0' * 400}1", f"1.{'0' * 500}"])
+def test_a_number_counts_for_what_it_is_however_it_is_written(team: Bus, number: str) -> None:
+    team.send("boss", "one", TASK, f'{{"weight": {number}}}')
+    (message,) = team.receive("one")
+    assert message.payload["weight"] == float(number)
+
+
+def test_redrive_takes_ids_or_a_session(team: Bus) -> None:
+    with refused("usage", 64):
+        team.redrive(1, session="s")
+
+
+def test_a_completed_session_is_at_100_again_when_it_is_completed_again(team: Bus) -> None:
+    first = team.session_complete("s")
+    team.session_progress("s", 30)
+    again = team.session_complete("s")
+    assert (again.progress, again.completed_at) == (100, first.completed_at)
+
+
+def test_a_value_that_begins_anew_is_of_no_former_type(team: Bus) -> None:
+    team.state_save("one", "k", "v", type="temp_data", ttl=5)
+    team.state_save("one", "l", "v", type="temp_data")
+    team.state_delete("one", "l")
+    with clock.moved(10):
+        for key in "kl":
+            team.state_save("one", key, "w")
+        assert {value.state_type for value in team.state_list("one")} == {"user_data"}
+
+
 def test_what_is_acknowledged_once_may_take_a_while(team: Bus) -> None:
     send(team)
     receipt = take(team, lease=60)

@@ -510,6 +510,14 @@ def test_receive_with_ack_is_over_at_once(team: Bus) -> None:
     team.ack(message.receipt or "")
 
 
+def test_a_message_is_found_however_many_others_are_due(team: Bus) -> None:
+    for _ in range(3):
+        team.apply([messages.send("boss", "one", TASK, {}, expires=1) for _ in range(4000)])
+    last = send(team, delay=2)
+    with clock.moved(3):
+        assert take(team).startswith(f"{last}.")
+
+
 def test_past_the_retry_limit_a_message_is_dead_and_can_be_redriven(team: Bus) -> None:
     id = send(team)
     assert team.message(id).delivery == 0

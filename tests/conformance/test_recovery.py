@@ -64,6 +64,30 @@ def test_what_was_saved_before_a_session_was_opened_again_does_not_count(wreck: 
         assert wreck.session_show("s").progress == 25
 
 
+def test_what_an_agent_saved_for_another_session_does_not_count(bus: Bus) -> None:
+    bus.register("p", type="milestone-planner", session="monday")
+    bus.state_save("p", "milestone-plan", '{"title": "Monday"}')
+    bus.session_complete("monday")
+    with clock.moved(86400):
+        bus.register("p", type="milestone-planner", session="tuesday")
+        assert "create-milestone" not in options(bus.recovery_plan("tuesday"))
+        assert {artifact.saved_by for artifact in bus.recovery_plan("tuesday").artifacts} == {None}
+        bus.state_save("p", "milestone-plan", '{"title": "Tuesday"}')
+        assert "create-milestone" in options(bus.recovery_plan("tuesday"))
+
+
+def test_who_died_before_a_session_was_opened_again_does_not_interrupt_it(wreck: Bus) -> None:
+    wreck.register("failed", type="validation", session="s", command="true")
+    wreck.retire("failed", status="failed")
+    wreck.session_complete("s")
+    with clock.moved(60):
+        wreck.register("one", type="milestone-executor", session="s")
+        assert wreck.interrupted() == []
+        assert wreck.recovery_respawn("s") == []
+        wreck.retire("one", status="failed")
+        assert [session.dead for session in wreck.interrupted()] == [1]
+
+
 def test_a_session_that_is_opened_again_makes_another_milestone(bus: Bus) -> None:
     def night(title: str) -> None:
         bus.register("p", type="milestone-planner", session="p", milestone="m")
@@ -272,6 +296,20 @@ def test_what_was_restarted_and_went_on_is_restarted_again(wreck: Bus) -> None:
         assert wreck.recovery_apply("s", "restart", by="me").changed
         assert (wreck.session_show("s").progress, wreck.session_show("s").phase) == (0, None)
         assert not wreck.recovery_apply("s", "restart", by="me").changed
+
+
+def test_what_was_restarted_and_has_a_checkpoint_since_is_restarted_again(wreck: Bus) -> None:
+    wreck.recovery_apply("s", "restart", by="me")
+    with clock.moved(1):
+        wreck.checkpoint_create("one", {"at": 3})
+    with clock.moved(2):
+        assert wreck.recovery_apply("s", "restart", by="me").changed
+        assert wreck.checkpoint_restore("one") is None
+        assert not wreck.recovery_apply("s", "restart", by="me").changed
+    wreck.session_complete("s")
+    with clock.moved(60):
+        wreck.register("one", type="milestone-executor", session="s")
+        assert wreck.recovery_apply("s", "restart", by="me").changed
 
 
 def test_complete_needs_all_artifacts(wreck: Bus) -> None:
@@ -607,6 +645,16 @@ def test_a_session_that_was_taken_for_dead_lives_when_an_agent_of_it_is_heard_of
     with clock.moved(1900 + 86401):
         assert team.clean(failed="24h").abandoned_sessions == []
         assert {session.session_id for session in team.interrupted()} == {"s", "other"}
+
+
+def test_a_session_lives_again_though_something_else_was_heard_of_it_first(team: Bus) -> None:
+    """A shell function stores its message first, and is a heartbeat then: at the same moment."""
+    with clock.moved(1900):
+        assert team.clean(stale="30m").failed_sessions == ["s"]
+    with clock.moved(to=clock.seconds() + 2000):
+        team.session_progress("s", 50)
+        team.heartbeat("one")
+        assert team.session_show("s").status == "active"
 
 
 def test_cleanup_and_counts_go_by_the_silence_they_are_told(team: Bus) -> None:

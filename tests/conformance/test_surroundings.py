@@ -111,6 +111,39 @@ def test_who_was_taken_for_dead_and_is_heard_of_again_is_active(team: Bus) -> No
         assert team.interrupted() == []
 
 
+@pytest.mark.parametrize("life", ["heard of", "retires", "says that it failed"])
+def test_what_an_agent_told_of_its_error_stays_when_the_note_of_others_goes(team: Bus, life: str) -> None:
+    error = {"warning": "disk 90 % full", "seen": 3}
+    team.update("one", error_info=error)
+    with clock.moved(2 * HOUR):
+        team.monitor_check()
+        (marked,) = [agent for agent in team.agents() if agent.agent_id == "one"]
+        assert marked.status == "failed"
+        assert isinstance(marked.error_info, dict)
+        assert marked.error_info.keys() == {*error, "silent_since", "by", "at"}
+    with clock.moved(2 * HOUR + 10):
+        {
+            "heard of": lambda: team.heartbeat("one"),
+            "retires": lambda: team.retire("one", status="failed"),
+            "says that it failed": lambda: team.heartbeat("one", status="failed"),
+        }[life]()
+        (found,) = [agent for agent in team.agents() if agent.agent_id == "one"]
+        assert found.status == ("active" if life == "heard of" else "failed")
+        assert found.error_info == error
+        if life == "retires":
+            assert found.completion_time == found.last_heartbeat
+
+
+def test_what_an_agent_tells_of_its_recovery_is_no_note_of_others(team: Bus) -> None:
+    error = {"error": "disk full", "recovery": "free 10 GB"}
+    team.update("one", error_info=error)
+    team.retire("one", status="failed")
+    with clock.moved(60):
+        team.receive("one")
+        (found,) = [agent for agent in team.agents() if agent.agent_id == "one"]
+        assert (found.status, found.error_info) == ("failed", error)
+
+
 def test_who_said_that_it_failed_stays_so(team: Bus) -> None:
     team.retire("one", status="failed")
     with clock.moved(60):

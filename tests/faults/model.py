@@ -16,7 +16,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -618,12 +619,12 @@ def differs(calls: list[Call], doors: tuple[type[Door], ...]) -> Breach | None:
     return None
 
 
-def judge(calls: list[Call], doors: tuple[type[Door], ...]) -> None:
-    """As `compare`; what fails is made as short as it can be by leaving calls out, one after the other."""
-    breach, number = differs(calls, doors), 0
+def judge(calls: list[Call], differs: Callable[[list[Call]], Breach | None]) -> None:
+    """Raises what differs, for a program that is as short as it can be by leaving calls out, one after the other."""
+    breach, number = differs(calls), 0
     while breach and number < len(calls):
         shorter = [*calls[:number], *calls[number + 1 :]]
-        if again := differs(shorter, doors):
+        if again := differs(shorter):
             calls, breach = shorter, again
         else:
             number += 1
@@ -646,7 +647,7 @@ def _check(size: int, seed: int, calls: Calls, *doors: type[Door]) -> None:
     for number in range(seed, seed + size):
         try:
             with work.made_at_once():
-                judge([*BEGIN, *program(number, calls)], doors)
+                judge([*BEGIN, *program(number, calls)], partial(differs, doors=doors))
         except Breach as breach:
             raise Breach([f"model 1 --seed {number}: {breach.lines[0]}"]) from breach
 

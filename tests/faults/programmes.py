@@ -11,6 +11,7 @@ NAMES = (
     "kill",
     "simulation",
     "model",
+    "stores",
     "clocks",
     "cancellation",
     "system_calls",

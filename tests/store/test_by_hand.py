@@ -126,17 +126,29 @@ def test_the_doctor_names_what_is_not_of_the_bus(hand: sqlite3.Connection, url: 
 
 def test_a_row_can_not_be_replaced_by_hand(hand: sqlite3.Connection) -> None:
     first = insert(hand, payload='{"phase": "first"}')
-    insert(hand)
-    for columns in ({"id": first},):
+    for newest in (True, False):
+        if not newest:
+            insert(hand)
         values = {"session_id": "s", "from_agent": "me", "to_agent": "a", "message_type": "task_assignment"}
-        values |= {"payload": '{"phase": "second"}', **columns}
+        values |= {"payload": '{"phase": "second"}', "id": str(first)}
         marks = ", ".join("?" * len(values))
         with suppress(sqlite3.IntegrityError):
             hand.execute(
                 f"insert or replace into agent_messages ({', '.join(values)}) values ({marks})", list(values.values())
             )
         found = hand.execute("select payload from agent_messages where id = ?", [first]).fetchone()
-        assert found == ('{"phase": "first"}',), columns
+        assert found == ('{"phase": "first"}',)
+
+
+def test_a_life_on_record_can_not_be_replaced_by_hand(hand: sqlite3.Connection, url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.trace_spawn("validation", "t", pid=os.getpid())
+        with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+            hand.execute(
+                "insert or replace into agent_lifecycle (agent_id, pid, agent_type, task_id, command)"
+                " values (1, 1, 'another', 't', 'c')"
+            )
+        assert bus.trace_show(1).agent_type == "validation"
 
 
 def test_ids_are_never_used_again_also_by_hand(hand: sqlite3.Connection, url: str) -> None:

@@ -2,12 +2,13 @@
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
 
 from bus import Bus, clock, recovery
+from bus.errors import Conflict
 from bus.operation import Operation
 from bus.store import postgres, sqlite
 from bus.store.url import Server
@@ -168,3 +169,23 @@ def test_a_message_from_the_future_keeps_none_behind_it(url: str, monkeypatch: p
         bus.ack([message.receipt or "" for message in bus.receive("boss", limit=2)])
         with clock.moved(100 * clock.DAY):
             assert bus.prune() == 1
+
+
+def test_a_send_that_is_repeated_compares_long_payloads_in_step_with_their_length(url: str) -> None:
+    with Bus.open(url) as bus:
+        bus.register("a", type="milestone-executor", session="s")
+
+        def again(length: int, last: int) -> int:
+            bus.send("a", "a", TASK, {"context": {"all": list(range(length))}}, key=str(length))
+            repeated = {"context": {"all": [*range(length - 1), last]}}
+            return steps(bus, lambda bus: attempted(lambda: bus.send("a", "a", TASK, repeated, key=str(length))))
+
+        for last in (-1, 0):
+            few, many = again(500, last or 499), again(5000, last or 4999)
+            assert many < 20 * few
+
+
+def attempted(act: Callable[[], object]) -> None:
+    """Do it, or be refused."""
+    with suppress(Conflict):
+        act()

@@ -9,8 +9,11 @@ update agent_registry set
   completion_time = case
     when coalesce(:status, status) not in ('completed', 'failed', 'terminated') then null
     else coalesce(completion_time, :now) end,
-  error_info = case when :status is null or coalesce(error_info ->> 'silent_since', error_info ->> 'recovery') is null
-    then error_info end
+  error_info = case
+    when :status is not null and error_info ->> 'by' is not null and coalesce(error_info ->> 'silent_since', error_info ->> 'recovery') is not null
+      then /*sqlite*/ nullif(json_remove(error_info, '$.silent_since', '$.recovery', '$.by', '$.at'), '{}') /*end*/
+        /*postgres nullif((error_info::jsonb - array['silent_since', 'recovery', 'by', 'at'])::text, '{}')::json */
+    else error_info end
 where agent_id = :agent;
 
 select record from agent_records where agent_id = :agent;

@@ -24,8 +24,8 @@ update coordination_sessions set operation_type = :operation where session_id = 
 update coordination_sessions set
   status = 'active', completed_at = null, progress = 0, phase = null, milestone_id = coalesce(:milestone, milestone_id),
   configuration =
-    /*sqlite*/ json_set(iif(json_type(configuration) = 'object', configuration, '{}'), '$.reopened_at', :now) /*end*/
-    /*postgres (case when json_typeof(configuration) = 'object' then configuration::jsonb else '{}' end
+    /*sqlite*/ json_set(iif(json_type(configuration) = 'object', json_remove(configuration, '$.restarted_at'), '{}'), '$.reopened_at', :now) /*end*/
+    /*postgres (case when json_typeof(configuration) = 'object' then configuration::jsonb - 'restarted_at' else '{}' end
       || jsonb_build_object('reopened_at', replace(:now, ' ', ' ')))::json */
 where session_id = :session and status in ('completed', 'abandoned');
 

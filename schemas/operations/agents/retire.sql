@@ -7,8 +7,16 @@ insert into refusals
 select 'invalid_status' where :status not in ('completed', 'failed', 'terminated');
 
 update agent_registry set
-  status = :status, completion_time = coalesce(completion_time, :now), last_heartbeat = :now, current_task = null,
-  error_info = case when coalesce(error_info ->> 'silent_since', error_info ->> 'recovery') is null then error_info end
+  status = :status, completion_time = case
+    when error_info ->> 'by' is not null and coalesce(error_info ->> 'silent_since', error_info ->> 'recovery') is not null
+      then :now
+    else coalesce(completion_time, :now) end,
+  last_heartbeat = :now, current_task = null,
+  error_info = case
+    when error_info ->> 'by' is not null and coalesce(error_info ->> 'silent_since', error_info ->> 'recovery') is not null
+      then /*sqlite*/ nullif(json_remove(error_info, '$.silent_since', '$.recovery', '$.by', '$.at'), '{}') /*end*/
+        /*postgres nullif((error_info::jsonb - array['silent_since', 'recovery', 'by', 'at'])::text, '{}')::json */
+    else error_info end
 where agent_id = :agent;
 
 select record from agent_records where agent_id = :agent;

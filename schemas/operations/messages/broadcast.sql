@@ -8,12 +8,16 @@ select 'unknown_agent' where not exists (select 1 from agent_registry where agen
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
-    select m.id, 1, m.payload from sent m union all select m.id, 2, :payload from sent m),
+    select m.id, 1, m.payload from sent m where m.payload <> :payload
+    union all select m.id, 2, :payload from sent m where m.payload <> :payload),
+  parts (pair, side, id, parent, key, kind, atom) as materialized (
+    select d.pair, d.side, j.id, j.parent, j.key, iif(j.type = 'integer', 'real', j.type), j.atom
+    from documents d, json_tree(d.payload) j),
   nodes (pair, side, id, path, kind, atom) as (
-    select d.pair, d.side, j.id, '', j.type, j.atom from documents d, json_tree(d.payload) j where j.parent is null
+    select pair, side, id, '', kind, atom from parts where parent is null
     union all
-    select n.pair, n.side, j.id, n.path || '/' || json_quote(j.key), iif(j.type = 'integer', 'real', j.type), j.atom
-    from nodes n join documents d on d.pair = n.pair and d.side = n.side, json_tree(d.payload) j where j.parent = n.id),
+    select n.pair, n.side, p.id, n.path || '/' || json_quote(p.key), p.kind, p.atom
+    from nodes n join parts p on p.pair = n.pair and p.side = n.side and p.parent = n.id),
   sent (id, message_type, payload) as (
     select m.id, m.message_type, m.payload from agent_registry me
     join agent_registry r on r.session_id = me.session_id and r.agent_id <> :from

@@ -30,7 +30,7 @@ where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) fro
 /*end*/
 
 update agent_messages set
-  retry_count = iif(status = 'ready', retry_count - 1, retry_count), status = 'leased',
+  retry_count = iif(status = 'ready', max(retry_count - 1, 0), retry_count), status = 'leased',
   delivered_at = min(delivered_at, :now),
   due_at = strftime('%Y-%m-%d %H:%M:%f', :now, '+' || coalesce(cast(:lease as text),
     (select value from agent_coordination_config where key = 'lease_seconds')) || ' seconds')

@@ -22,7 +22,7 @@ where m.id is null or m.delivery <> cast(substr(r.value, instr(r.value, '.') + 1
 
 -- One whose lease ran out was counted when it came back; leased again, it is counted below, once. (`status || ''`: rows
 -- are found by their ids, not by the index of those that are ready.)
-update agent_messages set status = 'leased', due_at = :now, retry_count = retry_count - 1
+update agent_messages set status = 'leased', due_at = :now, retry_count = max(retry_count - 1, 0)
 where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
   and status || '' = 'ready';
 

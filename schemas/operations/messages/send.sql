@@ -9,12 +9,16 @@
 insert into refusals
 with recursive
   documents (pair, side, payload) as (
-    select m.id, 1, m.payload from sent m union all select m.id, 2, :payload from sent m),
+    select m.id, 1, m.payload from sent m where m.payload <> :payload
+    union all select m.id, 2, :payload from sent m where m.payload <> :payload),
+  parts (pair, side, id, parent, key, kind, atom) as materialized (
+    select d.pair, d.side, j.id, j.parent, j.key, iif(j.type = 'integer', 'real', j.type), j.atom
+    from documents d, json_tree(d.payload) j),
   nodes (pair, side, id, path, kind, atom) as (
-    select d.pair, d.side, j.id, '', j.type, j.atom from documents d, json_tree(d.payload) j where j.parent is null
+    select pair, side, id, '', kind, atom from parts where parent is null
     union all
-    select n.pair, n.side, j.id, n.path || '/' || json_quote(j.key), iif(j.type = 'integer', 'real', j.type), j.atom
-    from nodes n join documents d on d.pair = n.pair and d.side = n.side, json_tree(d.payload) j where j.parent = n.id),
+    select n.pair, n.side, p.id, n.path || '/' || json_quote(p.key), p.kind, p.atom
+    from nodes n join parts p on p.pair = n.pair and p.side = n.side and p.parent = n.id),
   sent (id, message_type, payload) as (
     select id, message_type, payload from agent_messages
     where :key is not null and idempotency_key = :key and from_agent = :from and to_agent = :to and json_valid(:payload))

@@ -4,7 +4,8 @@ insert into refusals
 select iif(count(*) = 0, 'unknown_session', 'already_ended') from coordination_sessions where session_id = :session
 having count(*) = 0 or count(case when status = 'abandoned' then 1 end) > 0;
 
-update coordination_sessions set status = 'completed', progress = 100, completed_at = :now, last_activity = :now
-where session_id = :session and status <> 'completed';
+update coordination_sessions set progress = 100, last_activity = :now, status = 'completed',
+  completed_at = iif(status = 'completed', completed_at, :now)
+where session_id = :session and (status <> 'completed' or progress <> 100);
 
 select record from session_records where session_id = :session;
