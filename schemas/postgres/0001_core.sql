@@ -447,8 +447,8 @@ begin
     for update skip locked);
   return null;
 end $$;
--- Whoever was taken for dead, by others, and is heard of again lives, and their note goes; unless it takes that away
--- itself, which is how agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
+-- Whoever was taken for dead, by others, and is heard of again lives, and their note goes. (What it says by itself, that
+-- it has failed for instance, agents/retire.sql and agents/heartbeat.sql write after that.)
 create function agent_registry_revives() returns trigger language plpgsql as $$
 begin
   if new.error_info ->> 'by' is not null

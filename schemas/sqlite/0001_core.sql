@@ -307,8 +307,8 @@ begin
     and (last_activity < new.last_heartbeat or (status = 'failed' and completed_at < new.last_heartbeat));
 end;
 
--- Whoever was taken for dead, by others, and is heard of again lives, and their note goes; unless it takes that away
--- itself, which is how agents/retire.sql and agents/heartbeat.sql say that it has failed indeed.
+-- Whoever was taken for dead, by others, and is heard of again lives, and their note goes. (What it says by itself, that
+-- it has failed for instance, agents/retire.sql and agents/heartbeat.sql write after that.)
 create trigger agent_registry_revives after update of last_heartbeat on agent_registry
 when new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > old.last_heartbeat
   and json_extract(new.error_info, '$.by') is not null

@@ -5,15 +5,16 @@
 select agent_id from agent_registry
 where session_id = :session and status = 'failed' and command is not null
   and last_heartbeat >= coalesce((select strftime('%Y-%m-%d %H:%M:%f', configuration ->> 'reopened_at')
-    from coordination_sessions where session_id = :session), '0001-01-01') order by agent_id for update;
+    from coordination_sessions where session_id = :session), '0001-01-01')
+order by agent_id for update;
 */
 update agent_lifecycle indexed by agent_lifecycle_open set last_seen_at = max(coalesce(last_seen_at, '0001-01-01'), (
   select last_heartbeat from agent_registry r where r.agent_id = registry_id))
 where status in ('spawned', 'running') and (registry_id, pid) in (
   select agent_id, pid from agent_registry
   where session_id = :session and status = 'failed' and command is not null
-  and last_heartbeat >= coalesce((select strftime('%Y-%m-%d %H:%M:%f', configuration ->> 'reopened_at')
-    from coordination_sessions where session_id = :session), '0001-01-01'));
+    and last_heartbeat >= coalesce((select strftime('%Y-%m-%d %H:%M:%f', configuration ->> 'reopened_at')
+      from coordination_sessions where session_id = :session), '0001-01-01'));
 
 update agent_registry set
   status = 'spawning', spawn_time = :now, last_heartbeat = :now, completion_time = null,

@@ -14,8 +14,8 @@ values (:agent, :key, :value, coalesce(:type, 'user_data'), :now, :now,
 on conflict (agent_id, state_key) do update set
   version = agent_state.version + 1,
   created_at = iif(agent_state.expires_at <= :now, :now, agent_state.created_at),
-  state_type = iif(agent_state.expires_at <= :now, excluded.state_type, coalesce(:type, agent_state.state_type)), state_value = excluded.state_value, updated_at = :now,
-  expires_at = excluded.expires_at
+  state_type = iif(agent_state.expires_at <= :now, excluded.state_type, coalesce(:type, agent_state.state_type)),
+  state_value = excluded.state_value, updated_at = :now, expires_at = excluded.expires_at
 /*postgres returning version */;
 
 -- For `returning` SQLite would make a temporary table.
