@@ -450,9 +450,10 @@ begin
   select raise(abort, 'immutable: the delivery number only grows');
 end;
 
--- `or replace` would take away what has that id.
+-- By hand: `or replace` would take away what has that id; and after one that is far ahead none would be left.
 create trigger agent_messages_new before insert on agent_messages
-when new.id > 0 and exists (select 1 from agent_messages where id = new.id)
+when new.id > 0 and (exists (select 1 from agent_messages where id = new.id)
+  or new.id > 1000000000000 + (select coalesce(max(id), 0) from agent_messages))
 begin
   select raise(abort, 'immutable: an id is given once, and the next is larger');
 end;

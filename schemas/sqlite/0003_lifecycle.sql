@@ -125,7 +125,8 @@ begin
 end;
 -- (SQLite knows the id by three other names, too.)
 create trigger agent_lifecycle_new before insert on agent_lifecycle
-when new.agent_id > 0 and exists (select 1 from agent_lifecycle where agent_id = new.agent_id)
+when new.agent_id > 0 and (exists (select 1 from agent_lifecycle where agent_id = new.agent_id)
+  or new.agent_id > 1000000000000 + (select coalesce(max(agent_id), 0) from agent_lifecycle))
 begin
   select raise(abort, 'immutable: how an agent came to be does not change');
 end;

@@ -140,6 +140,15 @@ def test_a_row_can_not_be_replaced_by_hand(hand: sqlite3.Connection) -> None:
         assert found == ('{"phase": "first"}',)
 
 
+def test_an_id_far_ahead_leaves_none_for_the_next_and_is_refused(hand: sqlite3.Connection, url: str) -> None:
+    for table, column in (("agent_messages", "id"), ("agent_lifecycle", "agent_id")):
+        with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+            hand.execute(f"insert into {table} ({column}) values ({10**15})")
+    with Bus.open(url) as bus:
+        assert bus.send("a", "a", "task_assignment", {}) == 1
+        assert bus.trace_spawn("validation", "t", pid=os.getpid()) == 1
+
+
 def test_a_life_on_record_can_not_be_replaced_by_hand(hand: sqlite3.Connection, url: str) -> None:
     with Bus.open(url) as bus:
         bus.trace_spawn("validation", "t", pid=os.getpid())
