@@ -988,6 +988,8 @@ create trigger agent_messages_envelope
 before update of id, session_id, from_agent, to_agent, message_type, traceparent, payload, created_at, mailbox
   on agent_messages
 for each row execute function agent_messages_envelope();
+create trigger agent_messages_key before update of idempotency_key on agent_messages
+for each row when (new.idempotency_key is distinct from old.idempotency_key) execute function agent_messages_envelope();
 
 create function agent_messages_newest() returns trigger language plpgsql set search_path from current as $$
 begin

@@ -444,6 +444,12 @@ begin
   select raise(abort, 'immutable: what was sent does not change');
 end;
 
+create trigger agent_messages_key before update of idempotency_key on agent_messages
+when new.idempotency_key is not old.idempotency_key
+begin
+  select raise(abort, 'immutable: what was sent does not change');
+end;
+
 create trigger agent_messages_fencing before update of delivery on agent_messages
 when new.delivery < old.delivery
 begin

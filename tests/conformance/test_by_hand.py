@@ -71,6 +71,7 @@ def used(team: Bus) -> Bus:
         ("agent_lifecycle set unseen = 1", "invalid_status"),
         (f"agent_messages set traceparent = '{CONTEXT[:-1]}0'", "immutable"),
         ("agent_messages set mailbox = 'two'", "immutable|generated"),
+        ("agent_messages set idempotency_key = 'other'", "immutable"),
         ("agent_messages set priority = 11", "invalid_priority"),
         (f"agent_messages set {CLAIM}, priority = 11", "invalid_priority"),
         (f"agent_messages set {CLAIM}, leased_by = null", "leased_by|invalid_status"),
