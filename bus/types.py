@@ -42,9 +42,11 @@ def add(
     A message type takes a payload `schema`, compiled into the database's checks: raises `invalid_schema` for keywords
     that can't be. An operation type takes the `artifacts` it promises: state keys, with their weights (above 0, to a
     million) or all alike: raises `invalid_key`, `invalid_value`. On PostgreSQL only the owner of the tables may add a
-    message type: raises `not_allowed`.
+    message type: raises `not_allowed`. Raises `usage` for what is of another kind.
     """
     _check_kind(kind)
+    if (schema is not None and kind != "message") or (artifacts is not None and kind != "operation"):
+        raise error("usage", "a schema is for message types, artifacts are for operation types")
     given = {"name": inputs.name(name), "description": inputs.words(description)}
     if kind == "message":
         return _add_message(given, None if schema is None else _schema(schema))

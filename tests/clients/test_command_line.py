@@ -512,6 +512,7 @@ ODD = {
         ["checkpoint", "create", "a", "--retention", "soon"],
         ["types", "list", "colour"],
         ["types", "add", "message", "m", "--schema", "missing.json"],
+        ["types", "add", "message", "m", "--schema", ""],
         ["types", "add", "operation", "o", "--artifact", "a=b"],
         ["types", "add", "operation", "o", "--artifact", "a=1_0"],
         ["types", "add", "operation", "o", "--artifact", "a=1", "--artifact", "b"],

@@ -391,6 +391,10 @@ def test_bad_types_are_refused(bus: Bus) -> None:
         bus.types_add("agent", "a b")
     with refused("usage", 64):
         bus.types_add("colour", "red")
+    with refused("usage", 64):
+        bus.types_add("agent", "painter", schema={})
+    with refused("usage", 64):
+        bus.types_add("message", "colour", artifacts=["k"])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ import msgspec
 from bus import Bus, clock, copying
 from bus.errors import BusError
 from bus.operation import Query, Steps, reading, writing
+from bus.step import OPERATIONS
 from tests import empty, servers
 from tests.faults import planted, work
 from tests.faults.invariants import Breach
@@ -46,6 +47,13 @@ TEXTS = ("x", "two words", "“b”")
 PAYLOADS: tuple[Any, ...] = ({}, {"phase": "p"}, '{"progress": 5.0}', '{"phase":"\\u0041","n":1}')
 PLANS = ('{"title": "T", "phases": [{"name": "p"}]}', '{"title": "T", "status": "done", "priority": "high"}', "no plan")
 KEYS = ("milestone-plan", "design-phase-results", "spec-phase-results", "k/1", "k_2")
+RECORDS = (
+    '{"active_agents": {"999999": {"agent_type": "t", "task_id": "1", "started_at": "2026-10-25T02:30:00"}}}',
+    '{"completed_agents": [{"pid": 7, "agent_type": "t", "task_id": "1", "started_at": "2026-01-01T00:00:00.0005",'
+    ' "completed_at": "2026-01-01T00:00:01+01:00", "priority_number": 7, "why": 1.50}, {"pid": 8}]}',
+    '{"completed_agents": [{"pid": 999999, "agent_type": "t", "task_id": "1", "started_at": "2026-10-25T02:30:00",'
+    ' "completed_at": "2026-11-01", "status": "killed"}]}',
+)
 MESSAGES, LIVES = tuple(range(1, 10)), tuple(range(1, 7))
 WHO: Choices = {"agent": AGENTS}
 IN: Choices = {"session": SESSIONS}
@@ -85,7 +93,17 @@ CALLS: Calls = {
     # messages
     "send": (14, {**SENT, "to": (*AGENTS, "@milestone-executor", "@validation"), "reply_to": (*MAYBE, *MESSAGES)}),
     "broadcast": (2, {name: of for name, of in SENT.items() if name != "key"}),  # a copy that is there leaves a gap
-    "receive": (10, {**WHO, "limit": (None, None, 2), "lease": (*MAYBE, *SECONDS), "ack": (*MAYBE, True)}),
+    "receive": (
+        10,
+        {
+            **WHO,
+            "limit": (None, None, 2),
+            "lease": (*MAYBE, *SECONDS),
+            "ack": (*MAYBE, True),
+            "type": (*MAYBE, "error_report"),
+        },
+    ),
+    "ack_and_receive": (2, {**WHO, **HELD, "lease": (*MAYBE, *SECONDS), "type": (*MAYBE, "error_report")}),
     "ack": (5, {**HELD, "once": (*MAYBE, True)}),
     "release": (3, {**HELD, "delay": (*MAYBE, *SECONDS), "reason": (*MAYBE, *TEXTS)}),
     "extend": (2, {**HELD, "lease": (*MAYBE, *SECONDS)}),
@@ -123,6 +141,7 @@ CALLS: Calls = {
     ),
     "recovery_respawn": (1, IN),
     "milestone_list": (1, {}),
+    "milestone_show": (1, {"id": ("m1", "s")}),
     "monitor_check": (2, {}),
     "clean": (1, {"stale": (None, *SECONDS), "failed": (None, *SECONDS)}),
     "prune": (2, {}),
@@ -143,18 +162,30 @@ CALLS: Calls = {
     "trace_timeline": (1, {"limit": (None, 2), "priority": (*MAYBE, "high")}),
     "trace_velocity": (1, {"type": (None, *TYPES)}),
     "trace_waiting": (1, {}),
+    "trace_import": (1, {"text": RECORDS, "zone": ("UTC", "Asia/Tokyo"), "skip_invalid": (*MAYBE, True)}),
     "export_batch": (1, {"target": ("collector",), "limit": (None, 2)}),
     "metrics": (1, {}),
     "status": (1, {}),
     # types and settings
     "types_add": (
         1,
-        {"kind": ("agent", "state", "message"), "name": ("own", "validation"), "description": (None, *TEXTS)},
+        {"kind": ("agent", "state", "operation"), "name": ("own", "validation"), "description": (None, *TEXTS)},
     ),
     "types_list": (1, {}),
+    "step": (6, {}),  # of two or three of `IN_A_STEP`
     "config_set": (1, {"key": ("lease_seconds", "message_retry_limit", "session_timeout"), "value": ("1", "7")}),
     "config_list": (1, {}),
 }
+
+
+def _method(operation: str) -> str:
+    """The client's method for an operation of a step."""
+    noun, verb = operation.split(".")
+    return verb if noun in ("messages", "agents") else f"{noun.removesuffix('s')}_{verb}"
+
+
+# Without what leaves a gap among PostgreSQL's ids, which is closed after a call: here others come after it in the same.
+IN_A_STEP = {_method(name): make for name, make in OPERATIONS.items() if name != "messages.broadcast"}
 BEGIN = [
     *(
         Call("register", {"agent": agent, "type": TYPES[n % 3], "session": "st"[n // 3], "pid": PROCESSES[n % 3]}, 0.0)
@@ -171,12 +202,28 @@ def program(seed: int) -> list[Call]:
 
 
 def _call(chance: random.Random) -> Call:
-    (name,) = chance.choices(list(CALLS), [weight for weight, _ in CALLS.values()])
+    name = _any(chance, list(CALLS))
+    if name == "step":
+        parts = [_any(chance, list(IN_A_STEP)) for _ in range(chance.choice((2, 3)))]
+        given: Mapping[str, Any] = {f"{n} {part}": _given_to(chance, part) for n, part in enumerate(parts)}
+        for part in given.values():
+            if "sender" in part:
+                part.pop("key", None)
+    else:
+        given = _given_to(chance, name)
+    after = chance.choice((0, 0, 0.001, 0.5, 3, 40)) if chance.random() < 0.97 else chance.choice((1000, 90_000, 1e6))
+    return Call(name, given, after)
+
+
+def _any(chance: random.Random, names: list[str]) -> str:
+    return chance.choices(names, [CALLS[name][0] for name in names])[0]
+
+
+def _given_to(chance: random.Random, name: str) -> dict[str, Any]:
     given = {key: chance.choice(of) for key, of in CALLS[name][1].items()}
     if given and name != "die" and chance.random() < SPOILED:
         given[chance.choice(list(given))] = chance.choice(ODD)
-    after = chance.choice((0, 0, 0.001, 0.5, 3, 40)) if chance.random() < 0.97 else chance.choice((1000, 90_000, 1e6))
-    return Call(name, {key: value for key, value in given.items() if value is not None}, after)
+    return {key: value for key, value in given.items() if value is not None}
 
 
 # --- two stores
@@ -185,25 +232,34 @@ def _call(chance: random.Random) -> Call:
 class Side:
     """One of the two buses. Ids that the database draws are told by the order in which they are seen."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, pids: Mapping[str, int]) -> None:
         self.bus = bus
+        self.pids = pids
         self.receipt = "1.1"
         self._drawn: dict[str, str] = {}
 
     def answer(self, name: str, given: Mapping[str, Any]) -> Answer:
         """What a call answers."""
-        arguments = {key: self.receipt if value == "last" else value for key, value in given.items()}
         try:
-            value = getattr(self.bus, name)(**arguments)
+            value = self._step(given) if name == "step" else getattr(self.bus, name)(**self._known(given))
         except BusError as problem:
-            return "error", problem.code
-        if name == "receive" and value:
+            return "error", (problem.code, problem.index)
+        if name in ("receive", "ack_and_receive") and value:
             self.receipt = value[-1].receipt or self.receipt
         if name == "status":
             value = {key: value[key] for key in ("sessions", "agents", "messages")}
         if name == "checkpoint_prune":
             value = len(value)  # which stand in the order of their ids
         return "ok", self.told(value)
+
+    def _step(self, given: Mapping[str, Any]) -> list[Any]:
+        parts = [IN_A_STEP[part.split()[1]](**self._known(arguments)) for part, arguments in given.items()]
+        return self.bus.apply(parts)
+
+    def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments, with the receipt and the pids that words stand for."""
+        known = {"last": self.receipt, **self.pids}
+        return {key: known.get(value, value) if isinstance(value, str) else value for key, value in given.items()}
 
     def told(self, value: Any) -> Any:
         """A value as both stores would tell it."""
@@ -276,18 +332,19 @@ def differs(calls: list[Call], server: str) -> Breach | None:
     with ExitStack() as stack:
         running = stack.enter_context(processes())
         stack.enter_context(clock.moved(to=BEGINNING))
-        file = Side(stack.enter_context(Bus.open(":memory:", create=True)))
-        other = Side(stack.enter_context(Bus.open(stack.enter_context(empty.schema(server)))))
+        pids = {name: process.pid for name, process in running.items()}
+        file = Side(stack.enter_context(Bus.open(":memory:", create=True)), pids)
+        other = Side(stack.enter_context(Bus.open(stack.enter_context(empty.schema(server)))), pids)
         now = BEGINNING
         for name, given, after in calls:
             now += after
             if name == "die":
                 end(running[given["process"]])
                 running[given["process"]] = subprocess.Popen(["sleep", "1000"])
+                pids[given["process"]] = running[given["process"]].pid
                 continue
-            known = {key: running[value].pid if value in PROCESSES else value for key, value in given.items()}
             with clock.moved(to=now):
-                here, there = file.answer(name, known), other.answer(name, known)
+                here, there = file.answer(name, given), other.answer(name, given)
                 other.bus.store.run(_give(file.bus.store.run(_given())))
             if here != there or here[1] == "fault":
                 return Breach([f"{name} {given} answered {_part(here, there)}"])

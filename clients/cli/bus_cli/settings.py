@@ -46,10 +46,8 @@ def add(
     out: Output, kind: str, name: str, description: str | None, schema: str | None, artifacts: tuple[str, ...]
 ) -> None:
     """Add a type, or change one: what you don't give stays as it is. The database refuses types that are not listed."""
-    if (schema and kind != "message") or (artifacts and kind != "operation"):
-        raise error("usage", "--schema is for message types, --artifact for operation types")
     options: dict[str, Any] = {
-        "schema": _text(schema) if schema else None,
+        "schema": None if schema is None else _text(schema),
         "artifacts": _weights(artifacts) if artifacts else None,
     }
     with out.open() as bus:
