@@ -84,7 +84,8 @@ def test_progress_is_that_of_the_artifacts_where_some_are_promised(command: Comm
         bus.session_progress("s", 70)
         bus.register("v", type="validation", session="v", operation="validation")
         bus.session_progress("v", 70)
-    assert command("recover", "s").stdout.startswith("session s: execution, active, 15 %, last active ")
+    said = "session s: execution, active, 15 % by its artifacts (70 % was told), last active "
+    assert command("recover", "s").stdout.startswith(said)
     assert command("recover", "v").stdout.startswith("session v: validation, active, 70 %, last active ")
 
 

@@ -478,6 +478,11 @@ def test_velocity_counts_and_takes_percentiles_as_defined(bus: Bus) -> None:
     assert found.completed_per_hour == round(15 / ((19 * 60 + 29) / 3600), 3)
 
 
+def test_velocity_of_two_milliseconds_is_exact(bus: Bus) -> None:
+    lived(bus, 0, 0, 0.002)
+    assert bus.trace_velocity()[0].completed_per_hour == 1_800_000
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 100, 101])
 def test_a_percentile_is_the_element_at_its_floor(bus: Bus, n: int) -> None:
     for place in reversed(range(n)):

@@ -170,6 +170,12 @@ def test_who_failed_of_whatever_is_lost(team: Bus, told: object) -> None:
     assert [found.dead for found in team.interrupted()] == [1]
 
 
+def test_resume_takes_back_nothing_of_the_progress_that_was_told(wreck: Bus) -> None:
+    wreck.session_progress("s", 70)
+    wreck.recovery_apply("s", "resume", by="me")
+    assert wreck.session_show("s").progress == 70
+
+
 def test_resume_gives_back_marks_failed_and_goes_on(wreck: Bus) -> None:
     done = wreck.recovery_apply("s", "resume", by="me")
     assert (done.changed, done.status, done.failed, done.given_back) == (True, "active", ["lost"], [1, 2])

@@ -119,8 +119,9 @@ def _show(out: Output, plan: Plan, option: str | None) -> None:
 def _words(plan: Plan, option: str | None) -> list[str]:
     session = plan.session
     progress = session.progress if plan.progress is None else plan.progress
+    told = f" by its artifacts ({session.progress:g} % was told)" if session.progress > progress else ""
     lines = [
-        f"session {session.session_id}: {session.operation_type}, {session.status}, {progress:g} %, "
+        f"session {session.session_id}: {session.operation_type}, {session.status}, {progress:g} %{told}, "
         f"last active {moment(session.last_activity)}"
     ]
     lines += ["agents:" if plan.agents else "agents: none"]

@@ -29,7 +29,7 @@ percentiles as materialized (
     and p.place in (min(n * 50 / 100, n - 1), min(n * 95 / 100, n - 1), min(n * 99 / 100, n - 1))
   group by p.agent_type)
 select t.agent_type, total, completed, failed, killed, active,
-  completed / nullif((julianday(last) - julianday(first)) * 24.0, 0),
+  completed * 3600000e0 / nullif(round((julianday(last) - julianday(first)) * 86400000), 0),
   completed * 1e0 / nullif(completed + failed + killed, 0), mean, p50, p95, p99, idle
 from totals t left join percentiles p on p.agent_type = t.agent_type
 order by t.agent_type;
