@@ -93,7 +93,10 @@ def check() -> Steps[None]:
     """Read the whole file. Raises `damaged` when it is not whole."""
     ((verdict,),) = yield Query("recovery/check", {})
     if verdict != "ok":
-        raise error("damaged", f"the bus file is damaged: {verdict}")
+        lines = [line for line in verdict.splitlines() if not line.startswith("***")]  # which tell the database
+        first, *others = lines or [verdict]
+        more = f", and {len(others)} more such" if others else ""
+        raise error("damaged", f"the bus file is damaged: {first}{more}")
 
 
 @reading

@@ -68,6 +68,9 @@ def test_why_a_message_was_given_back_is_told_while_nobody_has_it(here: str) -> 
     assert "given back    not mine" in bus("message", "1")
     bus("receive", "b")
     assert "given back" not in bus("message", "1")
+    bus("release", "1.2", "--reason", "not mine")
+    bus("cancel", "1")
+    assert "dead          cancelled\n" in bus("message", "1")
 
 
 def test_pruning_takes_down_the_bells_of_who_waits_no_more(here: str) -> None:
@@ -409,6 +412,18 @@ def test_what_can_not_be_printed_is_given_back(here: str, where: str) -> None:
     assert done.stderr.startswith("bus: standard output")
     assert done.stderr.count("\n") == 1
     assert len(json.loads(bus("receive", "b"))) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["apply"], ["checkpoint", "create", "a"], ["send", "b", "task_assignment", "-", "--from", "a"]]
+)
+def test_what_nobody_could_be_told_of_is_not_done(here: str, words: list[str]) -> None:
+    step = '{"op": "messages.send", "from": "a", "to": "b", "type": "task_assignment", "payload": {}}'
+    done = subprocess.run(
+        ["bash", "-c", '"$@" >&-', "x", *BUS, *words], input=step, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.startswith("bus: standard output is closed")) == (70, True)
+    assert json.loads(bus("messages", "--json")) == json.loads(bus("checkpoint", "list", "a", "--json")) == []
 
 
 def test_what_was_acknowledged_and_can_not_be_printed_stays_so(here: str) -> None:

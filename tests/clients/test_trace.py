@@ -176,6 +176,13 @@ def test_nobody_reading_ends_the_command_as_it_would_without(here: str) -> None:
     assert record()["error_message"] == "killed by SIGPIPE"
 
 
+def test_what_can_not_be_passed_on_is_told(here: str) -> None:
+    line = f"{' '.join(BUS)} run --type x --task t -- echo yes >/dev/full"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stderr == "bus: not all that echo printed could be passed on: No space left on device\n"
+    assert record()["output_tail"] == "yes\n"
+
+
 @contextmanager
 def started(*arguments: str, script: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [*BUS, "run", "--type", "x", "--task", "t", *arguments, "--", "sh", "-c", script]

@@ -667,7 +667,7 @@ def test_waiting_at_a_queue_says_how_many_are_free(team: Bus) -> None:
     assert why() == ["2 of that type are free"]
     team.send("boss", "one", TASK, {}, priority=10)
     team.receive("one")
-    assert why() == ["1 of that type are free"]
+    assert why() == ["1 of that type is free"]
     with clock.moved(20):
         team.send("boss", "two", TASK, {}, priority=10)
         team.receive("two", lease="1h")

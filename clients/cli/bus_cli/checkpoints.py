@@ -36,6 +36,7 @@ def create(
 ) -> None:
     """Keep a checkpoint; prints its id."""
     text = given(snapshot)
+    out.stdout()  # else nobody could be told its id
     with out.open() as bus:
         made = bus.checkpoint_create(me(agent), text, type=type, files=files, retention=retention)
     out.show(made, made.checkpoint_id)

@@ -127,6 +127,10 @@ class Child:
         while len(self._tail) > 1 and sum(map(len, self._tail)) - len(self._tail[0]) >= TAIL:
             self._tail.popleft()
 
+    def unwritten(self) -> OSError | None:
+        """Why not all that it printed could be passed on."""
+        return next((copy.problem for copy in self._copying if copy.problem), None)
+
     def tail(self) -> str:
         """The end of what it printed, on both streams, as text without NUL."""
         return b"".join(self._tail)[-TAIL:].decode("utf-8", "replace").replace("\0", "\ufffd")
@@ -153,6 +157,7 @@ class Copy(threading.Thread):
         self._source = source
         self._target = target
         self._idle = False
+        self.problem: OSError | None = None  # why not all of it was passed on, unless nobody reads any more
 
     def run(self) -> None:
         try:
@@ -160,8 +165,8 @@ class Copy(threading.Thread):
                 self._child.keep(data)
                 while data:
                     data = data[self._written(data) :]
-        except OSError:
-            pass  # nobody reads: the child is told in the same way, by its own next write
+        except OSError as problem:  # the child is told, too, by its own next write
+            self.problem = None if problem.errno == errno.EPIPE else problem
         finally:
             os.close(self._source)
 

@@ -34,8 +34,9 @@ def _row(m: Message) -> tuple[object, ...]:
 
 
 def _why(m: Message) -> str | None:
-    """Why it is dead."""
-    return f"{m.dead_reason}: {m.reason}" if m.dead_reason and m.reason else m.dead_reason
+    """Why it is dead. One that was cancelled, or expired, has at most the reason for which it was given back before."""
+    told = m.reason if m.dead_reason not in ("cancelled", "expired") else None
+    return f"{m.dead_reason}: {told}" if m.dead_reason and told else m.dead_reason
 
 
 @click.command()

@@ -18,7 +18,7 @@ from bus import Bus, agents, lifecycle, liveness, trace_context
 from bus.errors import BusError, error
 from bus.operation import Operation
 from bus_cli.child import Child
-from bus_cli.output import Output, command, fail
+from bus_cli.output import Output, command, fail, note
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -74,6 +74,8 @@ class Run:
             return self._not_started(out, problem)
         self._record(out, [lifecycle.start(self.id, agent=self.agent or None)])
         status = self.child.wait()
+        if unwritten := self.child.unwritten():
+            note(f"bus: not all that {self.name} printed could be passed on: {unwritten.strerror}")
         self._record(out, self._ending(status))
         return lifecycle.KILLED - status if status < 0 else status
 

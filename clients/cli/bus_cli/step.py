@@ -44,6 +44,7 @@ def apply(out: Output, lines: str | None) -> None:
             operations.append(step.named(_parsed(text), agent=os.environ.get("BUS_AGENT")))
         except BusError as problem:
             raise _at(number, problem) from problem
+    out.stdout()  # else nobody could be told what was done
     with out.open() as bus:
         try:
             results = bus.apply(operations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from bus import trace_context
 from bus.models import Lifecycle
 from bus_cli.numbers import WHOLE
 from bus_cli.output import Output, command
-from bus_cli.text import milliseconds, moment, safe
+from bus_cli.text import ascii_json, milliseconds, moment, safe
 
 
 @click.command()
@@ -87,6 +88,7 @@ def story(found: Lifecycle) -> str:
     lines = [
         f"{found.agent_id}: {found.agent_type} on {found.task_id}{of}, {found.status}, process {found.pid}",
         f"command       {found.command or '-'}",
+        *_told(found),
         f"spawned       {moment(found.spawned_at)}",
     ]
     if found.started_at:
@@ -98,3 +100,17 @@ def story(found: Lifecycle) -> str:
     if found.output_tail:
         lines += [f"output        {line}" for line in found.output_tail.splitlines()[-5:]]
     return "\n".join(map(safe, lines))
+
+
+def _told(found: Lifecycle) -> Iterator[str]:
+    """A line for each of what may be told of a life, and was."""
+    if found.registry_id:
+        yield f"agent         {found.registry_id}"
+    if found.session_id:
+        yield f"session       {found.session_id}"
+    if found.task_type:
+        yield f"task type     {found.task_type}"
+    if found.worktree_path:
+        yield f"worktree      {found.worktree_path}"
+    if found.metadata is not None:
+        yield f"metadata      {ascii_json(found.metadata)}"
