@@ -246,7 +246,7 @@ def _reason(kind: str, owner: str, registered: bool, dead: bool, free: int | Non
     if kind == "leased":
         return "agent", f"{owner} works on it"
     if owner.startswith("@"):
-        return "full queue", f"{free or 'nobody'} of that type {'are' if free > 1 else 'is'} free"
+        return "full queue", f"{free or 'nobody'} of that type {'are' if free and free > 1 else 'is'} free"
     if not registered:
         return "person", f"nobody is registered as {owner}"
     return "agent", f"{owner} has not taken it"
