@@ -262,6 +262,7 @@ def test_the_registry_tells_who_lives(here: str) -> None:
     lives = {agent["agent_id"]: agent["life"] for agent in json.loads(bus("agents", "--session", "s", "--json"))}
     assert lives == {"a": "alive", "b": "alive", "c": "dead"}
     assert [re.split(r"\s\s+", line)[4] for line in bus("agents").splitlines()[1:]] == ["dead", "alive", "alive"]
+    assert {agent["agent_id"] for agent in json.loads(bus("agents", "--living", "--json"))} == {"a", "b"}
 
 
 @pytest.mark.parametrize("words", [["messages"], ["messages", "--pending", "b"], ["dead"], ["checkpoint", "list", "a"]])

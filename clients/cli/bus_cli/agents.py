@@ -81,16 +81,17 @@ def retire(out: Output, agent: str | None, status: str) -> None:
 
 @click.command()
 @click.option("--session", help="Of this session.")
+@click.option("--living", is_flag=True, help="Only those that have neither ended nor died.")
 @command
-def agents(out: Output, session: str | None) -> None:
+def agents(out: Output, session: str | None, living: bool) -> None:
     """The registered agents, and who lives (with --json: `life`). The last heard of come first."""
     with out.open() as bus:
         if session:
             bus.session_show(session)
         found = bus.agents(session=session)
-        living = list(zip(found, bus.lives(found), strict=True))
+        known = [(a, life) for a, life in zip(found, bus.lives(found), strict=True) if not living or life != "dead"]
     columns = ("agent", "type", "session", "status", "life", "task", "last heard of")
     rows = [
-        (a.agent_id, a.agent_type, a.session_id, a.status, life, a.current_task, a.last_heartbeat) for a, life in living
+        (a.agent_id, a.agent_type, a.session_id, a.status, life, a.current_task, a.last_heartbeat) for a, life in known
     ]
-    out.table([{**msgspec.structs.asdict(a), "life": life} for a, life in living], columns, rows)
+    out.table([{**msgspec.structs.asdict(a), "life": life} for a, life in known], columns, rows)
