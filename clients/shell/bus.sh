@@ -18,7 +18,7 @@ case ${BASH_VERSION-} in
   *) echo "bus: these functions need bash 4.2 or newer; source them there" >&2; return 64 ;;
 esac
 _bus_here=${BASH_SOURCE[0]}
-[[ ! -L $_bus_here ]] || _bus_here=$(readlink -f -- "$_bus_here")
+[[ ! -L $_bus_here ]] || _bus_here=$(exec readlink -f -- "$_bus_here")
 [[ $_bus_here == /* ]] || _bus_here=$PWD/$_bus_here
 _bus_here=${_bus_here%/*}
 _bus_schemas=$_bus_here/../../schemas
@@ -97,7 +97,7 @@ _bus_locate() {
       [[ -e $_up/.. && ! $_up -ef / ]] || { _bus_fail no_bus; return; }
       _file=${_file%/*} _up+=/..
     done
-    [[ $_file/ -ef $_up ]] || _file=$(readlink -f "$_up") || { _bus_fail no_bus; return; } # $PWD goes through a link
+    [[ $_file/ -ef $_up ]] || _file=$(exec readlink -f "$_up") || { _bus_fail no_bus; return; } # $PWD goes through a link
     _file+=/.milestones/coordination.db
   fi
   _bus_synchronous=full
@@ -129,7 +129,7 @@ _bus_is_mounted() {
 # is put in. Bash is slow at replacing in long texts: one of those is read by SQLite itself, from `_big`.
 _bus_literal() {
   local _text=$1 _quote="'" _quotes="''" _return=$'\r' _number=$RANDOM$RANDOM # which nobody can know before
-  [[ $_text != *[$'\x80'-$'\xff']* ]] || iconv -f utf-8 -t utf-16 <<<"$_text" &>/dev/null || return
+  [[ $_text != *[$'\x80'-$'\xff']* ]] || command iconv -f utf-8 -t utf-16 <<<"$_text" &>/dev/null || return
   if ((${#_text} > 100000)) && [[ -z $_big ]]; then # bash passes short ones through a pipe, which readfile() can't read
     _big=$_text
     REPLY="cast(substr(readfile('/dev/fd/3'), 1, ${#_text}) as text)"
@@ -201,7 +201,7 @@ _bus_sql() {
     # About each 16th write, also in $(…), whose count is lost: pids that rise by any step come around by the golden ratio.
     _bus_writes=$((_bus_writes + 1))
     ((${#_rows} + ${#_big} <= 65536 && (_bus_writes + (BASHPID * 40503 >> 12)) % 16)) ||
-      ! _size=$(stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
+      ! _size=$(exec stat -c %s "$_bus_file-wal" 2>/dev/null) || ((_size <= 512 << 10)) || _bus_checkpoint
     _begin=$'.timeout 3\nbegin immediate;'
     ((!_bus_queue)) && [[ -z $_checkpoint ]] || _bus_in_turn
     [[ $_bus_file$_bus_bell == *[!A-Za-z0-9\ /._:@=+,-]* ]] || ! _bus_hangs "$_bus_bell" ||

@@ -52,7 +52,7 @@ $_bus_bury_damaged$3.read messages/holders.sql
 select '!', id from taken where damaged;" agent "$1" limit# "$2" "${@:4}" || return
     # rank|id|record; !|id of what is damaged, which no agent is called; and the holders. What can't be sorted, for want of
     # room, a process or the program, is handed out as it is: it may be acknowledged, and nobody would hear of it again.
-    [[ $REPLY != *$'\n'*$'\n'* ]] || ! _rest=$(printf %s "$REPLY" | LC_ALL=C sort -t'|' -k1,1g -k2,2n) || REPLY=$_rest
+    [[ $REPLY != *$'\n'*$'\n'* ]] || ! _rest=$(printf %s "$REPLY" | LC_ALL=C command sort -t'|' -k1,1g -k2,2n) || REPLY=$_rest
     _records=() _holders='' _damaged='|'
     _bus_parts "$REPLY" $'\n'
     for _row in ${_parts[@]+"${_parts[@]}"}; do
@@ -86,9 +86,10 @@ _bus_acknowledged() {
   REPLY="${REPLY%"$_leased"},\"status\":\"acknowledged\",$_rest"
 }
 
-# get_agent_messages ID [true]: a JSON array; true takes them, else it only looks
+# get_agent_messages ID [true]: a JSON array; true takes them, else (or false) it only looks
 get_agent_messages() {
   _bus_arguments 1 2 "ID [true]" "$@" || return
+  [[ ${2:-} == @(|true|false) ]] || { _bus_fail usage "true takes the messages, false only looks: not '$2'"; return; }
   _bus_bytes || local LC_ALL=C
   local REPLY _status=0 _record _id
   local -a _records=() _taken=() _parts=()

@@ -37,7 +37,7 @@ _bus_explain() {
       _bus_fail unsafe_file "$_bus_file can't be opened for writing" "check the permissions of file and folder"
       ;;
     "disk I/O error") # so it is called, too, when there is no room for what SQLite makes beside the file to open it
-      if [[ ! -s $_bus_file-wal ]] && (($(stat -f -c %a -- "${_bus_file%/*}" 2>/dev/null || echo 16) < 16)); then
+      if [[ ! -s $_bus_file-wal ]] && (($(command stat -f -c %a -- "${_bus_file%/*}" 2>/dev/null || echo 16) < 16)); then
         _bus_fail disk_full
       else
         _bus_fail io_error
@@ -115,13 +115,13 @@ _bus_moved() {
 
 # Whether the path has a sqlite3 that is new enough.
 _bus_has_sqlite3() {
-  [[ $(sqlite3 -version 2>/dev/null) =~ ^3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 38))
+  [[ $(exec sqlite3 -version 2>/dev/null) =~ ^3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 38))
 }
 
 # _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
   [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
-  if ((${_status:-0} > 128)) && REPLY=$(kill -l "$_status" 2>/dev/null); then # by ulimit -f or for want of memory
+  if ((${_status:-0} > 128)) && REPLY=$(builtin kill -l "$_status" 2>/dev/null); then # by ulimit -f or for want of memory
     [[ $_begin != 'begin;' ]] || { _bus_fail fault "sqlite3 was ended by SIG$REPLY"; return; }
     _bus_fail outcome_unknown "sqlite3 was ended by SIG$REPLY, and it may or may not have happened"
     return
@@ -170,7 +170,7 @@ _bus_process() {
 _bus_place() {
   [[ /proc/self -ef /proc/$BASHPID ]] && read -r _host </proc/sys/kernel/hostname &&
     read -r _boot </proc/sys/kernel/random/boot_id &&
-    _namespace=$(readlink /proc/self/ns/pid && { readlink /proc/self/ns/time || :; }) || return
+    _namespace=$(command readlink /proc/self/ns/pid && { command readlink /proc/self/ns/time || :; }) || return
   _namespace=${_namespace%$'\n''time:[4026531834]'}
   _namespace=${_namespace/$'\n'}
 } 2>/dev/null
@@ -189,7 +189,7 @@ _bus_is_dead() {
 _bus_is_hidden() {
   local REPLY
   [[ ! -e /proc/$1/stat ]] || return
-  REPLY=$(LC_ALL=C kill -0 "$1" 2>&1) || [[ $REPLY == *"not permitted"* ]]
+  REPLY=$(LC_ALL=C builtin kill -0 "$1" 2>&1) || [[ $REPLY == *"not permitted"* ]]
 }
 
 # What a dead holder had leased goes back, unless it was started again since it was found dead (:was): then :agent is
@@ -270,8 +270,8 @@ create_agent_checkpoint() {
   local -a _options=()
   [[ -n $_snapshot ]] || _snapshot='{}'
   for _file in "${@:4}"; do
-    [[ -f $_file ]] && _path=$(realpath -s -- "$_file" 2>/dev/null && printf x) &&
-      _digest=$(sha256sum 2>/dev/null <"$_file") && _size=$(wc -c <"$_file") ||
+    [[ -f $_file ]] && _path=$(command realpath -s -- "$_file" 2>/dev/null && printf x) &&
+      _digest=$(exec sha256sum 2>/dev/null <"$_file") && _size=$(exec wc -c <"$_file") ||
       { _bus_fail usage "the file $_file can't be read" "name a readable file"; return; }
     _options+=(--file "$_file")
     _bus_literal "${_path%$'\n'x}" || REPLY=null # a path that is not UTF-8
@@ -366,7 +366,7 @@ get_session_recovery_status() {
 }
 
 show_recovery_help() {
-  _bus_print "$(cat <<'END'
+  _bus_print "$(exec cat <<'END'
 After a crash:
   detect_interrupted_sessions                    which sessions do not go on by themselves
   recover_milestone_session SESSION              what is left of one, and what can be done

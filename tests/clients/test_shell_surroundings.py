@@ -454,6 +454,28 @@ def test_the_callers_globbing_is_not_needed(shell: Shell, options: str) -> None:
     assert shell(f'{options}; source "{FUNCTIONS}"; save_agent_state one k v; load_agent_state one k') == "v\n"
 
 
+def test_the_callers_functions_are_not_called(shell: Shell, bus: Bus, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    names = "sort stat readlink iconv sqlite3 flock kill realpath sha256sum wc cat"
+    own = "".join(f"{name}() {{ echo own {name} >&2; return 3; }}; " for name in names.split())
+    tour = """
+        source "$1"; register_agent one validation m s "[]" $BASHPID
+        send_agent_message boss one task_assignment '{"title": "ü"}'; send_agent_message boss one task_assignment {}
+        get_agent_messages one true; create_agent_checkpoint one manual {} "$2"; show_recovery_help
+    """
+    said = shell(own + tour, str(FUNCTIONS), str(tmp_path / "file"))
+    assert said.startswith("1\n2\n[{")
+    assert [len(found.file_references) for found in bus.checkpoint_list("one")] == [1]
+    assert [message.status for message in bus.messages(to="one")] == ["acknowledged"] * 2
+
+
+def test_a_take_that_is_misspelt_is_none(shell: Shell, bus: Bus) -> None:
+    bus.send("boss", "one", "task_assignment", {})
+    for word in ("True", "1", "yes"):
+        shell('get_agent_messages one "$1"', word, status=64)
+    assert shell('get_agent_messages one false; get_agent_messages one ""').count('"status":"ready"') == 2
+
+
 @pytest.mark.parametrize("link", ["bus.sh", "$PWD/bus.sh"])
 def test_the_functions_may_be_read_through_a_link(shell: Shell, tmp_path: Path, link: str) -> None:
     (tmp_path / "bus.sh").symlink_to(FUNCTIONS)
