@@ -61,6 +61,16 @@ def test_the_life_of_a_message(here: str) -> None:
     assert bus("release", "1.1", status=76) == ""
 
 
+def test_what_was_told_is_told_in_words_too(here: str) -> None:
+    bus("register", "m", "--type", "validation", "--session", "told", "--milestone", "m7")
+    bus("session", "progress", "told", "40", "--phase", "design")
+    assert ", 40 %, phase design, milestone m7, 1 agent, last active 2" in bus("session", "show", "told")
+    bus("send", "m", "task_assignment", "{}", "--from", "a", "--key", "k", "--correlation", "c", "--reply-to", "7")
+    assert "key           k\ncorrelation   c\nreply to      7\n" in bus("message", "1")
+    id = bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()), "--metadata", '{"n": 1}')
+    assert 'metadata      {"n":1}\n' in bus("trace", "show", id.strip())
+
+
 def test_why_a_message_was_given_back_is_told_while_nobody_has_it(here: str) -> None:
     bus("send", "b", "task_assignment", "{}", "--from", "a")
     bus("receive", "b")

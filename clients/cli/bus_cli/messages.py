@@ -195,6 +195,8 @@ def _story(message: Message) -> str:
         f"priority {message.priority}, session {message.session_id}",
         f"stored        {moment(message.created_at)}",
     ]
+    told = {"key": message.idempotency_key, "correlation": message.correlation_id, "reply to": message.reply_to}
+    lines += [f"{name:<13} {value}" for name, value in told.items() if value is not None]
     if message.delivered_at:
         by = f" to {message.leased_by}" if message.leased_by else ""
         lines.append(f"handed over   {moment(message.delivered_at)}{by}, receipt {message.receipt}")

@@ -32,8 +32,11 @@ def list_(out: Output, status: str | None) -> None:
 
 
 def _show(out: Output, found: Session) -> None:
-    words = f"{found.session_id}: {found.operation_type}, {found.status}, {found.progress:g} %, "
-    out.show(found, safe(words + f"{counted(found.agent_count, 'agent')}, last active {moment(found.last_activity)}"))
+    words = [found.operation_type, found.status, f"{found.progress:g} %"]
+    told = {"phase": found.phase, "milestone": found.milestone_id, "coordinator": found.coordinator_id}
+    words += [f"{name} {value}" for name, value in told.items() if value]
+    words += [counted(found.agent_count, "agent"), f"last active {moment(found.last_activity)}"]
+    out.show(found, safe(f"{found.session_id}: {', '.join(words)}"))
 
 
 @session.command()
