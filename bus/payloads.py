@@ -59,13 +59,13 @@ class Place(NamedTuple):
     def row(self) -> str:
         return f"r{len(self.tables) - 1}"
 
-    def below(self, kind: str, condition: str = "1") -> Place:
-        """What lies in this object or array; `{row}` in the condition is it."""
+    def below(self, kind: str, key: str | None = None) -> Place:
+        """What lies in this object or array; under this key of it."""
         if len(self.tables) > DEEPEST:
             raise error("invalid_schema", f"the schema is deeper than {DEEPEST} levels")
         deeper = self._replace(tables=(*self.tables, f"json_each({_inside(self.row)}) r{len(self.tables)}"))
-        found = condition.replace("{row}", deeper.row)
-        return deeper._replace(conditions=(*self.conditions, f"{self.row}.type = '{kind}'", found))
+        named = [] if key is None else [f"{deeper.row}.key = {_literal(key)}"]
+        return deeper._replace(conditions=(*self.conditions, f"{self.row}.type = '{kind}'", *named))
 
     def search(self, wrong: str) -> str:
         """Whether there is something wrong here."""
@@ -122,7 +122,7 @@ def _members(schema: Mapping[str, Any]) -> Iterator[str]:
     if telling := _telling(cases):
         yield f"exists (select 1 from {MEMBERS} where case r1.key{telling} else 0 end)"
     for key, inner in _properties(schema).items():
-        yield from _below(inner, Place().below("object", f"{{row}}.key = {_literal(key)}"))
+        yield from _below(inner, Place().below("object", key))
     yield from _below(schema.get("items", {}), Place().below("array"))
 
 
@@ -130,7 +130,7 @@ def _below(schema: Mapping[str, Any], place: Place) -> Iterator[str]:
     """The searches of what lies in the members and elements of a place, and below."""
     for key, inner in _properties(schema).items():
         if not DEEPER.isdisjoint(inner):
-            deeper = place.below("object", f"{{row}}.key = {_literal(key)}")
+            deeper = place.below("object", key)
             yield from _level(inner, deeper)
             yield from _below(inner, deeper)
     if not DEEPER.isdisjoint(items := schema.get("items", {})):
@@ -204,7 +204,7 @@ def _required(given: object, row: str) -> str:
 def _closed(given: object, schema: Mapping[str, Any], row: str) -> str:
     if given is not False:
         raise error("invalid_schema", "additionalProperties can only be false")
-    known = ", ".join(map(_literal, schema.get("properties", {}))) or "null"
+    known = ", ".join(map(_literal, _properties(schema))) or "null"
     others = f"select 1 from json_each({_inside(row)}) where coalesce(key not in ({known}), 1)"
     return f"({row}.type = 'object' and exists ({others}))"
 

@@ -176,9 +176,10 @@ class Reader:
 
 
 def _pid(given: object) -> int:
-    if isinstance(given, bool) or not re.fullmatch(r"0*[1-9][0-9]{0,8}", str(given)[:40], re.ASCII):
-        raise error("invalid_value", f"not a pid: {str(given)[:40]!r}", "a pid is a whole number")
-    return int(str(given))
+    text = str(given)[:41]
+    if isinstance(given, bool) or len(text) > 40 or not re.fullmatch(r"0*[1-9][0-9]{0,8}", text, re.ASCII):
+        raise error("invalid_value", f"not a pid: {text[:40]!r}", "a pid is a whole number")
+    return int(text)
 
 
 def _status(given: Mapping[str, Any], active: bool, has_end: bool) -> str:

@@ -383,8 +383,23 @@ def test_a_keyword_the_database_cannot_enforce_is_refused_by_name(bus: Bus, keyw
         bus.send("a", "a", "m", {})
 
 
+def test_a_key_is_its_letters_however_deep(bus: Bus) -> None:
+    bus.register("a", type="validation", session="s")
+    for key in ("{row}", "%s", ":now", "r1", "'"):
+        within: dict[str, Any] = {"type": "string"}
+        for name in ("b", "a", key):
+            within = {"properties": {name: within}}
+        bus.types_add("message", "m", schema=within)
+        bus.send("a", "a", "m", {key: {"a": {"b": "5"}}})
+        with refused("invalid_payload", 65):
+            bus.send("a", "a", "m", {key: {"a": {"b": 5}}})
+
+
 def test_bad_types_are_refused(bus: Bus) -> None:
-    for bad in ({"type": "array"}, {"additionalProperties": True}, {"required": "a"}, {"properties": {"a": 1}}, "[1]"):
+    for bad in (
+        {"type": "array"}, {"additionalProperties": True}, {"required": "a"}, {"properties": {"a": 1}}, "[1]",
+        {"additionalProperties": False, "properties": 5},
+    ):  # fmt: skip
         with refused("invalid_schema", 65):
             bus.types_add("message", "m", schema=bad)  # type: ignore[arg-type]
     with refused("invalid_id", 65):

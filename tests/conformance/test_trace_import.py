@@ -189,6 +189,7 @@ def test_a_file_of_another_kind_is_refused(bus: Bus, text: str, code: str) -> No
         ({"pid": 0}, "invalid_value"),
         ({"pid": True}, "invalid_value"),
         ({"pid": "1" * 5000}, "invalid_value"),
+        ({"pid": "0" * 31 + "123456789abc"}, "invalid_value"),
         ({"pid": -5}, "invalid_value"),
         ({"agent_type": None}, "invalid_value"),
         ({"task_id": ""}, "invalid_value"),

@@ -231,7 +231,7 @@ def test_artifacts_are_state_keys_with_weights(painter: Bus) -> None:
 
 # --- the compiled checks judge as a validator does, also deep, wide and odd
 
-KEYS = ["", "a", "A", "é", "a'b", 'a"b', "key", "type", "0"]
+KEYS = ["", "a", "A", "é", "a'b", 'a"b', "key", "type", "0", "{row}"]
 numbers = st.integers(-3, 3) | st.sampled_from(
     [2**63 - 1, -(2**63), 1e19, -1e300, 5e-324, 0.1, -0.0, 1.0, 2.5, 2.0**53]
 )
