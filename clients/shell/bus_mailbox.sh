@@ -3,14 +3,14 @@
 
 # _bus_duration TEXT: 30s, 5m, 2h, 7d, 500ms or plain seconds, up to 100 years, in REPLY as an SQL expression of seconds.
 _bus_duration() {
-  [[ $1 =~ ^([0-9]{0,10})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
+  [[ $1 =~ ^([0-9]{0,13})(\.[0-9]{0,18})?(ms|s|m|h|d)?$ && $1 == *[0-9]* ]] ||
     { _bus_fail usage "not a duration: ${1:0:40}" "write 30s, 5m, 2h, 7d or plain seconds"; return; }
   local -A _seconds=([ms]=1 [s]=1 [m]=60 [h]=3600 [d]=86400)
-  local _factor=${_seconds[${BASH_REMATCH[3]:-s}]}
-  ((10#0${BASH_REMATCH[1]} * _factor - (${#BASH_REMATCH[2]} < 2) < 3162240000)) ||
+  local _factor=${_seconds[${BASH_REMATCH[3]:-s}]} _parts=1
+  [[ ${BASH_REMATCH[3]} != ms ]] || _parts=1000
+  ((10#0${BASH_REMATCH[1]} * _factor - (${#BASH_REMATCH[2]} < 2) < 3162240000 * _parts)) ||
     { _bus_fail usage "not a duration: $1" "give 0 to 100 years"; return; }
-  [[ ${BASH_REMATCH[3]} != ms ]] || _factor=0.001
-  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$_factor"
+  REPLY="0${BASH_REMATCH[1]}${BASH_REMATCH[2]}*$_factor.0/$_parts"
 }
 
 # _bus_receipt TEXT: whether it can be one. A caller may have it from a =~, and want the rest of BASH_REMATCH, too.

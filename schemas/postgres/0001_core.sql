@@ -455,7 +455,8 @@ begin
       and coalesce(new.error_info ->> 'silent_since', new.error_info ->> 'recovery') is not null then
     new.status := 'active';
     new.completion_time := null;
-    new.error_info := nullif((new.error_info::jsonb - array['silent_since', 'recovery', 'by', 'at'])::text, '{}')::json;
+    new.error_info := nullif((new.error_info::jsonb
+      - array['silent_since', 'recovery', 'by', 'at', 'was', 'given_back', 'buried'])::text, '{}')::json;
   end if;
   return new;
 end $$;

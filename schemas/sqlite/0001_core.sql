@@ -315,7 +315,8 @@ when new.status = 'failed' and old.status = 'failed' and new.last_heartbeat > ol
   and coalesce(json_extract(new.error_info, '$.silent_since'), json_extract(new.error_info, '$.recovery')) is not null
 begin
   update agent_registry set status = 'active', completion_time = null,
-    error_info = nullif(json_remove(new.error_info, '$.silent_since', '$.recovery', '$.by', '$.at'), '{}')
+    error_info = nullif(json_remove(new.error_info,
+      '$.silent_since', '$.recovery', '$.by', '$.at', '$.was', '$.given_back', '$.buried'), '{}')
   where agent_id = new.agent_id;
 end;
 

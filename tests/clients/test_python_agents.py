@@ -166,6 +166,20 @@ def test_leaving_retires_and_gives_back(bus: Bus, url: str) -> None:
     assert {a.agent_id: a.status for a in bus.agents()}["worker"] == "failed"
 
 
+def test_where_no_thread_can_be_started_nobody_is_registered(
+    bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = [agent.agent_id for agent in bus.agents()]
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        with pytest.raises(RuntimeError), Agent("late", type="validation", session="s", bus=url):
+            pass
+    assert [agent.agent_id for agent in bus.agents()] == before
+
+
 def test_who_interrupts_an_agent_that_leaves_does_not_keep_it(
     bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -533,6 +533,18 @@ def test_an_agent_taken_for_dead_can_say_itself_that_it_failed(team: Bus, way: s
         assert (found.active, found.dead) == (2, 1)
 
 
+def test_nothing_is_left_of_the_note_when_an_agent_taken_for_dead_lives(team: Bus) -> None:
+    team.send("boss", "one", "task_assignment", {})
+    team.receive("one")
+    team.update("two", error_info={"disk": "full"})
+    with clock.moved(1860):
+        assert {"one", "two"} <= set(team.monitor_check().failed)
+        assert [team.heartbeat(name).error_info for name in ("one", "two")] == [None, {"disk": "full"}]
+    with clock.moved(3900):
+        team.recovery_apply("s", "resume", by="me")
+        assert [team.heartbeat(name).error_info for name in ("one", "two")] == [None, {"disk": "full"}]
+
+
 def test_an_agent_taken_for_dead_that_tells_of_an_error_lives_and_may_fail_of_it(team: Bus) -> None:
     with clock.moved(1860):
         assert "one" in team.monitor_check().failed

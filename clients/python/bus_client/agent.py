@@ -103,13 +103,16 @@ class Agent(Identity):
     def __enter__(self) -> Self:
         self._stopped = False
         self._process = os.getpid()
+        self._keeper = threading.Thread(target=self._keep, args=(threading.current_thread(),), daemon=True)
         try:
+            self._keeper.start()  # before anybody is registered: there may be no thread left
             self._begin()
         except BaseException:
+            self._stopped = True
+            self._wake.set()
             self._close()
             raise
-        self._keeper = threading.Thread(target=self._keep, args=(threading.current_thread(),), daemon=True)
-        self._keeper.start()
+        self._wake.set()
         return self
 
     def _begin(self) -> None:
