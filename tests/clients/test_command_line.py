@@ -66,6 +66,7 @@ def test_what_was_told_is_told_in_words_too(here: str) -> None:
     bus("session", "progress", "told", "40", "--phase", "design")
     assert ", 40 %, phase design, milestone m7, 1 agent, last active 2" in bus("session", "show", "told")
     bus("send", "m", "task_assignment", "{}", "--from", "a", "--key", "k", "--correlation", "c", "--reply-to", "7")
+    assert bus("messages", "--pending", "") == ""
     assert "key           k\ncorrelation   c\nreply to      7\n" in bus("message", "1")
     id = bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid()), "--metadata", '{"n": 1}')
     assert 'metadata      {"n":1}\n' in bus("trace", "show", id.strip())
@@ -144,6 +145,7 @@ def test_errors_have_their_status(here: str, tmp_path: Path) -> None:
         (66, ["send", "b", "task_assignment", "{}", "--from", "nobody"]),
         (66, ["session", "show", "nowhere"]),
         (66, ["agents", "--session", "nowhere"]),
+        (66, ["agents", "--session", ""]),
         (66, ["message", "99"]),
         (66, ["--bus", "missing.db", "status"]),
         (66, ["status", "--bus", str(text)]),

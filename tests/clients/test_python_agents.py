@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 from bus_client import Agent, AsyncAgent, BusError, Conflict
 from bus_client.held import Held
@@ -267,6 +268,35 @@ def test_a_cancelled_body_gives_back(bus: Bus, url: str) -> None:
 
     asyncio.run(main())
     assert statuses(bus)[0] in ("scheduled", "ready")
+
+
+def test_an_agent_that_is_cancelled_however_often_leaves_in_order(bus: Bus, url: str) -> None:
+    async def body() -> None:
+        async with AsyncAgent("late", type="milestone-executor", session="s", bus=url):
+            await asyncio.Event().wait()
+
+    async def scoped() -> None:
+        with anyio.move_on_after(0.05):
+            await body()
+
+    async def main() -> None:
+        for turns in (*range(8), 20, 50, 100):
+            task = asyncio.create_task(body())
+            for _ in range(turns):
+                await asyncio.sleep(0.0003)
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            assert task.cancelled()
+            check()
+        await scoped()
+        check()
+
+    def check() -> None:
+        assert [agent.status for agent in bus.agents() if agent.agent_id == "late"] in ([], ["failed"])
+        assert [life.registry_id for life in bus.trace_active()] == []
+
+    asyncio.run(main())
 
 
 def test_a_receive_that_is_cancelled_loses_nothing(bus: Bus, url: str) -> None:

@@ -245,7 +245,9 @@ def test_those_who_wait_are_rung_and_nobody_else(shell: Shell) -> None:
     assert rung("get_agent_messages two true; update_agent_status two completed") == set()
 
 
-@pytest.mark.parametrize("duration", ["500ms", "1ms", "0.001", "08s", "0.5", ".5m", "5m", "2h", "7d", "36500d", "4000000000ms"])
+@pytest.mark.parametrize(
+    "duration", ["500ms", "1ms", "0.001", "08s", "0.5", ".5m", "5m", "2h", "7d", "36500d", "4000000000ms"]
+)
 def test_durations_are_read_as_everywhere(shell: Shell, duration: str) -> None:
     send = "send_agent_message boss one task_assignment '{}' >sent; receive_agent_message one \"$1\" >got"
     shell(f'{send}; save_agent_state one k v temp_data "$1"; release_agent_message 1.1 "$1"', duration)

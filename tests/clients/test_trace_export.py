@@ -579,6 +579,15 @@ def test_a_header_has_one_line(line_end: str) -> None:
         Collector("http://there", {"x-own": f"a{line_end}x-other: b"})
 
 
+def test_a_life_before_all_clocks_is_told(team: Bus, receiver: Receiver) -> None:
+    id = team.trace_spawn("x", "t", pid=os.getpid(), at="1960-01-01T00:00:00Z")
+    team.trace_finish(team.trace_start(id).agent_id)
+    export(receiver)
+    (span,) = receiver.spans
+    assert span.start_time_unix_nano == 0
+    assert span.end_time_unix_nano > 0
+
+
 def test_no_span_ends_before_it_begins(team: Bus, receiver: Receiver) -> None:
     with clock.moved(60):
         team.send("boss", "one", "task_assignment", {})

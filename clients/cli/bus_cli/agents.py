@@ -86,7 +86,7 @@ def retire(out: Output, agent: str | None, status: str) -> None:
 def agents(out: Output, session: str | None, living: bool) -> None:
     """The registered agents, and who lives (with --json: `life`). The last heard of come first."""
     with out.open() as bus:
-        if session:
+        if session is not None:
             bus.session_show(session)
         found = bus.agents(session=session)
         known = [(a, life) for a, life in zip(found, bus.lives(found), strict=True) if not living or life != "dead"]

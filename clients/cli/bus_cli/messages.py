@@ -222,10 +222,10 @@ def _story(message: Message) -> str:
 @command
 def messages(out: Output, pending: str | None, limit: int, **filters: Any) -> None:
     """Look at messages, newest first; nothing is changed."""
-    if pending and any(filters.values()):
+    if pending is not None and any(value is not None for value in filters.values()):
         raise error("usage", "--pending stands alone", "bus messages --pending AGENT --limit N")
     with out.open() as bus:
-        found = bus.pending(pending, limit=limit) if pending else bus.messages(limit=limit, **filters)
+        found = bus.pending(pending, limit=limit) if pending is not None else bus.messages(limit=limit, **filters)
     out.table(found, COLUMNS, map(_row, found), limit)
 
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+import anyio
+
 from bus import clock
 from bus.api import AsyncBus
 from bus.errors import BusError, Conflict, error
@@ -93,12 +95,13 @@ class AsyncAgent(AsyncIdentity):
     async def __aenter__(self) -> Self:
         self._bus = self._given if isinstance(self._given, AsyncBus) else await AsyncBus.open(self._given)
         self.state._bus = self._bus
+        self._life: int | None = None
+        self._keeper: asyncio.Task[None] | None = None
         try:
-            await self._begin()
-        except BaseException:
-            await self._close()
+            await _to_its_end(self._begin())
+        except BaseException as problem:
+            await _to_its_end(self._leave(problem))
             raise
-        self._keeper = asyncio.create_task(self._keep())
         return self
 
     async def _begin(self) -> None:
@@ -106,20 +109,23 @@ class AsyncAgent(AsyncIdentity):
         self._home, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self.held = Held(float(await self.bus.config_get("heartbeat_interval")), self._wake.set)
         self._life = await self.bus.trace_enter(self.id, **self._registration)
+        self._keeper = asyncio.create_task(self._keep())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._keeper.cancel()
-        try:
-            await asyncio.gather(self._keeper, *self._settling, return_exceptions=True)
-            await self.bus.trace_leave(self.id, self._life, **ending(problem))
-        finally:
-            await self._close()
+        await _to_its_end(self._leave(problem))
 
-    async def _close(self) -> None:
-        if not isinstance(self._given, AsyncBus):
-            await self.bus.close()
+    async def _leave(self, problem: BaseException | None) -> None:
+        try:
+            if self._keeper:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, *self._settling, return_exceptions=True)
+            if self._life is not None:
+                await self.bus.trace_leave(self.id, self._life, **ending(problem))
+        finally:
+            if not isinstance(self._given, AsyncBus):
+                await self.bus.close()
 
     send = _mine(AsyncBus.send)
     broadcast = _mine(AsyncBus.broadcast)
@@ -255,6 +261,20 @@ class AsyncDeliveries:
     def __del__(self) -> None:
         if self._loop.message and (message := self._loop.is_dropped(sys._getframe().f_back, self._agent.held)):
             self._agent.settle_later(message, self._loop.ended)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await it to its end, in a task of its own; who is cancelled meanwhile is so after it."""
+    task, cancelled = asyncio.create_task(work), None
+    with anyio.CancelScope(shield=True):  # which would cancel each `await` anew
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as problem:
+                cancelled = problem
+    if cancelled:
+        raise cancelled from task.exception()
+    await task
 
 
 async def _after(agent: AsyncAgent, receipt: str | None, how: dict[str, Any]) -> list[Message]:

@@ -148,5 +148,6 @@ def _times(span: Span, begin: datetime, end: datetime) -> None:
 
 
 def _nanoseconds(moment: datetime) -> int:
+    """Of the time since 1970, as OTLP counts it: what came before, or after 2554, is told as near as can be."""
     past = moment - EPOCH
-    return ((past.days * 86400 + past.seconds) * 1_000_000 + past.microseconds) * 1000
+    return min(max(0, ((past.days * 86400 + past.seconds) * 1_000_000 + past.microseconds) * 1000), 2**64 - 1)
