@@ -23,8 +23,8 @@ BATCH = 10_000  # messages moved in one transaction
 
 
 def check(*, by: str = "monitor") -> Routine[Check]:
-    """Do once what a monitor does, and log it for `by`."""
-    given_back, buried, due = 0, 0, 0
+    """Do once what a monitor does, and log it for `by`. Raises `invalid_value`."""
+    by, given_back, buried, due = inputs.text(by), 0, 0, 0
     failed: list[str]
     for holder in (yield _holders()):
         if liveness.life(holder.identity) is Life.DEAD:
@@ -120,9 +120,9 @@ def clean(*, stale: Duration | None = None, failed: Duration | None = None, by: 
 
     `stale`: agents not heard of for so long, whose process is not seen to run, are marked failed and what they had
     leased goes back; active sessions in which nothing happened for so long, and nobody lives, have failed. `failed`:
-    sessions that failed longer ago are abandoned. None leaves that part out.
+    sessions that failed longer ago are abandoned. None leaves that part out. Raises `usage`, `invalid_value`.
     """
-    done = Cleaned()
+    by, done = inputs.text(by), Cleaned()
     if stale is not None:
         done = yield from _clean_stale(inputs.duration(stale) or 0.0, by)
     if failed is not None:

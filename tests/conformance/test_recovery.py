@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -552,6 +553,13 @@ def test_an_agent_taken_for_dead_that_tells_of_an_error_lives_and_may_fail_of_it
     with clock.moved(1870):
         assert team.retire("one", status="failed").error_info == {"disk": "full"}
         assert team.heartbeat("one").status == "failed"
+
+
+def test_who_checks_or_cleans_has_a_name_that_can_be_written(bus: Bus) -> None:
+    for by in ("\ud800", "a\0b", None):
+        for call in (bus.monitor_check, partial(bus.clean, stale=0), partial(bus.recovery_apply, "s", "resume")):
+            with refused("invalid_value", 65):
+                call(by=by)
 
 
 def test_a_check_marks_the_long_silent_failed(team: Bus, process: Process) -> None:
