@@ -54,6 +54,7 @@ def spawn(
     1.5 or a word, `agent` is its id in the registry. Raises `invalid_value`, `invalid_json`, `future_time`,
     `invalid_traceparent`, and `usage` for a pid below 1.
     """
+    process = liveness.identity(inputs.whole("pid", pid))
     parameters = {
         "type": inputs.short("type", type, LONGEST_TYPE),
         "task": inputs.short("task", task, LONGEST_TASK),
@@ -66,7 +67,7 @@ def spawn(
         "session": inputs.words(session),
         "traceparent": inputs.words(traceparent),
         "at": inputs.moment(at),
-        **liveness.identity(inputs.whole("pid", pid))._asdict(),
+        **process._asdict(),
     }
     return Operation(partial(_spawn, parameters), writes=True)
 

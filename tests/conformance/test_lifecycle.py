@@ -462,6 +462,12 @@ def test_what_is_no_record_in_the_environment_is_none(bus: Bus, monkeypatch: pyt
 # --- reports
 
 
+def test_a_pid_is_judged_before_its_command_is_looked_for(bus: Bus) -> None:
+    for pid in ("a\0b", "self", "../etc", -1, 0, True, None):
+        with refused("usage", 64):
+            bus.trace_spawn("x", "t", pid=pid)  # type: ignore[arg-type]
+
+
 def test_velocity_counts_and_takes_percentiles_as_defined(bus: Bus) -> None:
     for n in range(20):
         lived(bus, n * 60, 1, 10 + n, exit_code=int(n >= 15))
