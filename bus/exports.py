@@ -90,7 +90,8 @@ def batch(target: str, *, limit: int = 500) -> Steps[Batch]:
     ((message_id, life_id, _),) = rows
     found = Batch(bus_id, message_id, life_id)
     parameters = {"target": target, "limit": limit}
-    _add_lives(found, (yield Query("exports/lives", parameters)), (yield Query("exports/lives_pending", parameters)))
+    _add_lives(found, _first((yield Query("exports/lives", parameters))))
+    _add_ended_lives(found, _first((yield Query("exports/lives_pending", parameters))))
     _add_messages(found, _first((yield Query("exports/messages", parameters))))
     _add_ended(found, _first((yield Query("exports/messages_pending", parameters))))
     return found
@@ -106,14 +107,17 @@ def _first(rows: list[Row]) -> Iterable[Row]:
             return
 
 
-def _add_lives(found: Batch, new: list[Row], ended: list[Row]) -> None:
-    for id, record, is_over in new:
+def _add_lives(found: Batch, rows: Iterable[Row]) -> None:
+    for id, record, is_over in rows:
         found.life_id = id
         if is_over:
             found.lived.append(_lived(found.bus_id, record))
         else:
             found.pending.append(("life", id, 0))
-    for id, record in ended:
+
+
+def _add_ended_lives(found: Batch, rows: Iterable[Row]) -> None:
+    for id, record in rows:
         found.done.append(("life", id))
         if record:
             found.lived.append(_lived(found.bus_id, record))

@@ -47,6 +47,20 @@ def test_a_batch_that_was_not_done_with_comes_again_the_same(team: Bus) -> None:
     assert once.bus_id == again.bus_id
 
 
+def test_a_batch_of_lives_is_no_larger_than_one_of_messages(team: Bus) -> None:
+    team.export_claim(TARGET)
+    for number in range(6):
+        id = team.trace_enter(f"w{number}", type="validation", session="s", task="t")
+        team.trace_leave(f"w{number}", id)
+        long = team.trace_spawn("t", "x", pid=os.getpid(), metadata={"text": "x" * 900_000})
+        team.trace_finish(team.trace_start(long).agent_id)
+    sizes = []
+    while (batch := told(team)).moves():
+        sizes.append(len(batch.lived))
+    assert sum(sizes) == 12
+    assert max(sizes) <= 6
+
+
 def test_a_life_is_told_when_it_has_ended(team: Bus) -> None:
     team.export_claim(TARGET)
     id = team.trace_enter("worker", type="validation", session="s")
