@@ -1,5 +1,6 @@
 """The command line as its users meet it: real processes, exit statuses, one line of error."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -437,6 +439,26 @@ def test_what_nobody_could_be_told_of_is_not_done(here: str, words: list[str]) -
     )
     assert (done.returncode, done.stderr.startswith("bus: standard output is closed")) == (70, True)
     assert json.loads(bus("messages", "--json")) == json.loads(bus("checkpoint", "list", "a", "--json")) == []
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_reader_is_waited_for(here: str, blocking: bool, unbuffered: str) -> None:
+    """Also where another has made the pipe so that a write does not wait; a write that is stopped is not all of it."""
+    for _ in range(20):
+        bus("send", "b", "task_assignment", json.dumps({"title": "x" * 10_000}), "--from", "a")
+    read, write = os.pipe()
+    os.set_blocking(write, blocking)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([*BUS, "receive", "b", "--limit", "20", "--ack"], stdout=write, env=environment) as process:
+        os.close(write)
+        while int.from_bytes(fcntl.ioctl(read, termios.FIONREAD, bytes(4)), sys.byteorder) < 32 << 10:
+            assert process.poll() is None
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGCONT)
+        with open(read, "rb") as pipe:
+            assert len(json.load(pipe)) == 20
+    assert process.returncode == 0
 
 
 def test_what_was_acknowledged_and_can_not_be_printed_stays_so(here: str) -> None:

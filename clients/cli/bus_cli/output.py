@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 import click
 
@@ -68,9 +69,11 @@ class Output:
 
     @staticmethod
     def write(data: bytes) -> None:
-        """Write bytes to stdout. Raises `fault` when nobody can take them."""
+        """Write bytes to stdout, all of them. Raises `fault` when nobody can take them."""
+        stream, left = Output.stdout().buffer, memoryview(data)
         try:
-            Output.stdout().buffer.write(data)
+            while left:
+                left = left[_taken(stream, left) :]
         except OSError as problem:
             raise unwritable(problem) from problem
 
@@ -84,9 +87,12 @@ class Output:
     @staticmethod
     def flush() -> None:
         """Bring what was printed to its reader."""
-        if sys.stdout is not None:
+        while sys.stdout is not None:
             try:
                 sys.stdout.flush()
+                break
+            except BlockingIOError:
+                _wait_for_room(sys.stdout)
             except OSError as problem:
                 raise unwritable(problem) from problem
 
@@ -98,6 +104,22 @@ class Output:
                 with suppress(OSError, ValueError):
                     stream.flush()
         os._exit(status)
+
+
+def _taken(stream: BinaryIO, data: memoryview) -> int:
+    """How many of these bytes a stream took: with PYTHONUNBUFFERED, or where another made the pipe so that it does not
+    block, it may be some of them."""
+    try:
+        count = stream.write(data)
+    except BlockingIOError as problem:
+        count = problem.characters_written
+    if not count:
+        _wait_for_room(stream)
+    return count or 0
+
+
+def _wait_for_room(stream: BinaryIO | TextIO) -> None:
+    select.select([], [stream], [])
 
 
 def unwritable(problem: OSError) -> BusError:
