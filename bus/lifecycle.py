@@ -280,7 +280,7 @@ def outcome(exit_code: int) -> str:
 def traced() -> int | None:
     """The record that `bus run` keeps of this process or of one it descends from."""
     given = os.environ.get(TRACED, "")
-    return int(given) if given.isascii() and given.isdigit() else None
+    return int(given) if given.isascii() and given.isdigit() and len(given) <= 18 else None
 
 
 def command_of(pid: int) -> str:

@@ -86,7 +86,7 @@ def parse(given: str | os.PathLike[str]) -> Place:
 def _read(text: str) -> Place:
     if text.startswith(SCHEMES):
         return _server(text)
-    if re.match("postgres(ql)?:", text) or re.search(r"\bpassword\s*=", text):  # it is not to be told as a file's name
+    if re.match(r"postgres(ql)?:|(?!/|sqlite:).*\bpassword\s*=", text, re.DOTALL):  # not to be told as a file's name
         raise error("usage", "the bus address can't be read", HOW)
     if not text.startswith("sqlite:"):
         if "://" in text:

@@ -888,6 +888,21 @@ def test_whatever_the_streams_nothing_breaks(here: str, redirection: str) -> Non
     assert json.loads(bus("status", "--json"))["agents"] == {"active": 2}
 
 
+def test_a_writer_is_waited_for(here: str) -> None:
+    """Also where another has made the pipe so that a read does not wait."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    with subprocess.Popen([*BUS, "state", "save", "a", "k", "-"], stdin=read) as process:
+        for part in (b"first half, ", b"second half"):
+            os.write(write, part)
+            while any(fcntl.ioctl(read, termios.FIONREAD, bytes(4))):
+                assert process.poll() is None
+        os.close(read)
+        os.close(write)
+    assert process.returncode == 0
+    assert bus("state", "load", "a", "k") == "first half, second half\n"
+
+
 def test_a_closed_stdin_is_said_plainly(here: str) -> None:
     done = redirected("<&-", "state", "save", "a", "k")
     assert (done.returncode, done.stderr.count("\n")) == (64, 1)

@@ -453,7 +453,7 @@ def test_what_bus_run_has_on_record_is_not_recorded_twice(bus: Bus, monkeypatch:
     assert bus.trace_show(other).status == "completed"
 
 
-@pytest.mark.parametrize("told", ["", "x", "-1", "1.0", "²", "٣"])
+@pytest.mark.parametrize("told", ["", "x", "-1", "1.0", "²", "٣", "9" * 20, "9" * 5000])
 def test_what_is_no_record_in_the_environment_is_none(bus: Bus, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
     monkeypatch.setenv("BUS_TRACE", told)
     assert bus.trace_show(bus.trace_enter("one", type="validation", session="s")).status == "running"

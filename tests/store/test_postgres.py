@@ -178,6 +178,18 @@ def test_an_address_that_can_not_be_read_is_usage_and_not_shown(text: str) -> No
     assert "s3cr" not in str(caught.value)
 
 
+@pytest.mark.parametrize("folder", ["password=x", "a password = x"])
+def test_a_file_may_lie_in_any_folder(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    file = tmp_path / folder / "b.db"
+    with (
+        Bus.open(file, create=True) as bus,
+        Bus.open(bus.url.address()) as again,
+        Bus.open(f"sqlite:///{file}") as third,
+    ):
+        assert bus.url.path == again.url.path == third.url.path == str(file)
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://me:s3cr3t@127.0.0.1:1/d", "postgresql://me:s3cr3t@127.0.0.1:port/d",
             "postgresql://me:s3cr3t@127.0.0.1:1/d?nosuchoption=1", "postgresql://me@127.0.0.1:1/d?password=s3cr3t"],

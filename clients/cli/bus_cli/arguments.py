@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
+from typing import BinaryIO
 
 from bus.errors import error
 
@@ -14,7 +16,20 @@ def given(value: str | None) -> str:
         return _utf8(os.fsencode(value))
     if sys.stdin is None:
         raise error("usage", "standard input is closed", "give the value as an argument")
-    return _utf8(sys.stdin.buffer.read())
+    return _utf8(_all_of(sys.stdin.buffer))
+
+
+def _all_of(stream: BinaryIO) -> bytes:
+    """What it holds, to its end, also where another has made it so that a read does not wait."""
+    read = stream.read()
+    if os.get_blocking(stream.fileno()):
+        return read
+    parts = [read]
+    while parts[-1] != b"":  # None: there is nothing yet
+        if parts[-1] is None:
+            select.select([stream], [], [])
+        parts.append(stream.read())
+    return b"".join(part for part in parts if part)
 
 
 def _utf8(data: bytes) -> str:
