@@ -125,7 +125,7 @@ def finish(
     parameters = {
         "id": record_id(id),
         "exit_code": code,
-        "status": status or outcome(code or 0),
+        "status": outcome(code or 0) if status is None else status,
         "error": inputs.words(error),
         "output": inputs.words(output),
         "at": inputs.moment(at),

@@ -7,6 +7,8 @@ import os
 import re
 from typing import NamedTuple
 
+from bus.errors import of_system
+
 
 def root() -> str:
     """The folder `schemas`; in a checkout (or an editable install) the one of the tree, never a copy."""
@@ -16,9 +18,12 @@ def root() -> str:
 
 
 def read(path: str) -> str:
-    """A file of the folder `schemas`."""
-    with open(os.path.join(root(), path), encoding="utf-8") as file:
-        return file.read()
+    """A file of the folder `schemas`. Raises `no_descriptors`."""
+    try:
+        with open(os.path.join(root(), path), encoding="utf-8") as file:
+            return file.read()
+    except OSError as problem:
+        raise of_system(problem, path) from problem
 
 
 class Part(NamedTuple):

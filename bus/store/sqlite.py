@@ -192,7 +192,7 @@ class Connection:
             self.doorbells.ring(transaction.bells)
         self._commits += 1
         if self._commits % 8 == 0:
-            self._guarded_checkpoint()
+            self._guarded_checkpoint(WAL_LIMIT)
         return result
 
     def _read(self, operation: Operation[T]) -> T:
@@ -265,12 +265,12 @@ class Connection:
         self._broken = True
         self._close()
 
-    def _guarded_checkpoint(self) -> None:
+    def _guarded_checkpoint(self, limit: int) -> None:
         """Keep the WAL small: every eighth commit looks. Before SQLite 3.51.3 a checkpoint that races with a commit can
         lose it, so that one connection holds the write lock while another checkpoints
         (https://sqlite.org/wal.html#walresetbug)."""
         try:
-            if not self._turnstile or os.stat(self.wal).st_size <= WAL_LIMIT:
+            if not self._turnstile or os.stat(self.wal).st_size <= limit:
                 return
         except OSError:
             return
@@ -288,11 +288,7 @@ class Connection:
             with self.in_use:
                 if self._broken:
                     self._open()
-                try:
-                    self.enter()
-                    self.checkpoint()
-                finally:
-                    self.leave()
+                self._guarded_checkpoint(0)
 
     def checkpoint(self) -> None:
         """Copy the WAL into the file, as far as readers allow; while nobody can commit, because a connection that reads

@@ -179,8 +179,8 @@ def logs(url: Place) -> Path:
 
 def locate(given: str | os.PathLike[str] | None = None) -> Place:
     """The bus that is meant from here. Raises `no_bus` when nothing names one."""
-    named = given or os.environ.get("BUS_URL")
-    if named:
+    named = _named(given)
+    if named is not None:
         return parse(named)
     try:
         here = os.getcwd()
@@ -195,5 +195,9 @@ def locate(given: str | os.PathLike[str] | None = None) -> Place:
 
 def locate_new(given: str | os.PathLike[str] | None = None) -> Place:
     """As `locate`, for making a bus: in `.milestones` of the working directory when nothing names one."""
-    named = given or os.environ.get("BUS_URL")
-    return parse(named) if named else Url(os.path.join(os.getcwd(), DEFAULT))
+    named = _named(given)
+    return Url(os.path.join(os.getcwd(), DEFAULT)) if named is None else parse(named)
+
+
+def _named(given: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    return (os.environ.get("BUS_URL") or None) if given is None else given

@@ -177,8 +177,14 @@ def test_an_empty_word_is_not_taken_for_none(agents: str, monkeypatch: pytest.Mo
         ["restore", ""],
         ["copy", "", "y.db"],
         ["copy", "x.db", ""],
+        ["--bus", "", "where"],
+        ["status", "--bus", ""],
     ):
         bus(*words, status=64)
+    bus("run", "--type", "x", "--task", "t", "--session", "", "--", "true", status=65)
+    id = bus("trace", "spawn", "--type", "x", "--task", "t", "--pid", str(os.getpid())).strip()
+    bus("trace", "start", id)
+    bus("trace", "finish", id, "--status", "", status=65)
     bus("checkpoint", "prune", "", "--keep", "1")
     bus("checkpoint", "prune", "", "--all", status=64)
     assert len(json.loads(bus("checkpoint", "list", "a", "--json"))) == 2

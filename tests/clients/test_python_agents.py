@@ -181,6 +181,14 @@ def test_where_no_thread_can_be_started_nobody_is_registered(
     assert [agent.agent_id for agent in bus.agents()] == before
 
 
+def test_an_agent_that_could_not_begin_leaves_no_thread(bus: Bus) -> None:
+    agent, threads = Agent("late", type="no-such-type", session="s", bus=bus), threading.active_count()
+    for _ in range(20):
+        with refused("unknown_type", 65), agent:
+            pass
+    assert threading.active_count() == threads
+
+
 def test_who_interrupts_an_agent_that_leaves_does_not_keep_it(
     bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

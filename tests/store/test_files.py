@@ -429,6 +429,9 @@ def test_a_checkpoint_that_has_to_wait_too_long_or_fails_fails_nothing(
         assert len(tried) > 1
         assert not {connection for connection in tried if not connection.has_no_turn()}
         assert [message.id for message in bus.pending("a")] == sent
+        before = len(tried)
+        assert bus.monitor_check().failed == []
+        assert len(tried) > before
 
 
 @pytest.mark.parametrize("where", ["inside a transaction", "at the turnstile"])

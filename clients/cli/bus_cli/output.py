@@ -153,7 +153,7 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
     @functools.wraps(function)
     def run(ctx: click.Context, /, url_: str | None, as_json_: bool, **arguments: Any) -> int | None:
         before: Output = ctx.obj or Output()
-        ctx.obj = Output(url_ or before.url, as_json_ or before.as_json)
+        ctx.obj = Output(before.url if url_ is None else url_, as_json_ or before.as_json)
         try:
             return function(ctx.obj, **arguments)
         except Invalid as problem:

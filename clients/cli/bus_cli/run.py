@@ -60,7 +60,7 @@ class Run:
         self.parent = trace_context.parse(trace_context.surrounding())
         worktree = lifecycle.readable(options["worktree"] or os.getcwd())
         told = {**options, "worktree": worktree, "traceparent": trace_context.surrounding()}
-        launch = bus.trace_launch if self.session else _alone(bus)
+        launch = _alone(bus) if self.session is None else bus.trace_launch
         self.id, self.agent = launch(told.pop("type"), told.pop("task"), pid=child.pid, command=self.words, **told)
 
     def carry_out(self, out: Output) -> int:

@@ -59,5 +59,6 @@ def only_asleep(bus: Bus) -> Iterator[Callable[[], None]]:
     try:
         yield let_through
     finally:
+        bus.store.before_sleep = None
         for number, handler in former.items():
             signal.signal(number, handler)

@@ -108,8 +108,7 @@ class Agent(Identity):
             self._keeper.start()  # before anybody is registered: there may be no thread left
             self._begin()
         except BaseException:
-            self._stopped = True
-            self._wake.set()
+            self._end_keeper()
             self._close()
             raise
         self._wake.set()
@@ -118,6 +117,12 @@ class Agent(Identity):
     def _begin(self) -> None:
         self.held = Held(float(self.bus.config_get("heartbeat_interval")), self._wake.set)
         self._life = self.bus.trace_enter(self.id, **self._registration)
+
+    def _end_keeper(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        if self._keeper.ident:  # it was started
+            self._keeper.join()
 
     def _close(self) -> None:
         if self._owns_bus:
@@ -128,10 +133,8 @@ class Agent(Identity):
     ) -> None:
         if self._process != os.getpid():  # a child leaves the block: the agent is its parent
             return
-        self._stopped = True
         try:
-            self._wake.set()
-            self._keeper.join()  # seconds, if its call waits for others: time enough for a Ctrl-C
+            self._end_keeper()  # seconds, if its call waits for others: time enough for a Ctrl-C
             self._settle_left()
         finally:
             try:
