@@ -103,7 +103,8 @@ class Store:
         return cls(url, Pool(first, url), workers)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation in one transaction. Cancelled, it still ends; its result is taken back where it can be."""
+        """Run an operation in one transaction. Cancelled when it has begun, it still ends; its result is taken back
+        where it can be."""
 
         def take_back(result: T) -> None:
             if operation.undo and (undo := operation.undo(result)):

@@ -122,7 +122,7 @@ class Store:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in one transaction; those that wait together to change the bus share one, each as if it ran
-        by itself. Cancelled, it still ends; its result is taken back where it can be."""
+        by itself. Cancelled when it has begun, it still ends; its result is taken back where it can be."""
         with self._calls:
             if not operation.writes:
                 return await self._database.call(lambda: self._bus.run(operation))

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from bus import Bus, clock, digests, messages
+from bus import Bus, clock, digests, doctor, messages
 from bus.store.url import MEMORY, Server
 
 ENVELOPE = "agent_messages_envelope"  # the trigger that keeps a payload as it was sent
@@ -56,6 +56,14 @@ def payloads(bus: Bus) -> tuple[str, str]:
     finding = bus.doctor(deep=True)[-1]
     assert finding.subject == "payloads"
     return finding.verdict, finding.details
+
+
+def test_the_doctor_reads_some_at_a_time(team: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "BATCH", 2)
+    ids = [team.send("boss", "one", "task_assignment", {"n": n}) for n in range(5)]
+    assert payloads(team) == ("ok", "5 are what was sent")
+    damage(team, ids[3])
+    assert payloads(team) == ("fault", f"1 of 5 are not what was sent: {ids[3]}")
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ TIMERS, DEAD, READY, OPEN = (
 WHOLE = {
     "the caller asks for all there are": {
         "agents/agents": {AGENTS, SORT}, "sessions/list": {SESSIONS, SORT}, "milestones/list": {"milestones", SORT},
-        "messages/digests": {MESSAGES}, "messages/dead": {DEAD, TIMERS}, "messages/redrive": {DEAD, TIMERS},
+        "messages/dead": {DEAD, TIMERS}, "messages/redrive": {DEAD, TIMERS},
         "recovery/leases": {TIMERS}, "recovery/holders": {TIMERS}, "lifecycle/open": {OPEN},
     },
     "from one id on, or from the newest, until the limit is reached": {
         "messages/messages": {MESSAGES}, "bus/prune_window": {MESSAGES}, "exports/messages": {MESSAGES},
-        "exports/lives": {LIVES},
+        "messages/digests": {MESSAGES}, "exports/lives": {LIVES},
     },
     "reports, which count or sort what they tell of": {
         "bus/doctor": {TIMERS, DEAD},

@@ -1,3 +1,3 @@
--- The payloads that carry a digest, with it, to be compared: by the doctor, who has time.
+-- The next :limit payloads after one id that carry a digest, with it, to be compared: by the doctor, who has time.
 select id, /*sqlite*/iif(json_valid(payload), json(payload), '')/*end*//*postgres payload::text */, digest
-from agent_messages where digest is not null order by id;
+from agent_messages where id > :after and digest is not null order by id limit :limit;
