@@ -21,12 +21,9 @@ def given(value: str | None) -> str:
 
 def _all_of(stream: BinaryIO) -> bytes:
     """What it holds, to its end, also where another has made it so that a read does not wait."""
-    read = stream.read()
-    if os.get_blocking(stream.fileno()):
-        return read
-    parts = [read]
-    while parts[-1] != b"":  # None: there is nothing yet
-        if parts[-1] is None:
+    parts = [stream.read()]
+    while parts[-1] != b"" and not stream.isatty():  # of a terminal one is asked for its end once only
+        if parts[-1] is None:  # there is nothing yet
             select.select([stream], [], [])
         parts.append(stream.read())
     return b"".join(part for part in parts if part)
