@@ -141,20 +141,18 @@ def number_of(what: str, given: int | str) -> int:
 
 def name(given: str) -> str:
     """The id of an agent, a session or the like; the database judges its form. Raises `invalid_id` for anything but
-    text (a number would be taken for its digits, and None for an id that is not given), and for a NUL, which no file is
-    named after."""
+    text (a number would be taken for its digits, and None for an id that is not given), for a lone surrogate, and for a
+    NUL, which no file is named after."""
     if not isinstance(given, str):
         raise error("invalid_id", f"an id is text, not {str(given)[:40]}")
-    if "\0" in given:
-        raise error("invalid_id", "an id with a NUL")
-    return _plain(given)
+    return _writable(given, "invalid_id", "an id")
 
 
 def address(given: str) -> str:
-    """Where a message goes; the database judges its form. Raises `invalid_address` for anything but text."""
+    """Where a message goes; the database judges its form. Raises `invalid_address` for what no database can hold."""
     if not isinstance(given, str):
         raise error("invalid_address", f"an address is text, not {str(given)[:40]}")
-    return _plain(given)
+    return _writable(given, "invalid_address", "an address")
 
 
 def chosen(given: str | None) -> str | None:
@@ -171,21 +169,25 @@ def key(given: str) -> str:
     """The key of a state; the database judges its form. Raises `invalid_key` for anything but text without NUL."""
     if not isinstance(given, str):
         raise error("invalid_key", f"a state key is text, not {str(given)[:40]}")
-    if "\0" in given:
-        raise error("invalid_key", "a state key with a NUL")
-    return _plain(given)
+    return _writable(given, "invalid_key", "a state key")
 
 
 def text(given: str) -> str:
     """Text that the database can hold: UTF-8 without NUL. Raises `invalid_value`."""
     if not isinstance(given, str):
         raise error("invalid_value", "not text", "encode it first, as JSON for instance")
+    return _writable(given, "invalid_value", "text")
+
+
+def _writable(given: str, code: str, what: str) -> str:
+    """Text that the database can hold: UTF-8 without NUL. Raises `code` for `what`."""
     if "\0" in given:
-        raise error("invalid_value", "text with a NUL", "a value is any UTF-8 text without NUL")
-    try:
-        given.encode()
-    except UnicodeEncodeError as problem:
-        raise error("invalid_value", "text with a lone surrogate", "a value is UTF-8 text") from problem
+        raise error(code, f"{what} with a NUL")
+    if not given.isascii():
+        try:
+            given.encode()
+        except UnicodeEncodeError as problem:
+            raise error(code, f"{what} with a lone surrogate") from problem
     return _plain(given)
 
 

@@ -758,7 +758,7 @@ begin
     latest := split_part(receipt, '.', 2);
     update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null
     where m.id = message and m.delivery = latest and m.status = 'leased'
-    returning m.leased_by, (
+    returning m.leased_by, m.delivered_at <= at - interval '5 seconds' and (
       select a.last_heartbeat < at - interval '5 seconds' from agent_registry a where a.agent_id = m.leased_by)
     into holder, silent;
     if found then
@@ -778,7 +778,7 @@ begin
         raise exception 'lease_lost' using errcode = 'AB000';
       end if;
       holder := held.leased_by;
-      silent := true;
+      silent := held.delivered_at <= at - interval '5 seconds';
       -- Its lease ran out, but nobody took it: leased again for a moment, since only a leased one can be acknowledged.
       update agent_messages m set status = 'leased', due_at = at where m.id = message and m.status = 'ready';
       update agent_messages m set status = 'acknowledged', acknowledged_at = at, due_at = null

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, clock, messages, state, step
-from bus.errors import InvalidPayload
+from bus import Bus, clock, messages, sessions, state, step
+from bus.errors import BusError, InvalidPayload
 from tests.conformance.refusal import refused
 from tests.conftest import Process
 
@@ -46,6 +46,20 @@ def test_bad_registrations_are_refused(bus: Bus) -> None:
             bus.register("a", type="validation", session=bad)
     assert bus.agents() == []
     assert bus.session_list() == []
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "a\0"])
+def test_an_id_that_cannot_be_written_is_none_before_anything_is_looked_for(team: Bus, bad: str) -> None:
+    with refused("invalid_id", 65):
+        team.ack_and_receive(bad, "9.9")
+    with refused("invalid_address", 65):
+        team.send("nobody", bad, TASK, {})
+    with refused("invalid_key", 65):
+        team.state_save("nobody", bad, "")
+    with pytest.raises(BusError) as caught:
+        team.apply([state.save("one", "k", "v"), sessions.complete(bad)])
+    assert (caught.value.code, caught.value.index) == ("invalid_id", 1)
+    assert team.state_load("one", "k") is None
 
 
 @pytest.mark.parametrize("name", ["milestone", "command"])
@@ -138,6 +152,24 @@ def test_an_acknowledgement_after_the_lease_ran_out_is_a_heartbeat_too(team: Bus
     heard = {agent.agent_id: agent.last_heartbeat for agent in team.agents()}
     assert message.delivered_at
     assert (heard["one"] - message.delivered_at).total_seconds() > 9
+
+
+@pytest.mark.parametrize("acked", ["alone", "and received", "in a step"])
+def test_an_acknowledgement_soon_after_the_hand_over_is_no_heartbeat(team: Bus, acked: str) -> None:
+    team.send("boss", "one", TASK, {})
+    with clock.moved(4):
+        (message,) = team.receive("one", lease=60)
+    receipt = message.receipt or ""
+    with clock.moved(8):
+        if acked == "alone":
+            team.ack(receipt)
+        elif acked == "and received":
+            team.ack_and_receive("two", receipt)
+        else:
+            team.apply([state.save("two", "k", "v"), messages.ack(receipt)])
+    heard = {agent.agent_id: agent.last_heartbeat for agent in team.agents()}
+    assert message.delivered_at
+    assert (heard["one"] - message.delivered_at).total_seconds() < 1
 
 
 WORK = ["extend", "release", "reject", "save", "checkpoint", "broadcast", "update", "ack again"]

@@ -2,7 +2,8 @@
 --
 -- A receipt counts while its delivery is the last one and was not given back: `leased_by` is cleared by whoever gives
 -- back. One whose lease ran out, but whose message nobody took, is leased again for a moment, because only
--- a leased message can be acknowledged. Acknowledging the same receipt twice is done, not an error.
+-- a leased message can be acknowledged. Acknowledging the same receipt twice is done, not an error. It is the holder's
+-- heartbeat, but not within five seconds of the hand-over, which was one.
 insert into refusals
 select iif(m.id is null, 'unknown_message', 'lease_lost')
 from json_each(:receipts) r
@@ -16,7 +17,8 @@ where id in (select cast(substr(value, 1, instr(value, '.') - 1) as integer) fro
 
 update agent_registry set last_heartbeat = :now
 where agent_id in (select leased_by from agent_messages where id in (
-    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts)))
+    select cast(substr(value, 1, instr(value, '.') - 1) as integer) from json_each(:receipts))
+    and delivered_at <= strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds'))
   and last_heartbeat < strftime('%Y-%m-%d %H:%M:%f', :now, '-5 seconds');
 
 update agent_messages set status = 'acknowledged', acknowledged_at = :now, due_at = null
