@@ -305,6 +305,16 @@ def _begins(session: Session) -> Steps[bool]:
     return bool(restarted) and session.status == "active" and nothing
 
 
+def startable(plan: Plan) -> list[Member]:
+    """The agents that `respawn` would start again after the session has been resumed or restarted."""
+    opened = _moment(plan.session, "reopened_at")
+    return [
+        agent
+        for agent in plan.agents
+        if agent.command and (agent.lost or (agent.status == "failed" and agent.last_heartbeat.timestamp() >= opened))
+    ]
+
+
 def _moment(session: Session, name: str) -> float:
     """A moment that a session's configuration tells, in seconds since 1970; 0 for one that was not, or by hand."""
     told = session.configuration.get(name) if isinstance(session.configuration, dict) else None

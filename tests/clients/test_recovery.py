@@ -155,6 +155,25 @@ def test_a_dry_run_opens_the_file_for_reading_only(command: Command, wreck: str)
     assert not (folder / ".milestones").exists()
 
 
+def test_a_dry_run_tells_which_commands_would_be_started(command: Command, wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        bus.register("old", type="validation", session="t", command="true")
+        bus.heartbeat("old", status="failed")
+        bus.session_abandon("t")
+        with clock.moved(1):
+            bus.register("new", type="validation", session="t")
+    told = {
+        session: command("recover", session, "--apply", "resume", "--respawn", "--dry-run").stdout.splitlines()[-1]
+        for session in ("s", "t")
+    }
+    assert told == {
+        "s": "would start lost again: exec sleep 600",
+        "t": "nobody to start again: no failed agent of the session has a command",
+    }
+    command("recover", "s", "--apply", "resume")  # and later those that were marked
+    assert command("recover", "s", "--apply", "resume", "--respawn", "--dry-run").stdout.endswith(told["s"] + "\n")
+
+
 def test_a_damaged_file_is_said_to_be_and_left_alone(command: Command, wreck: str) -> None:
     with Bus.open(wreck) as bus:
         for number in range(200):

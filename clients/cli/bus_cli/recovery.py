@@ -12,7 +12,7 @@ from bus import folders, milestones
 from bus.api import Bus
 from bus.errors import error
 from bus.models import Cleaned, Interruption, Member, Plan, Recovered
-from bus.recovery import OPTIONS, check
+from bus.recovery import OPTIONS, check, startable
 from bus.store.url import folder, logs
 from bus_cli.arguments import on_whose_word
 from bus_cli.output import Output, command
@@ -33,6 +33,7 @@ COLUMNS = (
     "checkpoint age",
 )
 NOTHING = "no interrupted sessions"
+NOBODY = "nobody to start again: no failed agent of the session has a command"
 
 
 @click.command()
@@ -92,7 +93,7 @@ def recover(
             session = found[0].session_id
         plan = bus.recovery_plan(session)
     if option is None or dry_run:
-        _show(out, plan, option)
+        _show(out, plan, option, respawn)
         return 0
     with out.open() as bus:
         _apply(out, bus, session, option, milestone, respawn)
@@ -106,13 +107,14 @@ def _which(out: Output, found: list[Interruption], option: str | None) -> int:
     return 0
 
 
-def _show(out: Output, plan: Plan, option: str | None) -> None:
+def _show(out: Output, plan: Plan, option: str | None, respawn: bool) -> None:
     if option and option not in [choice.name for choice in plan.options]:
         fit = ", ".join(choice.name for choice in plan.options) or "none"
         raise error("unfit_option", f"{option} does not fit session {plan.session.session_id}", f"what fits: {fit}")
     out.show(plan)
     if not out.as_json:
-        for line in _words(plan, option):
+        started = [f"would start {agent.agent_id} again: {agent.command}" for agent in startable(plan)]
+        for line in [*_words(plan, option), *((started or [NOBODY]) if respawn else [])]:
             out.line(safe(line))
 
 
@@ -194,9 +196,7 @@ def _respawn(bus: Bus, session: str, words: list[str]) -> list[Started]:
     from bus_client.respawn import respawn
 
     started = respawn(bus, session)
-    words += [_about_start(s) for s in started] or [
-        "nobody to start again: no failed agent of the session has a command"
-    ]
+    words += [_about_start(s) for s in started] or [NOBODY]
     return started
 
 
