@@ -290,8 +290,9 @@ def a_refusal_that_leaves_something(seed: int) -> None:
 
 
 def an_exception_of_the_driver(seed: int) -> None:
-    """Planted: what the driver can't encode is not translated."""
-    with mock.patch.object(store, "_DRIVER_ERRORS", (sqlite3.Error,)):
+    """Planted: nobody looks whether text can be written, and what the driver can't encode is not translated."""
+    unseen = mock.patch.object(inputs, "_writable", lambda given, *_: given)
+    with unseen, mock.patch.object(store, "_DRIVER_ERRORS", (sqlite3.Error,)):
         _with_defect(Library, fields=("agent", "recipient"))
 
 
