@@ -230,6 +230,18 @@ def test_a_signal_that_ends_the_command_is_told(here: str) -> None:
     assert (record()["status"], record()["error_message"]) == ("killed", "killed by SIGTERM")
 
 
+@pytest.mark.parametrize(
+    ("name", "status"), [("KILL", "failed"), ("SEGV", "failed"), ("TERM", "terminated"), ("HUP", "terminated")]
+)
+def test_who_is_killed_is_recovered_but_for_who_was_asked_to_end(here: str, name: str, status: str) -> None:
+    command = ["run", "--type", "validation", "--task", "t", "--session", "s", "--agent", "a", "--", "sh", "-c"]
+    bus(*command, f"ulimit -c 0; kill -{name} $$", status=128 + getattr(signal, f"SIG{name}"))
+    assert (json.loads(bus("agents", "--json"))[0]["status"], record()["status"]) == (status, "killed")
+    assert len(json.loads(bus("interrupted", "--json"))) == (status == "failed")
+    told = bus("recover", "s", "--apply", "resume", "--respawn", "--dry-run")
+    assert ("would start a again: sh -c " in told) == (status == "failed")
+
+
 def test_ctrl_c_at_a_terminal_reaches_the_command_once(here: str) -> None:
     count = "trap 'n=$((n+1))' INT; echo ready; while [ ${n:-0} -lt 1 ]; do sleep 0.05; done; sleep 0.3; echo n=$n"
     pid, terminal = pty.fork()

@@ -20,6 +20,8 @@ from bus.operation import Operation
 from bus_cli.child import Child
 from bus_cli.output import Output, command, fail, note
 
+ASKED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # who ends of another signal has failed, and can be recovered
+
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--type", required=True, help="The agent's type.")
@@ -114,7 +116,8 @@ class Run:
         )
         if not self.session:
             return [ended]
-        status_then = {"killed": "terminated"}.get(state, state)
+        asked = killed and -status in ASKED
+        status_then = "terminated" if asked else "failed" if status else "completed"
         # In this order, as everybody takes their locks: the registry's row before the record's.
         return [agents.retire_process(self.agent, process=self.process, status=status_then), ended]
 
