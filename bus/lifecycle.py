@@ -78,12 +78,21 @@ def _spawn(parameters: Mapping[str, object]) -> Steps[int]:
 
 
 def launch(
-    type: str, task: str, *, pid: int, session: str, command: str, agent: str | None = None, **more: Any
+    type: str,
+    task: str,
+    *,
+    pid: int,
+    session: str,
+    command: str,
+    again: str | None = None,
+    agent: str | None = None,
+    **more: Any,
 ) -> Operation[tuple[int, str]]:
     """Put a process on record, as `spawn`, and register it in a session, as `agents.register`, both or neither; the
-    record's id, and the agent's (default: its type, as far as there is room for it, and the record's id)."""
+    record's id, and the agent's (default: its type, as far as there is room for it, and the record's id). `again` is
+    the command that starts it again (default: the one that started it)."""
     spawned = spawn(type, task, pid=pid, session=session, command=command, agent=agent, **more)
-    registered = partial(agents.register, type=type, session=session, pid=pid, command=command)
+    registered = partial(agents.register, type=type, session=session, pid=pid, command=again or command)
     return Operation(partial(_launch, spawned, registered, agent, inputs.text(type)), writes=True)
 
 

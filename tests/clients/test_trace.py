@@ -24,6 +24,7 @@ from bus_cli import top
 from bus_cli.child import TAIL, Child, Copy
 from bus_cli.main import cli
 from bus_client import Agent, AsyncAgent
+from bus_client.respawn import respawn
 from prometheus_client.openmetrics import parser
 from rich.console import Console
 
@@ -239,7 +240,22 @@ def test_who_is_killed_is_recovered_but_for_who_was_asked_to_end(here: str, name
     assert (json.loads(bus("agents", "--json"))[0]["status"], record()["status"]) == (status, "killed")
     assert len(json.loads(bus("interrupted", "--json"))) == (status == "failed")
     told = bus("recover", "s", "--apply", "resume", "--respawn", "--dry-run")
-    assert ("would start a again: sh -c " in told) == (status == "failed")
+    assert ("would start a again: " in told) == (status == "failed")
+
+
+def test_who_is_started_again_is_on_record_again(here: str) -> None:
+    told = ["--type", "validation", "--task", "two words", "--priority", "-1", "--metadata", '{"a": 1}']
+    script = 'echo "$0"; [ -e ran ] || { touch ran; kill -9 $$; }'
+    bus("run", *told, "--session", "s", "--", "sh", "-c", script, "$HOME 'x'", status=137)
+    with Bus.open(here) as open_bus:
+        open_bus.recovery_apply("s", "resume", by="me")
+        (started,) = respawn(open_bus, "s", settling=60)
+    assert (started.agent_id, started.fate, started.exit_status) == ("validation-1", "ended", 0)
+    assert Path(started.output).read_text() == "$HOME 'x'\n"
+    first, again = record(1), record(2)
+    assert (first["status"], again["status"], again["output_tail"]) == ("killed", "completed", "$HOME 'x'\n")
+    for name in ("registry_id", "agent_type", "task_id", "priority_number", "metadata", "command", "session_id"):
+        assert first[name] == again[name], name
 
 
 def test_ctrl_c_at_a_terminal_reaches_the_command_once(here: str) -> None:

@@ -9,7 +9,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from bus.errors import BusError, TryAgain, error, of_system
 from bus.models import Check
 from bus.store.url import Place, Server, Url, folder, locate, logs
 from bus_cli.arguments import on_whose_word
+from bus_cli.interpreter import PYTHON
 from bus_cli.output import Output, command, fail, note
 from bus_cli.text import counted, moment, safe
 
@@ -229,7 +229,7 @@ def _detach(out: Output, interval: str) -> int:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # which the monitor would inherit, and --stop needs
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child = subprocess.Popen(
-        [sys.executable, "-EP" if sys.flags.ignore_environment else "-P", "-m", "bus_cli", *arguments],
+        [*PYTHON, "-m", "bus_cli", *arguments],
         env={**os.environ, **({"BUS_URL": out.url} if out.url else {})},  # everybody can read its arguments
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -18,8 +19,10 @@ from bus import Bus, agents, lifecycle, liveness, trace_context
 from bus.errors import BusError, error
 from bus.operation import Operation
 from bus_cli.child import Child
+from bus_cli.interpreter import PYTHON
 from bus_cli.output import Output, command, fail, note
 
+KEPT = ("type", "task", "task_type", "priority", "worktree", "metadata")  # options of a command that is run again
 ASKED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # who ends of another signal has failed, and can be recovered
 
 
@@ -62,7 +65,7 @@ class Run:
         self.parent = trace_context.parse(trace_context.surrounding())
         worktree = lifecycle.readable(options["worktree"] or os.getcwd())
         told = {**options, "worktree": worktree, "traceparent": trace_context.surrounding()}
-        launch = _alone(bus) if self.session is None else bus.trace_launch
+        launch = _alone(bus) if self.session is None else partial(bus.trace_launch, again=_again(words, options))
         self.id, self.agent = launch(told.pop("type"), told.pop("task"), pid=child.pid, command=self.words, **told)
 
     def carry_out(self, out: Output) -> int:
@@ -127,6 +130,14 @@ class Run:
             self.bus.apply(operations)
         except BusError as problem:
             fail(problem, out.as_json)
+
+
+def _again(words: Sequence[str], options: Mapping[str, Any]) -> str:
+    """How `recover --respawn` runs it again, on record, as the same agent: it sets BUS_AGENT and BUS_SESSION."""
+    given = [f"--{name.replace('_', '-')}={options[name]}" for name in KEPT if options[name] is not None]
+    return (
+        f'{lifecycle.shown([*PYTHON, "-m", "bus_cli", "run", *given])} --agent "$BUS_AGENT" -- {lifecycle.shown(words)}'
+    )
 
 
 def _alone(bus: Bus) -> Callable[..., tuple[int, str]]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from bus_cli.demonstration.coordinator import Outcome
 from bus_cli.demonstration.display import Screen
 from bus_cli.demonstration.plan import Plan, Recount
-from bus_cli.demonstration.team import KINDS, PYTHON, VICTIM
+from bus_cli.demonstration.team import KINDS, VICTIM
+from bus_cli.interpreter import PYTHON
 from bus_cli.text import safe
 
 

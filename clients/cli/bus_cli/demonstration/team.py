@@ -6,18 +6,17 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+from bus_cli.interpreter import PYTHON
 
 SESSION = "demo"
 COORDINATOR = "coordinator"
 TYPE = "milestone-executor"
 KINDS = {"executor-1": "python", "executor-2": "bash", "executor-3": "bash"}
 VICTIM = "executor-3"
-# A bus.py in the folder where the demo is started is not ours, nor is one of PYTHONPATH where bin/bus left that out.
-PYTHON = (sys.executable, "-EP" if sys.flags.ignore_environment else "-P")
 
 
 class Team:
