@@ -113,8 +113,10 @@ def _show(out: Output, plan: Plan, option: str | None, respawn: bool) -> None:
         raise error("unfit_option", f"{option} does not fit session {plan.session.session_id}", f"what fits: {fit}")
     out.show(plan)
     if not out.as_json:
-        started = [f"would start {agent.agent_id} again: {agent.command}" for agent in startable(plan)]
-        for line in [*_words(plan, option), *((started or [NOBODY]) if respawn else [])]:
+        lines = _words(plan, option)
+        if respawn:
+            lines += [f"would start {agent.agent_id} again: {agent.command}" for agent in startable(plan)] or [NOBODY]
+        for line in lines:
             out.line(safe(line))
 
 
