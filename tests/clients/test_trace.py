@@ -243,10 +243,13 @@ def test_who_is_killed_is_recovered_but_for_who_was_asked_to_end(here: str, name
     assert ("would start a again: " in told) == (status == "failed")
 
 
-def test_who_is_started_again_is_on_record_again(here: str) -> None:
+def test_who_is_started_again_is_on_record_again(
+    here: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = ["--type", "validation", "--task", "two words", "--priority", "-1", "--metadata", '{"a": 1}']
     script = 'echo "$0"; [ -e ran ] || { touch ran; kill -9 $$; }'
     bus("run", *told, "--session", "s", "--", "sh", "-c", script, "$HOME 'x'", status=137)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     with Bus.open(here) as open_bus:
         open_bus.recovery_apply("s", "resume", by="me")
         (started,) = respawn(open_bus, "s", settling=60)
@@ -254,8 +257,17 @@ def test_who_is_started_again_is_on_record_again(here: str) -> None:
     assert Path(started.output).read_text() == "$HOME 'x'\n"
     first, again = record(1), record(2)
     assert (first["status"], again["status"], again["output_tail"]) == ("killed", "completed", "$HOME 'x'\n")
-    for name in ("registry_id", "agent_type", "task_id", "priority_number", "metadata", "command", "session_id"):
-        assert first[name] == again[name], name
+    same = (
+        "registry_id",
+        "agent_type",
+        "task_id",
+        "priority_number",
+        "metadata",
+        "command",
+        "session_id",
+        "worktree_path",
+    )
+    assert [first[name] for name in same] == [again[name] for name in same]
 
 
 def test_ctrl_c_at_a_terminal_reaches_the_command_once(here: str) -> None:

@@ -133,11 +133,10 @@ class Run:
 
 
 def _again(words: Sequence[str], options: Mapping[str, Any]) -> str:
-    """How `recover --respawn` runs it again, on record, as the same agent: it sets BUS_AGENT and BUS_SESSION."""
+    """How `recover --respawn` runs it again: on record, here, as the agent that BUS_AGENT and BUS_SESSION tell."""
     given = [f"--{name.replace('_', '-')}={options[name]}" for name in KEPT if options[name] is not None]
-    return (
-        f'{lifecycle.shown([*PYTHON, "-m", "bus_cli", "run", *given])} --agent "$BUS_AGENT" -- {lifecycle.shown(words)}'
-    )
+    bus = lifecycle.shown([*PYTHON, "-m", "bus_cli", "run", *given])
+    return f'cd {lifecycle.shown([os.getcwd()])} && exec {bus} --agent "$BUS_AGENT" -- {lifecycle.shown(words)}'
 
 
 def _alone(bus: Bus) -> Callable[..., tuple[int, str]]:
