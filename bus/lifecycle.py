@@ -18,6 +18,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from bus import agents, clock, config, inputs, liveness, salvage, trace_context
 from bus.errors import about, error
 from bus.liveness import Identity, Life
@@ -257,12 +259,13 @@ def close(dead: Sequence[Seen], alive: Sequence[Seen] = ()) -> Steps[list[Lifecy
     return salvage.records((yield Query("lifecycle/close", lists)), Lifecycle)
 
 
-def close_the_dead() -> Routine[list[Lifecycle]]:
-    """Find out who died unseen, and close their records; those. Nothing is written when nobody did."""
+def close_the_dead(*, optional: bool = False) -> Routine[list[Lifecycle]]:
+    """Find out who died unseen, and close their records; those. Nothing is written when nobody did. Where the bus may
+    only be read, `optional` leaves the records as they are."""
     seen: list[Seen] = yield open_lives()
     dead = [one for one in seen if one.life is Life.DEAD]
-    found: list[Lifecycle] = (yield close(dead)) if dead else []
-    return found
+    found: list[Lifecycle] | None = (yield replace(close(dead), optional=optional)) if dead else []
+    return found or []
 
 
 def survey() -> Routine[list[Lifecycle]]:

@@ -49,8 +49,8 @@ class Family(NamedTuple):
 
 
 def metrics() -> Routine[list[Family]]:
-    """The numbers of the bus, after the records of those that died unseen were closed."""
-    yield from lifecycle.close_the_dead()
+    """The numbers of the bus, after the records of those that died unseen were closed, if they may be."""
+    yield from lifecycle.close_the_dead(optional=True)
     found: Mapping[str, Any]
     queues: list[Queue]
     found, queues = yield _numbers()

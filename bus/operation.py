@@ -122,7 +122,8 @@ class Operation(msgspec.Struct, Generic[T], frozen=True):
     `undo` makes, of its result, the operation that takes it back when nobody is left to have the result. `closing` is
     the query with which it usually ends, so that a store may send the commit along with it. A `single` one reads with
     one statement, which is a transaction by itself; a `brief` one mostly writes with a single `Change`, and its
-    transaction begins when it asks for more."""
+    transaction begins when it asks for more. An `optional` one is left out of a routine, answered with None, where the
+    bus may only be read."""
 
     steps: Callable[[], Steps[T]]
     writes: bool
@@ -130,6 +131,7 @@ class Operation(msgspec.Struct, Generic[T], frozen=True):
     closing: str | None = None
     single: bool = False
     brief: bool = False
+    optional: bool = False
 
 
 Routine = Generator[Operation[Any] | Pause, Any, T]

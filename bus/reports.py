@@ -1,8 +1,8 @@
 """What the records of agents' lives answer: who runs, how fast, what is slow, when, how much, who waits on whom.
 
-Each report first finds out who died unseen (`lifecycle.close_the_dead`), so that none takes the dead for running.
-Durations are in milliseconds. Percentile p of n sorted values is the one at floor(n * p / 100), counted from 0, or the
-last; they are of all ended agents whose duration is known.
+Each report first finds out who died unseen (`lifecycle.close_the_dead`), so that none takes the dead for running; who
+may only read the bus is told what is on record. Durations are in milliseconds. Percentile p of n sorted values is the
+one at floor(n * p / 100), counted from 0, or the last; they are of all ended agents whose duration is known.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def _truthful(report: Operation[T]) -> Routine[T]:
-    """A report, after the records of those that died unseen were closed."""
-    yield from lifecycle.close_the_dead()
+    """A report, after the records of those that died unseen were closed, if they may be."""
+    yield from lifecycle.close_the_dead(optional=True)
     found: T = yield report
     return found
 

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from bus.errors import Refused
 from bus.operation import Operation, Routine
 from bus.store.nap import Nap
 from bus.store.opening import Connection, connection
-from bus.store.routines import Listen, Sleep, carried_out
+from bus.store.routines import Listen, Sleep, can_do_without, carried_out
 from bus.store.url import MEMORY, Place, Server
 
 T = TypeVar("T")
@@ -50,7 +51,12 @@ class Store:
             while True:
                 need = needs.send(reply)
                 if isinstance(need, Operation):
-                    reply = self.run(need)
+                    try:
+                        reply = self.run(need)
+                    except Refused as problem:
+                        if not can_do_without(need, problem):
+                            raise
+                        reply = None
                 elif isinstance(need, Listen):
                     reply = self.connection().listen(need.bells)
                 else:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from bus.errors import error
+from bus.errors import Refused, error
 from bus.operation import Operation, Routine
 from bus.store import routines
 from bus.store.doorbell import Waiting
@@ -88,7 +88,12 @@ async def carry_out(routine: Routine[T], calls: Calls, run: Run, listen: Listen)
         while True:
             need = needs.send(reply)
             if isinstance(need, Operation):
-                reply = await run(need)
+                try:
+                    reply = await run(need)
+                except Refused as problem:
+                    if not routines.can_do_without(need, problem):
+                        raise
+                    reply = None
             elif isinstance(need, routines.Listen):
                 reply = await listen(need.bells)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from bus.errors import Refused
 from bus.operation import Operation, Pause, Routine
 from bus.store.doorbell import Waiting, lasting
 
@@ -58,6 +59,11 @@ def carried_out(routine: Routine[T]) -> Needs[T]:
         routine.close()
         if listener:
             listener.close()
+
+
+def can_do_without(operation: Operation[Any], problem: Refused) -> bool:
+    """Whether a routine goes on after one of its operations was refused."""
+    return operation.optional and problem.code == "not_allowed"
 
 
 def _slept(listener: Waiting, pause: Pause, look: Operation[Any] | None, seen: object) -> Needs[bool]:

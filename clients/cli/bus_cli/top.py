@@ -62,7 +62,7 @@ def _follow(bus: Bus, interval: float) -> None:
 
 
 def _look(bus: Bus) -> Overview:
-    bus.trace_close_the_dead()
+    bus.trace_close_the_dead(optional=True)
     return bus.overview()
 
 
