@@ -217,16 +217,19 @@ CATALOG: dict[str, Entry] = {
 }
 
 
-# The parameters of operations that may name what is not there.
+# By what is said: the parameters of operations that may name what is not there.
 NAMED_BY = {
-    "unknown_agent": ("from", "agent"),
-    "unknown_session": ("session",),
-    "unknown_message": ("id",),
-    "unknown_checkpoint": ("checkpoint",),
-    "unknown_milestone": ("milestone",),
-    "unknown_trace": ("id",),
-    "unknown_type": ("operation", "type"),
-    "unknown_setting": ("key",),
+    "no such agent": ("from", "agent"),
+    "no such session": ("session",),
+    "no such message": ("id",),
+    "no such checkpoint": ("checkpoint",),
+    "no such milestone": ("milestone",),
+    "no such record of an agent's life": ("id",),
+    "no such type": ("operation", "type"),
+    "there is no such message type": ("type",),
+    "there is no such agent type": ("to", "type"),
+    "there is no such state type": ("type",),
+    "no such setting": ("key",),
 }
 
 
@@ -238,8 +241,8 @@ def error(code: str, message: str = "", hint: str = "") -> BusError:
 
 def about(problem: BusError, parameters: Mapping[str, object]) -> BusError:
     """A refusal with the name of what is not there, which is one of the parameters; SQL can't tell it."""
-    for name in NAMED_BY.get(problem.code, ()):
-        if problem.message == CATALOG[problem.code].message and (given := parameters.get(name)) is not None:
+    for name in NAMED_BY.get(problem.message, ()):
+        if (given := parameters.get(name)) is not None:
             return error(problem.code, f"{problem.message}: {str(given)[:128]}")
     return problem
 

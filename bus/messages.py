@@ -16,7 +16,7 @@ from bus.errors import BusError, InvalidPayload, about, error
 from bus.inputs import Duration, Json
 from bus.models import Message, MessageStatus
 from bus.operation import Change, Operation, Pause, Query, Ring, Routine, Row, Steps, Tell, looking, reading
-from bus.receipts import judged
+from bus.refusals import judged
 
 EVERYBODY = "*"
 FEW = 8  # receipts that are acknowledged one by one
@@ -371,7 +371,7 @@ def redrive(ids: int | str | Iterable[int | str] | None = None, *, session: str 
 
 
 def _redrive(parameters: Mapping[str, object]) -> Steps[list[int]]:
-    rows = yield Query("messages/redrive", parameters)
+    rows = yield from judged("messages/redrive", parameters)
     yield Ring([address for _, address in rows])
     return sorted(id for id, _ in rows)
 

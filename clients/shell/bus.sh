@@ -238,7 +238,7 @@ $_ring.exit 3
 END
   ) || _status=$?
   ((${SECONDS:-0} - _began < 2)) || _bus_queue=0 # somebody stopped with the turn
-  ((_status == 3)) || { _bus_failed "$_output" || return; _bus_sql "$@"; return; }
+  ((_status == 3)) || { _bus_failed "$_output" "${@:3}" || return; _bus_sql "$@"; return; }
   [[ -z $_ring ]] || _bus_bell=''
   REPLY=${_output%'#'*}
 }

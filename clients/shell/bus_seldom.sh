@@ -3,13 +3,13 @@
 
 # --- errors -------------------------------------------------------------------------------------------------------
 
-# _bus_fail CODE [WORDS] [HINT]: one line on stderr; returns the code's exit status.
+# _bus_fail CODE [WORDS] [HINT] [NAME]: one line on stderr; returns the code's exit status.
 _bus_fail() {
   _bus_bytes || local LC_ALL=C # bytes are seen: no control, bidi or invisible sign gets through
   local _code _status _message _hint _line
   while IFS=$'\t' read -r _code _status _message _hint; do
     [[ $_code == "$1" ]] || continue
-    _line="${2:-$_message}; ${3:-$_hint}"
+    _line="${2:-$_message}${4:+: ${4:0:128}}; ${3:-$_hint}"
     printf 'bus: %s\n' "${_line//[^[:print:]]/?}" >&2
     return "$_status"
   done <"$_bus_schemas/errors.tsv"
@@ -18,8 +18,9 @@ _bus_fail() {
   return 70
 }
 
-# _bus_explain OUTPUT: fails with the error that the last line of sqlite3's output tells, or the one before the two lines that
-# show where in the SQL. Newer ones leave out the number behind the words.
+# _bus_explain OUTPUT [KEY VALUE]…: fails with the error that the last line of sqlite3's output tells, or the one before the
+# two lines that show where in the SQL. Newer ones leave out the number behind the words. What is not there is named after
+# the script's parameters, as errors.about does it.
 _bus_explain() {
   local _line=$1 _text _code
   [[ $_line != *'^--- error here' ]] || { _line=${_line%$'\n'*}; _line=${_line%$'\n'*}; }
@@ -52,7 +53,9 @@ _bus_explain() {
       if [[ $_code =~ ^([a-z_]+)(:\ (.*))?$ ]]; then
         _code=${BASH_REMATCH[1]} _text=${BASH_REMATCH[3]}
         [[ $_code != invalid_payload || $_text == *" "* ]] || _text="the payload is no $_text"
-        _bus_fail "$_code" "$_text"
+        shift
+        _bus_meant "$_code: $_text" "$@"
+        _bus_fail "$_code" "$_text" "" "$REPLY"
       elif [[ $_text == *" constraint failed: "* || $_text == "cannot store "* ]]; then
         _bus_fail invalid_value "$_text"
       else
@@ -60,6 +63,25 @@ _bus_explain() {
       fi
       ;;
   esac
+}
+
+# _bus_meant ERROR [KEY VALUE]…: what is not there, which is one of the script's parameters, in REPLY; SQL can't tell it. See
+# bus/errors.py and bus/refusals.py.
+_bus_meant() {
+  local _keys=''
+  REPLY=''
+  case $1 in
+    'unknown_agent: ') _keys=' from agent ' ;;
+    'unknown_session: ') _keys=' session ' ;;
+    'unknown_message: ' | 'lease_lost: ') _keys=' receipts ' ;;
+    'unknown_type: '*' message type' | 'unknown_type: '*' state type') _keys=' type ' ;;
+    'unknown_type: '*' agent type') _keys=' to type ' ;;
+  esac
+  while (($# > 2)) && [[ -z $REPLY ]]; do
+    [[ $_keys != *" ${2%%[#:]*} "* ]] || REPLY=$3
+    shift 2
+  done
+  REPLY=${REPLY#'["'} REPLY=${REPLY%'"]'}
 }
 
 # --- what is seldom ---------------------------------------------------------------------------------------------------
@@ -118,7 +140,7 @@ _bus_has_sqlite3() {
   [[ $(exec sqlite3 -version 2>/dev/null) =~ ^3\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 38))
 }
 
-# _bus_failed OUTPUT: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
+# _bus_failed OUTPUT [KEY VALUE]…: fails as sqlite3 did, or with _bus_elsewhere; 0 when it shall queue and try again.
 _bus_failed() {
   [[ $_begin != .timeout* || $1 != *"database is locked"?(" (5)") ]] || { _bus_queue=16; return 0; }
   if ((${_status:-0} > 128)) && REPLY=$(builtin kill -l "$_status" 2>/dev/null); then # by ulimit -f or for want of memory
@@ -128,7 +150,7 @@ _bus_failed() {
   fi
   [[ $1 != *"malformed JSON"* && ($1 != *"temp file for here-document: "* || $1 == *"No space left on device") ]] &&
     _bus_has_sqlite3 || return "$_bus_elsewhere"
-  _bus_explain "$1"
+  _bus_explain "$@"
 }
 
 # A transaction, in `_begin`, that waits for its turn, and for a checkpoint if one is due. The turn is a lock of a descriptor
@@ -289,7 +311,7 @@ get_session_status() {
   _bus_arguments 1 1 SESSION "$@" || return
   local REPLY
   _bus_sql read '.read sessions/show.sql' session "$1" || { _bus_else $? "" session show --json -- "$1"; return; }
-  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
+  [[ -n $REPLY ]] || { _bus_fail unknown_session "" "" "$1"; return; }
   _bus_print "${REPLY%$'\n'}"
 }
 
@@ -299,7 +321,7 @@ list_session_agents() {
   local REPLY
   local -a _parts
   _bus_sql read $'.read sessions/show.sql\n.read agents/agents.sql' session "$1" || { _bus_else $? "" agents --session="$1" --json; return; }
-  [[ -n $REPLY ]] || { _bus_fail unknown_session; return; }
+  [[ -n $REPLY ]] || { _bus_fail unknown_session "" "" "$1"; return; }
   _bus_parts "$REPLY" $'\n'
   local IFS=,
   _bus_print "[${_parts[*]:1}]"

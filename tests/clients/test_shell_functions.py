@@ -306,6 +306,26 @@ def test_errors_have_their_status_and_change_nothing(shell: Shell, bus: Bus, scr
     assert {agent.agent_id for agent in bus.agents()} == {"boss", "one", "two"}
 
 
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("send_agent_message nobody one task_assignment {}", "no such agent: nobody;"),
+        ("update_agent_status nobody active", "no such agent: nobody;"),
+        ("send_agent_message boss one tusk {}", "there is no such message type: tusk;"),
+        ("send_agent_message boss @tusk task_assignment {}", "there is no such agent type: @tusk;"),
+        ("register_agent three tusk m s", "there is no such agent type: tusk;"),
+        ("save_agent_state one k v tusk", "there is no such state type: tusk;"),
+        ("ack_agent_message 9.1", "no such message: 9.1;"),
+        ("release_agent_message 9.1", "no such message: 9.1;"),
+        ("get_session_status nowhere", "no such session: nowhere;"),
+        ("list_session_agents nowhere", "no such session: nowhere;"),
+    ],
+)
+def test_an_error_names_what_is_not_there(shell: Shell, script: str, error: str) -> None:
+    status = 65 if "tusk" in script else 66
+    assert error in shell(f"{script} 2>told || {{ tee /dev/stderr <told; exit {status}; }}", status=status)
+
+
 def test_looking_at_a_mailbox_nobody_has_is_empty(shell: Shell) -> None:
     assert shell("get_agent_messages nobody") == "[]\n"
 

@@ -713,10 +713,12 @@ def test_the_dead_stay_dead_when_their_time_comes(team: Bus) -> None:
 def test_redrive_is_all_or_nothing_and_only_for_the_dead(team: Bus) -> None:
     dead, alive = send(team, "two"), send(team)
     team.cancel(dead)
-    with refused("not_dead", 76):
+    with pytest.raises(BusError, match=f"^the message is not dead: {alive}; ") as caught:
         team.redrive([dead, alive])
-    with refused("unknown_message", 66):
-        team.redrive([dead, 99])
+    assert caught.value.code == "not_dead"
+    with pytest.raises(BusError, match="^no such message: 98, 99; ") as caught:
+        team.redrive([dead, 98, 99])
+    assert caught.value.code == "unknown_message"
     assert team.message(dead).status == "dead"
     assert team.redrive(session="elsewhere") == []
     assert team.redrive() == [dead]
