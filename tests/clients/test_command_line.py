@@ -445,8 +445,9 @@ def test_what_nobody_could_be_told_of_is_not_done(here: str, words: list[str]) -
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_reader_is_waited_for(here: str, blocking: bool, unbuffered: str) -> None:
     """Also where another has made the pipe so that a write does not wait; a write that is stopped is not all of it."""
-    for _ in range(20):
-        bus("send", "b", "task_assignment", json.dumps({"title": "x" * 10_000}), "--from", "a")
+    payload = {"title": "x" * 10_000}
+    task = {"op": "messages.send", "to": "b", "from": "a", "type": "task_assignment", "payload": payload}
+    bus("apply", stdin=f"{json.dumps(task)}\n" * 20)
     read, write = os.pipe()
     os.set_blocking(write, blocking)
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}

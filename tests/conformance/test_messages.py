@@ -713,10 +713,10 @@ def test_the_dead_stay_dead_when_their_time_comes(team: Bus) -> None:
 def test_redrive_is_all_or_nothing_and_only_for_the_dead(team: Bus) -> None:
     dead, alive = send(team, "two"), send(team)
     team.cancel(dead)
-    with pytest.raises(BusError, match=f"^the message is not dead: {alive}; ") as caught:
+    with pytest.raises(BusError, match=rf"^the message is not dead: {alive}; ") as caught:
         team.redrive([dead, alive])
     assert caught.value.code == "not_dead"
-    with pytest.raises(BusError, match="^no such message: 98, 99; ") as caught:
+    with pytest.raises(BusError, match=r"^no such message: 98, 99; ") as caught:
         team.redrive([dead, 98, 99])
     assert caught.value.code == "unknown_message"
     assert team.message(dead).status == "dead"
