@@ -319,6 +319,11 @@ def test_a_step_is_applied_whole_and_names_the_line_of_its_error(here: str) -> N
     bus("apply", stdin=twice, status=65)
 
 
+def test_a_line_that_is_no_text_is_named(here: str) -> None:
+    done = subprocess.run([*BUS, "apply"], input=b'{"op": "fly"}\n\n{"op": "\xff"}', capture_output=True, check=False)
+    assert (done.returncode, done.stderr.startswith(b"bus: line 3 of the value is not UTF-8 text;")) == (65, True)
+
+
 def test_checkpoints_sessions_types_and_settings(here: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     id = bus("checkpoint", "create", "a", "--snapshot", '{"n": 1}', "--file", "file").strip()

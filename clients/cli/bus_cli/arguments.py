@@ -33,7 +33,9 @@ def _utf8(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as problem:
-        raise error("invalid_value", "the value is not UTF-8 text") from problem
+        line = data.count(b"\n", 0, problem.start) + 1
+        where = f"line {line} of the value" if b"\n" in data else "the value"
+        raise error("invalid_value", f"{where} is not UTF-8 text") from problem
 
 
 def who(agent: str | None, name: str | None = None) -> tuple[str, str]:
