@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from bus_cli.text import ascii_json
+from rich.cells import cell_len
 
 from bus import Bus, BusError, step
 
@@ -927,6 +928,15 @@ def test_a_folder_that_is_gone_is_no_place_for_a_bus(tmp_path: Path) -> None:
 # --- what people and programs see
 
 HOSTILE = "\x1b]0;x\x07\u202e\u200b\u2066\x7f\x9b31m\r\n\tpayload"
+
+
+def test_columns_stand_below_each_other_in_every_script(here: str) -> None:
+    with Bus.open(here) as opened:
+        opened.heartbeat("a", task="日本語")
+    lines = bus("agents").splitlines()
+    assert [line.split()[0] for line in lines] == ["agent", "a", "b"]
+    before = [line[: line.index(word)] for line, word in zip(lines, ("last", "20", "20"), strict=True)]
+    assert len(set(map(cell_len, before))) == 1
 
 
 def test_what_strangers_wrote_moves_no_cursor(here: str) -> None:

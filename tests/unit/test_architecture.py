@@ -38,7 +38,7 @@ LIBRARIES = {
     "aiosqlite": {"bus.store.sqlite_async"},
     "click": {"bus_cli"},
     "jsonschema": {"bus.payloads"},
-    "rich": {"bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
+    "rich": {"bus_cli.columns", "bus_cli.tables", "bus_cli.top", "bus_cli.demonstration.display"},
     "opentelemetry": {"bus_cli.otlp"},
     "google": {"bus_cli.otlp"},
     "yaml": {"bus.milestones"},

@@ -42,10 +42,14 @@ class Output:
         """Print values as JSON, or rows for people; that there is none, or as many as a limit, is said on stderr."""
         if self.as_json:
             self.line(ascii_json(values))
-        elif values:
+        elif values and self.terminal():
             from bus_cli import tables
 
-            self.write(tables.table(columns, rows, self.terminal()))
+            self.write(tables.table(columns, rows))
+        elif values:
+            from bus_cli.columns import lines
+
+            self.write(lines(columns, rows))
         else:
             note("none")
         if values and len(values) == limit:

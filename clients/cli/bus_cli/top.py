@@ -42,7 +42,7 @@ def top(out: Output, interval: float, once: bool) -> None:
         if out.as_json:
             out.show(_look(bus))
         elif once or not out.terminal():
-            out.write(picture(screen(_look(bus)), out.terminal(), 120))
+            out.write(picture(screen(_look(bus)), None if out.terminal() else 120))
         else:
             _follow(bus, interval)
 
