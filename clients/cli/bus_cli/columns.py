@@ -1,4 +1,4 @@
-"""Tables for programs and files: words below each other, each line whole. (rich takes half a millisecond for a row.)"""
+"""Tables for programs and files, and of very many rows: words below each other, each line whole."""
 
 from __future__ import annotations
 

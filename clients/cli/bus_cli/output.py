@@ -17,6 +17,8 @@ from bus.api import Bus
 from bus.errors import CATALOG, BusError, Invalid, error
 from bus_cli.text import ascii_json, safe
 
+DRAWN = 1000  # rows for a terminal; rich takes half a millisecond for each, and more than these nobody looks at there
+
 
 class Output:
     """Where the bus is and how to print; one for each run."""
@@ -42,7 +44,7 @@ class Output:
         """Print values as JSON, or rows for people; that there is none, or as many as a limit, is said on stderr."""
         if self.as_json:
             self.line(ascii_json(values))
-        elif values and self.terminal():
+        elif values and self.terminal() and len(values) <= DRAWN:
             from bus_cli import tables
 
             self.write(tables.table(columns, rows))
