@@ -40,12 +40,15 @@ class Slow(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """What `bus top` shows. `now` is when it was read, by the clock of the bus; `sent` and `acknowledged` are of the
-    last minute, among the `NEWEST` messages, `stale_after` is the setting."""
+    """What `bus top` shows. `now` is when it was read, by the clock of the bus. `sessions` are the latest 8 that are
+    active or paused, `agents` the 200 last heard of that have not ended, and `…_count` how many there are; `sent` and
+    `acknowledged` are of the last minute, among the `NEWEST` messages, `stale_after` is the setting."""
 
     now: str
     sessions: list[Session]
+    session_count: int
     agents: list[Agent]
+    agent_count: int
     queues: list[Queue] = []
     leased: list[Leased]
     in_flight: int

@@ -709,13 +709,33 @@ def test_top_tells_how_long_a_lease_lasts_and_that_it_is_over(here: str) -> None
         opened.send("anna", "anna", "task_assignment", {})
         opened.receive("anna", lease=60)
         found = opened.overview()
-    (cells,) = top._agents(found, clock.parse(found.now))
+
+    def told(now: float) -> list[Any]:
+        return list(top._agents(top._lives(found, now), now))
+
+    (cells,) = told(clock.parse(found.now))
     assert str(cells[4]) == "alive", "it gave no process, and was heard of"
-    (cells,) = top._agents(found, clock.parse(found.now) + 1801)
+    (cells,) = told(clock.parse(found.now) + 1801)
     assert str(cells[4]) == "dead"
     for since, left in ((30, "30.0 s"), (59.5, "500 ms"), (61, "over")):
         (cells,) = top._leased(found, clock.parse(found.leased[0].delivered_at) + since)
         assert cells[-2:] == (top.milliseconds(since * 1000), left)
+
+
+def test_top_counts_whom_it_does_not_show_and_shows_the_dead_first(here: str) -> None:
+    with Bus.open(here) as opened:
+        for number in range(30):
+            with clock.moved(-7200 if number < 15 else -number):
+                opened.register(f"w{number}", type="validation", session=f"s{number % 9}")
+        opened.retire("w29")
+        found = opened.overview()
+    with io.StringIO() as printed:
+        Console(file=printed, width=200).print(top.screen(found))
+        shown = printed.getvalue()
+    assert shown.startswith("9 sessions   29 agents, 15 dead   ")
+    assert "\nsessions, 8 of 9 " in shown
+    assert "\nagents, 20 of 29 " in shown
+    assert re.findall("dead|alive", shown)[2:] == ["dead"] * 10 + ["alive"] * 10
 
 
 def test_top_tells_when_there_was_more_than_it_counts(here: str) -> None:

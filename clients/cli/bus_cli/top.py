@@ -21,12 +21,14 @@ from rich.text import Text
 from bus import Bus, agents, clock
 from bus.errors import TryAgain
 from bus.liveness import Life
+from bus.models import Agent
 from bus.overview import NEWEST, Overview
 from bus_cli.numbers import Number
 from bus_cli.output import Output, command
 from bus_cli.tables import picture
 from bus_cli.text import counted, milliseconds, safe
 
+SHOWN = 20  # agents: the dead first, half of them where there are as many others
 COLOURS = {Life.ALIVE: "green", Life.DEAD: "red", Life.UNKNOWN: "yellow"}
 
 
@@ -69,11 +71,14 @@ def _look(bus: Bus) -> Overview:
 def screen(found: Overview, since: float = 0.0) -> RenderableType:
     """The whole screen, so many seconds since it was read."""
     now = clock.parse(found.now) + since
+    lives = _lives(found, now)
+    dead = sum(life is Life.DEAD for _, life in lives)
     least = "≥ " if found.sent >= NEWEST else ""
     head = Text(
-        f"{counted(len(found.sessions), 'session')}   {counted(len(found.agents), 'agent')}   "
+        f"{counted(found.session_count, 'session')}   "
+        f"{counted(found.agent_count, 'agent')}, {'≥ ' * (found.agent_count > len(lives))}{dead} dead   "
         f"{found.running} on record as running   "
-        f"{counted(found.in_flight, 'message')} in flight   {found.dead} dead   "
+        f"{counted(found.in_flight, 'message')} in flight   {counted(found.dead, 'dead letter')}   "
         f"{least}{found.sent / 60:.1f} sent/s   {least}{found.acknowledged / 60:.1f} acknowledged/s",
         style="bold",
     )
@@ -81,13 +86,23 @@ def screen(found: Overview, since: float = 0.0) -> RenderableType:
     return Group(
         head,
         _table(
-            "sessions", ("session", "operation", "phase", "status", "%", "agents", "quiet for"), _sessions(found, now)
+            _title("sessions", len(found.sessions), found.session_count),
+            ("session", "operation", "phase", "status", "%", "agents", "quiet for"),
+            _sessions(found, now),
         ),
-        _table("agents", ("agent", "type", "session", "status", "life", "task", "quiet for"), _agents(found, now)),
+        _table(
+            _title("agents", min(len(lives), SHOWN), found.agent_count),
+            ("agent", "type", "session", "status", "life", "task", "quiet for"),
+            _agents(lives, now),
+        ),
         _table("queues", ("mailbox", "ready", "oldest"), queues),
         _table("in flight", ("message", "type", "held by", "for", "lease left"), _leased(found, now)),
         _table("slowest", ("id", "type", "task", "took", "why"), _slowest(found)),
     )
+
+
+def _title(noun: str, shown: int, there: int) -> str:
+    return noun if shown == there else f"{noun}, {shown} of {there}"
 
 
 def _sessions(found: Overview, now: float) -> Iterable[Sequence[object]]:
@@ -96,11 +111,16 @@ def _sessions(found: Overview, now: float) -> Iterable[Sequence[object]]:
         yield s.session_id, s.operation_type, s.phase, s.status, s.progress, s.agent_count, quiet
 
 
-def _agents(found: Overview, now: float) -> Iterable[Sequence[object]]:
-    for agent in found.agents:
-        heard = agent.last_heartbeat.timestamp()
-        life = agents.life_of(agent.status, agents.process(agent), heard, now - found.stale_after)
-        quiet = milliseconds(max(now - heard, 0) * 1000)
+def _lives(found: Overview, now: float) -> list[tuple[Agent, Life]]:
+    since = now - found.stale_after
+    return [(a, agents.life_of(a.status, agents.process(a), a.last_heartbeat.timestamp(), since)) for a in found.agents]
+
+
+def _agents(lives: Sequence[tuple[Agent, Life]], now: float) -> Iterable[Sequence[object]]:
+    dead = [one for one in lives if one[1] is Life.DEAD]
+    others = [one for one in lives if one[1] is not Life.DEAD]
+    for agent, life in [*dead[: max(SHOWN // 2, SHOWN - len(others))], *others][:SHOWN]:
+        quiet = milliseconds(max(now - agent.last_heartbeat.timestamp(), 0) * 1000)
         shown = Text(life, style=COLOURS[life])
         yield agent.agent_id, agent.agent_type, agent.session_id, agent.status, shown, agent.current_task, quiet
 

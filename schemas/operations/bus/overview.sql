@@ -3,9 +3,11 @@ select json_object(
   'now', replace(:now, ' ', 'T') || 'Z',
   'sessions', (select json_group_array(json(record)) from (
     select record from session_records where status in ('active', 'paused') order by last_activity desc limit 8) s),
+  'session_count', (select count(*) from coordination_sessions where status in ('active', 'paused')),
   'agents', (select json_group_array(json(record)) from (
     select record from agent_records where status not in ('completed', 'failed', 'terminated')
-    order by last_heartbeat desc limit 20) a),
+    order by last_heartbeat desc limit 200) a),
+  'agent_count', (select count(*) from agent_registry where status not in ('completed', 'failed', 'terminated')),
   'leased', (select json_group_array(json_object('id', id, 'message_type', message_type, 'leased_by', leased_by,
       'delivered_at', replace(delivered_at, ' ', 'T') || 'Z', 'due_at', replace(due_at, ' ', 'T') || 'Z')) from (
     select id, message_type, leased_by, delivered_at, due_at from agent_messages
