@@ -59,6 +59,16 @@ def wreck(url: str, process: Process) -> str:
     return url
 
 
+def test_a_plan_in_words_tells_some_of_very_many_messages(command: Command, wreck: str) -> None:
+    with Bus.open(wreck) as bus:
+        for _ in range(30):
+            bus.send("boss", "boss", TASK, {})
+        bus.receive("boss", limit=30)
+    words = command("recover", "s").stdout
+    assert words.count("holds message") == 21
+    assert "    and 10 messages more; see --json\n" in words
+
+
 def test_recover_says_what_can_be_done_and_does_it(command: Command, wreck: str) -> None:
     assert "s        -          execution  0.0" in command("interrupted").stdout
     plan = json.loads(command("recover", "--json").stdout)

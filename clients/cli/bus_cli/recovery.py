@@ -32,6 +32,7 @@ COLUMNS = (
     "in flight",
     "checkpoint age",
 )
+TOLD = 20  # messages in the hands of one agent
 NOTHING = "no interrupted sessions"
 NOBODY = "nobody to start again: no failed agent of the session has a command"
 
@@ -155,8 +156,10 @@ def _about(member: Member) -> list[str]:
     ]
     lines += [
         f"    holds message {held.id} ({held.message_type} from {held.from_agent}, priority {held.priority})"
-        for held in member.held
+        for held in member.held[:TOLD]
     ]
+    if len(member.held) > TOLD:
+        lines += [f"    and {counted(len(member.held) - TOLD, 'message')} more; see --json"]
     if member.checkpoint:
         made = moment(member.checkpoint.created_at)
         lines += [
