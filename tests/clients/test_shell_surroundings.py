@@ -554,7 +554,7 @@ def test_a_locale_that_is_not_there_is_not_complained_of_at_each_call(shell: She
         load_agent_state one k
         """
     )
-    assert done == "bus: no such message; see `bus messages`\né\n"
+    assert done == "bus: no such message: 9.9; see `bus messages`\né\n"
 
 
 @only_sqlite3
